@@ -1,0 +1,37 @@
+# `make` alone lists the targets.
+PYTHON ?= python3
+SEEDS ?= 5
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test lint tiny-models clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+setup: $(STAMP) ## create .venv and install everything into it
+
+$(STAMP): pyproject.toml
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed: make PYTHON=python3.12"'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
+	touch $(STAMP)
+
+demo: $(STAMP) ## five augmentations over SEEDS=5 seeds on the bundled images, one table
+	$(BIN)/python run.py experiment=demo 'hydra.sweeper.params.seed="range($(SEEDS))"'
+
+test: $(STAMP) ## all tests
+	$(BIN)/python -m pytest
+
+lint: $(STAMP) ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/basedpyright
+
+tiny-models: $(STAMP) ## make the bundled images and models again (about two hours on a CPU)
+	$(BIN)/python -m experiments.tiny_models
+
+clean: ## remove results and generated images; the environment stays
+	rm -rf artifacts results outputs

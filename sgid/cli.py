@@ -1,0 +1,88 @@
+"""The command line: Hydra's, with errors for people and a help that lists every option."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+CONF = Path(__file__).resolve().parent.parent / "conf"
+
+
+def main() -> int:
+    """Run Hydra on `sys.argv`; the exit code."""
+    if {"--help", "-h"} & set(sys.argv[1:]):
+        from sgid.help import help_text
+
+        print(help_text(CONF))
+        return 0
+    # Hydra then raises instead of printing a traceback of its own; what people see is below.
+    debug = os.environ.get("HYDRA_FULL_ERROR") == "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    # Nothing is fetched behind the user's back; `sgid.weights` says what to fetch.
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    import hydra
+
+    from sgid.config import register
+
+    register()
+    try:
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(_job)()
+    except KeyboardInterrupt:
+        print("\nStopped. The same command goes on from here.", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if debug:
+            raise
+        message = _message(error)
+        if message is None:
+            raise
+        print(f"\n{message}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _job(config: DictConfig) -> None:
+    """One run of a sweep, or the only one."""
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
+    from rich.console import Console
+
+    from sgid.pipeline import run
+    from sgid.reporting.sweep import POINTER
+
+    hydra_config = HydraConfig.get()
+    typed: Any = OmegaConf.to_object(config)
+    choices: dict[str, Any] = {
+        group: hydra_config.runtime.choices[group]
+        for group in ("dataset", "backbone", "models", "guidance")
+    }
+    choices["aug"] = list(typed.aug)
+    overrides = list(hydra_config.overrides.task)
+    folder = run(typed, choices, overrides, Console(soft_wrap=True))
+    output = Path(hydra_config.runtime.output_dir)
+    (output / POINTER).write_text(str(folder.resolve()))
+
+
+def _message(error: BaseException) -> str | None:
+    """What to tell a person, or `None` for what only a developer can mend."""
+    from hydra.errors import HydraException, InstantiationException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from sgid.help import suggestions
+
+    # What a source or transform itself had to say, not Hydra's account of calling it.
+    while isinstance(error, InstantiationException) and error.__cause__ is not None:
+        error = error.__cause__
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        text = str(error).strip()
+        if error.__cause__ is not None and str(error.__cause__) not in text:
+            text += f"\n{error.__cause__}"
+        return "\n".join([text, *suggestions(CONF, sys.argv[1:])])
+    if isinstance(error, ValueError | FileNotFoundError | PermissionError | OSError):
+        return str(error)
+    return None

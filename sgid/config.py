@@ -1,0 +1,148 @@
+"""The typed root config: what `conf/` may say, and what it means.
+
+Hydra checks every key and type against these dataclasses, so that a mistyped option is an error.
+The stages never see this: `sgid.pipeline` turns it into plain objects once, at the entry.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from enum import StrEnum
+from importlib.resources import files
+from typing import Any
+
+from omegaconf import MISSING, OmegaConf
+
+
+class Stage(StrEnum):
+    augment = "augment"
+    train = "train"
+    evaluate = "evaluate"
+    report = "report"
+    all = "all"
+
+
+@dataclass
+class PathsConfig:
+    artifacts: str = MISSING
+    results: str = MISSING
+    data: str = MISSING
+
+
+@dataclass
+class DatasetConfig:
+    name: str = MISSING
+    source: Any = MISSING
+    root: str | None = None
+    shots: int | None = None
+    validation: float = 0.1
+    test: float = 0.2
+    max_bad: float = 0.05
+
+
+@dataclass
+class WeightsConfig:
+    """Weights on disk: a folder, or a snapshot in the hub's cache. See `sgid.weights`."""
+
+    layout: str = MISSING
+    id: str | None = None
+    revision: str | None = None
+    path: str | None = None
+
+
+@dataclass
+class ModelConfig:
+    _target_: str = MISSING
+    _partial_: bool = True
+    weights: WeightsConfig = field(default_factory=WeightsConfig)
+    dtype: str = "auto"
+    batch_size: int = MISSING
+
+
+@dataclass
+class CaptionerConfig(ModelConfig):
+    candidates: int = 5
+    top_p: float = 0.9
+    max_tokens: int = 30
+    seed: int = 0
+
+
+@dataclass
+class GeneratorConfig(ModelConfig):
+    resolution: int = MISSING
+    size_multiple: int = MISSING
+    scheduler: str = "DPMSolverMultistepScheduler"
+
+
+@dataclass
+class ModelsConfig:
+    name: str = MISSING
+    knows: str | None = None
+    captioner: CaptionerConfig = field(default_factory=CaptionerConfig)
+    scorer: ModelConfig = field(default_factory=ModelConfig)
+    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+
+
+@dataclass
+class BackboneConfig:
+    name: str = MISSING
+    model: Any = MISSING
+    weights: WeightsConfig | None = None
+    image_size: int | None = None
+    optimizer: Any = MISSING
+    warmup: float = 0.05
+    label_smoothing: float = 0.0
+    batch_size: int = 64
+    epochs: int | None = None
+    steps: int | None = None
+
+
+@dataclass
+class MixConfig:
+    how: str = "concatenate"
+    probability: float = 0.5
+
+
+@dataclass
+class StoreConfig:
+    shard_size: int = 256
+    format: str = "png"
+
+
+@dataclass
+class TrainerConfig:
+    device: str = "auto"
+    precision: str = "auto"
+    workers: int = 0
+    validations: int = 4
+    cache_gib: float = 2.0
+
+
+@dataclass
+class Config:
+    stage: Stage = Stage.all
+    seed: int = 0
+    noise_rate: float = 0.5
+    expansion: int = 5
+    steps: int = 20
+    paths: PathsConfig = field(default_factory=PathsConfig)
+    dataset: DatasetConfig = field(default_factory=DatasetConfig)
+    models: ModelsConfig = field(default_factory=ModelsConfig)
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    guidance: dict[str, Any] = field(default_factory=dict)
+    aug: dict[str, Any] = field(default_factory=dict)
+    mix: MixConfig = field(default_factory=MixConfig)
+    store: StoreConfig = field(default_factory=StoreConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    logger: dict[str, Any] = field(default_factory=dict)
+
+
+def register() -> None:
+    """Make the schema and the `${assets:...}` resolver known to Hydra; call before composing."""
+    from hydra.core.config_store import ConfigStore
+
+    ConfigStore.instance().store(name="schema", node=Config)
+    OmegaConf.register_new_resolver(
+        "assets", lambda path: os.fspath(files("sgid") / "assets" / path), replace=True
+    )

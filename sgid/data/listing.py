@@ -1,0 +1,81 @@
+"""What a source says is there, before any image has been opened."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import final
+
+from sgid.data.images import ImageSet
+
+
+@final
+@dataclass(frozen=True)
+class Listing:
+    """The images of one split, unread.
+
+    `read(i)` gives the encoded bytes of image `i`. `stamps[i]` changes when those bytes may have
+    changed (a file's size and time). `origin` is where they lie, for messages and for the cache.
+
+    Raises:
+        ValueError: if two images have the same key.
+    """
+
+    origin: str
+    keys: tuple[str, ...]
+    labels: tuple[int, ...]
+    stamps: tuple[str, ...]
+    class_names: tuple[str, ...]
+    read: Callable[[int], bytes]
+
+    def __post_init__(self) -> None:
+        key, times = Counter(self.keys).most_common(1)[0] if self.keys else ("", 0)
+        if times > 1:
+            raise ValueError(f"{self.origin}: {times} images have the key {key!r}")
+
+    def images(self, checksums: tuple[str, ...]) -> ImageSet:
+        """All of them as a set, once their checksums are known."""
+        rows = tuple(range(len(self.keys)))
+        return ImageSet(self.keys, self.labels, checksums, self.class_names, rows, self.read)
+
+
+@final
+@dataclass(frozen=True)
+class Splits:
+    """What a source lists. A split that it does not have is `None`.
+
+    `ignored` counts the files that were passed over: hidden ones and those that are no images.
+    """
+
+    train: Listing
+    validation: Listing | None
+    test: Listing | None
+    ignored: int = 0
+
+    def present(self) -> dict[str, Listing]:
+        """The splits that it has, by name."""
+        listings = {"train": self.train, "validation": self.validation, "test": self.test}
+        return {split: listing for split, listing in listings.items() if listing is not None}
+
+
+@final
+@dataclass(frozen=True)
+class FileReader:
+    """Reads the bytes of file `i` of `paths`."""
+
+    paths: tuple[str, ...]
+
+    def __call__(self, index: int) -> bytes:
+        return Path(self.paths[index]).read_bytes()
+
+
+def stamp(path: str | Path) -> str:
+    """The size in bytes and the time of change in ns of the file at `path`."""
+    try:
+        status = os.stat(path)
+    except OSError:  # a link to nothing: the error comes, with its name, when it is read
+        return "unreadable"
+    return f"{status.st_size}:{status.st_mtime_ns}"

@@ -1,0 +1,118 @@
+"""Reading every image once: is it whole, and what is its checksum?"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import PIL
+
+from sgid.data.decode import decode
+from sgid.data.images import ImageSet
+from sgid.data.listing import Listing
+from sgid.fingerprint import fingerprint
+
+
+class Finding(NamedTuple):
+    """What reading an image showed. `problem` is why it cannot be used, or empty."""
+
+    stamp: str
+    checksum: str
+    problem: str
+
+
+def scan(listing: Listing, *, max_bad: float, cache: Path) -> tuple[ImageSet, dict[str, str]]:
+    """The images of `listing` that can be decoded, and the key and reason of each that cannot.
+
+    Every image is read and decoded in full, once: what was found is kept in a file under `cache`
+    and holds until an image's stamp changes. A scan that is broken off goes on where it was.
+
+    Raises:
+        ValueError: if more than the share `max_bad` of the images cannot be decoded.
+    """
+    if not 0 <= max_bad < 1:
+        raise ValueError(f"dataset.max_bad={max_bad} must be a share of the images, from 0 to 1")
+
+    # Another Pillow may read what this one cannot, so its version is part of the name.
+    file = cache / f"{fingerprint([listing.origin, PIL.__version__])}.parquet"
+    known = _load(file)
+    todo = [
+        row
+        for row, (key, stamp) in enumerate(zip(listing.keys, listing.stamps, strict=True))
+        if key not in known or known[key].stamp != stamp
+    ]
+    if todo:
+        try:
+            for row, finding in _read_all(listing, todo):
+                known[listing.keys[row]] = finding
+        finally:
+            # An image that could not even be read may be there next time: it is not remembered.
+            _save(file, {k: known[k] for k in listing.keys if k in known and known[k].checksum})
+
+    bad = {key: known[key].problem for key in listing.keys if known[key].problem}
+    if len(bad) > max_bad * len(listing.keys):
+        few = "\n".join(f"  {key}: {problem}" for key, problem in islice(bad.items(), 5))
+        raise ValueError(
+            f"{len(bad):,} of {len(listing.keys):,} images in {listing.origin} cannot be used, "
+            f"more than the share dataset.max_bad={max_bad} allows; the first are\n{few}\n"
+            "Mend or remove them, or raise dataset.max_bad to leave more of them out."
+        )
+    rows = [row for row, key in enumerate(listing.keys) if key not in bad]
+    images = listing.images(tuple(known[key].checksum for key in listing.keys))
+    return images.select(rows), bad
+
+
+def _read_all(listing: Listing, rows: list[int]) -> Iterator[tuple[int, Finding]]:
+    from tqdm import tqdm
+
+    def find(row: int) -> Finding:
+        checksum = problem = ""
+        try:
+            data = listing.read(row)
+            checksum = hashlib.sha256(data).hexdigest()[:32]
+            decode(data)
+        except OSError as error:
+            problem = f"cannot be read: {error.strerror or error}"
+        except ValueError as error:
+            problem = str(error)
+        return Finding(listing.stamps[row], checksum, problem)
+
+    # Threads, since reading waits and decoding releases the interpreter's lock.
+    with (
+        ThreadPoolExecutor() as pool,
+        tqdm(total=len(rows), desc=f"checking {listing.origin}", unit="img", disable=None) as bar,
+    ):
+        try:
+            for row, finding in zip(rows, pool.map(find, rows), strict=True):
+                yield row, finding
+                bar.update()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _load(file: Path) -> dict[str, Finding]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(file)
+        columns = [table.column(name).to_pylist() for name in ("key", *Finding._fields)]
+    except (OSError, KeyError, pa.ArrowInvalid):  # absent or damaged: it is only a cache
+        return {}
+    return {key: Finding(*values) for key, *values in zip(*columns, strict=True)}
+
+
+def _save(file: Path, findings: dict[str, Finding]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = [{"key": key, **finding._asdict()} for key, finding in findings.items()]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = file.with_suffix(f".{os.getpid()}.tmp")
+    pq.write_table(pa.Table.from_pylist(rows), unfinished)
+    os.replace(unfinished, file)

@@ -1,0 +1,1 @@
+"""Statistics over runs, and the semantic consistency and diversity of generated images."""

@@ -1,0 +1,72 @@
+"""Semantic consistency and diversity of generated images, in the eyes of a CLIP.
+
+All functions take unit vectors, so that a dot product is a cosine.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True)
+class Consistency:
+    """What became of the originals' meaning.
+
+    `cosine` is the mean cosine between a generated image and its original, also per class (the
+    paper's Figure 3). `label_agreement` is the percentage of generated images whose nearest class
+    name, zero-shot, is their label. `diversity` is the mean of 1 - cosine between the images
+    generated from one original; `None` with one each.
+    """
+
+    cosine: float
+    cosine_per_class: dict[str, float]
+    label_agreement: float
+    diversity: float | None
+
+
+def consistency(
+    generated: NDArray,
+    origin: NDArray,
+    originals: NDArray,
+    labels: NDArray,
+    classes: NDArray,
+    class_names: Sequence[str],
+) -> Consistency:
+    """Compare generated images with their originals and with the class names.
+
+    Args:
+        generated: (N, D) embeddings of the generated images.
+        origin: (N,) row in `originals` of the image that each was generated from.
+        originals: (M, D) embeddings of the originals.
+        labels: (N,) class of each generated image.
+        classes: (C, D) text embeddings of the class names.
+    """
+    cosines = np.einsum("nd,nd->n", generated, originals[origin])
+    agreement = (generated @ classes.T).argmax(1) == labels
+    return Consistency(
+        cosine=float(cosines.mean()),
+        cosine_per_class={
+            name: float(cosines[labels == label].mean())
+            for label, name in enumerate(class_names)
+            if (labels == label).any()
+        },
+        label_agreement=100 * float(agreement.mean()),
+        diversity=_pairwise_distance(generated, origin),
+    )
+
+
+def _pairwise_distance(vectors: NDArray, group: NDArray) -> float | None:
+    """Mean over groups of the mean 1 - cosine over the pairs within a group."""
+    distances = []
+    for member in np.unique(group):
+        own = vectors[group == member]
+        n = len(own)
+        if n > 1:
+            # The sum of all pairwise cosines is |sum of vectors|²; the diagonal is n.
+            total = float(np.square(own.sum(0)).sum())
+            distances.append(1 - (total - n) / (n * (n - 1)))
+    return float(np.mean(distances)) if distances else None

@@ -1,0 +1,1 @@
+"""Step 2 of SGID: from described samples to requests, and from requests to images."""

@@ -1,0 +1,93 @@
+"""A generative method is a recipe: how requests are made from described samples.
+
+SGID, in the words of the paper's two steps: the prompt is made of label and caption, the image is
+re-drawn at a noise rate, and the guidance scale follows the caption's similarity to the image.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from numpy.typing import NDArray
+from PIL.Image import Image
+
+from sgid.data.images import ImageSet
+from sgid.generation.sizes import fit
+from sgid.records import Described, Request
+from sgid.seeding import derive_seed
+from sgid.semantics import prompts
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What makes one method differ from another.
+
+    Args:
+        method: its name, as in `aug=`.
+        prompt: template with the fields of `sgid.semantics.prompts`.
+        from_image: img2img from the sample's own image, else text-to-image.
+        strength: the paper's noise rate, in (0, 1].
+        guidance: from the similarities of all samples to their guidance scales.
+    """
+
+    method: str
+    prompt: str
+    from_image: bool
+    strength: float
+    guidance: Callable[[Sequence[float]], NDArray]
+
+    @property
+    def needs_captions(self) -> bool:
+        return "caption" in prompts.fields(self.prompt)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All requests of a recipe over a training set, made when they are asked for.
+
+    Request `i` is repeat `i % expansion` of sample `i // expansion`.
+    """
+
+    images: ImageSet
+    described: Sequence[Described]
+    recipe: Recipe
+    expansion: int
+    seed: int
+    resolution: int
+    multiple: int
+    scales: NDArray = field(init=False)
+
+    def __post_init__(self) -> None:
+        similarities = [described.similarity for described in self.described]
+        object.__setattr__(self, "scales", self.recipe.guidance(similarities))
+
+    def __len__(self) -> int:
+        return len(self.described) * self.expansion
+
+    def requests(self, rows: range) -> list[Request]:
+        """The requests of `rows`; repeats of a sample share one image object."""
+        samples = range(rows.start // self.expansion, (rows.stop - 1) // self.expansion + 1)
+        inits = {i: self._init_image(i) for i in samples}
+        return [self._request(*divmod(row, self.expansion), inits) for row in rows]
+
+    def _init_image(self, sample: int) -> Image | None:
+        if not self.recipe.from_image:
+            return None
+        return fit(self.images[sample].image, resolution=self.resolution, multiple=self.multiple)
+
+    def _request(self, sample: int, repeat: int, inits: dict[int, Image | None]) -> Request:
+        described = self.described[sample]
+        return Request(
+            described=described,
+            repeat=repeat,
+            method=self.recipe.method,
+            prompt=prompts.render(
+                self.recipe.prompt, label=described.class_name, caption=described.caption
+            ),
+            init_image=inits[sample],
+            strength=self.recipe.strength,
+            guidance_scale=float(self.scales[sample]),
+            seed=derive_seed(self.seed, described.key, repeat),
+            label=described.label,
+        )

@@ -1,0 +1,228 @@
+"""One run, from a config to `results/<fingerprint>/`: the stages in order, each resumable."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from sgid.config import Config, Stage
+from sgid.data import datasets
+from sgid.data.datasets import Dataset
+from sgid.fingerprint import fingerprint
+from sgid.models import Models
+from sgid.preflight import Ready, check, in_slot
+from sgid.stages.augment import Augmentation, augment, augmentations
+from sgid.store import write_atomic
+
+CODE = 1
+"""Raised when the code changes what the same config gives, so that old results are not reused."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the stages need, made once."""
+
+    config: Config
+    choices: dict[str, Any]
+    overrides: list[str]
+    ready: Ready
+    dataset: Dataset
+    models: Models
+    augmentations: list[Augmentation]
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """What determines the result of this run."""
+        config, data = self.config, self.dataset
+        backbone = self.ready.weights.get("backbone")
+        return {
+            "kind": "run",
+            "code": CODE,
+            "images": [part.digest() for part in (data.train, data.validation, data.test)],
+            "generated": [one.generated.folder.name for one in self.augmentations],
+            "scorer": self.models.identity("scorer") if self.augmentations else None,
+            "mix": asdict(config.mix) if self.augmentations else None,
+            "online": in_slot(config, "online"),
+            "batch": in_slot(config, "batch"),
+            "backbone": {**asdict(config.backbone), "weights": backbone and backbone.identity},
+            "precision": config.trainer.precision,
+            "validations": config.trainer.validations,
+            "seed": config.seed,
+        }
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The config as JSON can say it; weights by what they are, not by where they lie here."""
+        settings = {**asdict(self.config), "stage": self.config.stage.value}
+        for name, located in self.ready.weights.items():
+            at = settings
+            for key in name.split("."):
+                at = at[key]
+            at["weights"] = located.identity
+        return settings
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.config.paths.results) / fingerprint(self.spec)
+
+
+def run(config: Config, choices: dict[str, Any], overrides: list[str], console: Console) -> Path:
+    """Run the stages that the config asks for; the folder of the result.
+
+    Raises:
+        ValueError, FileNotFoundError: for what the user can mend, before any work is done.
+    """
+    ready = check(config)
+    if config.models.knows and config.dataset.name != "fashion" and in_slot(config, "offline"):
+        console.print(
+            f"[yellow]models={config.models.name} knows {config.models.knows} and nothing else: "
+            f"its captions and images of {config.dataset.name} will be nonsense.[/yellow]"
+        )
+    source = config.dataset
+    dataset = datasets.load(
+        ready.splits,
+        name=source.name,
+        shots=source.shots,
+        validation=source.validation,
+        test=source.test,
+        max_bad=source.max_bad,
+        seed=config.seed,
+        cache=Path(config.paths.artifacts) / "scans",
+    )
+    models = Models(config, ready.weights)
+    chosen = augmentations(config, dataset, models)
+    this = Run(config, choices, overrides, ready, dataset, models, chosen)
+    _say_what(this, console)
+    stages = list(_STAGES) if config.stage is Stage.all else [config.stage]
+    if config.stage is Stage.all and (this.folder / "report.html").is_file():
+        console.print(f"[green]done before[/green]: {this.folder}")
+        return this.folder
+    for stage in stages:
+        _STAGES[stage](this, console)
+    return this.folder
+
+
+def _augment(run: Run, console: Console) -> None:
+    with _timed(run, "augment"):
+        for augmentation in run.augmentations:
+            augment(augmentation, run.config, run.dataset, run.models)
+    for augmentation in run.augmentations:
+        store = augmentation.generated
+        console.print(f"{augmentation.recipe.method}: {store.rows:,} images in {store.folder}")
+
+
+def _train(run: Run, console: Console) -> None:
+    from sgid.reporting.loggers import training_loggers
+    from sgid.stages.train import train, trained
+
+    training = _training(run)
+    if trained(training):
+        return
+    with _timed(run, "train"):
+        loggers = training_loggers(
+            run.config.logger, run.folder,
+            config=run.settings, choices=run.choices, seed=run.config.seed,
+        )  # fmt: skip
+        metrics = train(training, run.config, loggers)
+    console.print(f"validation top-1 {metrics['validation/top1']:.1f} % at the best checkpoint")
+
+
+def _evaluate(run: Run, console: Console) -> None:
+    from sgid.provenance import commit, versions
+    from sgid.stages.evaluate import evaluate_classifier, evaluate_stores
+    from sgid.stages.train import trained
+
+    training = _training(run)
+    metrics = trained(training)
+    if metrics is None:
+        raise ValueError(f"{run.folder} has no trained checkpoint; run stage=train, or stage=all")
+    with _timed(run, "evaluate"):
+        metrics |= evaluate_classifier(training, run.config, run.dataset, run.folder)
+        summaries = evaluate_stores(run.augmentations, run.dataset, run.models, run.folder)
+    if summaries:
+        rows = sum(summary["images"] for summary in summaries)
+        for name in ("cosine", "label_agreement", "diversity"):
+            if all(summary[name] is not None for summary in summaries):
+                total = sum(summary[name] * summary["images"] for summary in summaries)
+                metrics[f"generated/{name}"] = total / rows
+    stores = [s.folder for one in run.augmentations for s in (one.described, one.generated) if s]
+    result = {
+        "fingerprint": run.folder.name,
+        "choices": run.choices,
+        "overrides": run.overrides,
+        "seed": run.config.seed,
+        "config": run.settings,
+        "protocol": run.dataset.protocol,
+        "metrics": metrics,
+        "generated": summaries,
+        "seconds": run.seconds,
+        "stores": [str(folder) for folder in stores],
+        "versions": versions(),
+        "commit": commit(),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    write_atomic(run.folder / "spec.json", _json(run.spec))
+    write_atomic(run.folder / "result.json", _json(result))
+
+
+def _report(run: Run, console: Console) -> None:
+    from sgid.reporting.loggers import log_finished
+    from sgid.reporting.summary import report
+
+    if not (run.folder / "result.json").is_file():
+        raise ValueError(f"{run.folder} has no result; run stage=evaluate, or stage=all")
+    report(run.folder, Path(run.config.paths.results), console)
+    log_finished(run.config.logger, run.folder)
+
+
+_STAGES = {
+    Stage.augment: _augment,
+    Stage.train: _train,
+    Stage.evaluate: _evaluate,
+    Stage.report: _report,
+}
+
+
+def _training(run: Run) -> Any:
+    from sgid.generation.stored import stored_images
+    from sgid.stages.train import prepare
+
+    for augmentation in run.augmentations:
+        if not augmentation.complete:
+            raise ValueError(
+                f"the images of aug={augmentation.recipe.method} are not all made "
+                f"({augmentation.generated.folder}); run stage=augment, or stage=all"
+            )
+    dataset, weights = run.dataset, run.ready.weights.get("backbone")
+    generated = [stored_images(one.generated, dataset.class_names) for one in run.augmentations]
+    return prepare(run.config, dataset, generated, weights, run.folder)
+
+
+def _say_what(run: Run, console: Console) -> None:
+    data, choices = run.dataset, run.choices
+    console.print(
+        f"[bold]{'+'.join(choices['aug'])}[/bold] · {choices['backbone']} · {data.name}: "
+        f"{len(data.train):,} train, {len(data.validation):,} validation, {len(data.test):,} test, "
+        f"{len(data.class_names)} classes · seed {run.config.seed} · {run.folder}",
+        highlight=False,
+    )
+
+
+@contextmanager
+def _timed(run: Run, stage: str) -> Iterator[None]:
+    started = time.perf_counter()
+    yield
+    run.seconds[stage] = time.perf_counter() - started
+
+
+def _json(value: Any) -> bytes:
+    return (json.dumps(value, indent=2, ensure_ascii=False) + "\n").encode()

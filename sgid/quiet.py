@@ -1,0 +1,27 @@
+"""Keeps the libraries' own chatter out of the terminal; their errors still come through."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+
+
+def quiet() -> None:
+    """Call once before models are loaded."""
+    import diffusers
+    import transformers
+
+    for library in (diffusers, transformers):
+        library.utils.logging.set_verbosity_error()
+        library.utils.logging.disable_progress_bar()
+    # open_clip tells each step of its loading to the root logger.
+    logging.getLogger().addFilter(_not_open_clip)
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_not_open_clip)
+    # Lightning's advice about workers and logging intervals: the config decides these.
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="pytorch_lightning")
+
+
+def _not_open_clip(record: logging.LogRecord) -> bool:
+    return "open_clip" not in record.pathname or record.levelno >= logging.ERROR

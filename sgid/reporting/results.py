@@ -1,0 +1,209 @@
+"""What finished runs left on disk, read back: all that tables and figures are made of."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Generation:
+    """The images that one method made for a run, summed up.
+
+    `histograms` maps what was counted ("similarity", "guidance_scale") to its `edges` (K + 1) and
+    `counts` (K). `cosine` is the mean cosine between an augmented image and its original;
+    `label_agreement` is in percent. What was not measured is `None` or empty.
+    """
+
+    method: str
+    path: str
+    images: int
+    histograms: dict[str, dict[str, list[float]]]
+    cosine: float | None
+    cosine_per_class: dict[str, float]
+    label_agreement: float | None
+    diversity: float | None
+
+
+@dataclass(frozen=True)
+class Result:
+    """One finished run: `result.json`, with the folder that it lies in."""
+
+    folder: Path
+    fingerprint: str
+    choices: dict[str, Any]
+    seed: int
+    config: dict[str, Any]
+    protocol: dict[str, Any]
+    metrics: dict[str, float]
+    generated: tuple[Generation, ...]
+    overrides: tuple[str, ...]
+    seconds: dict[str, float]
+    stores: tuple[str, ...]
+    versions: dict[str, str]
+    commit: str | None
+    finished: str
+
+    @property
+    def aug(self) -> tuple[str, ...]:
+        """The names of the augmentations; empty for `aug=none`."""
+        return tuple(name for name in self.choices["aug"] if name != "none")
+
+    @property
+    def class_accuracy(self) -> dict[str, float]:
+        """Test top-1 of each class in percent, in the order of the classes."""
+        prefix = "test/top1/"
+        return {
+            name.removeprefix(prefix): value
+            for name, value in self.metrics.items()
+            if name.startswith(prefix)
+        }
+
+
+@dataclass(frozen=True)
+class Example:
+    """An original with the images that a method made of it, all of them encoded (PNG).
+
+    What the method does not have (a similarity, without captions) is NaN or `None`.
+    """
+
+    method: str
+    key: str
+    class_name: str
+    caption: str
+    similarity: float | None
+    prompt: str
+    guidance_scale: float | None
+    strength: float | None
+    original: bytes
+    images: tuple[bytes, ...]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """One metric over the optimizer steps of a training."""
+
+    steps: tuple[int, ...]
+    values: tuple[float, ...]
+
+
+def load_result(folder: Path) -> Result:
+    """Read one run's folder.
+
+    Raises:
+        ValueError: if it has no `result.json`, or a broken or incomplete one.
+    """
+    path = Path(folder) / "result.json"
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+        return Result(
+            folder=Path(folder),
+            fingerprint=raw["fingerprint"],
+            choices={**raw["choices"], "aug": _names(raw["choices"]["aug"])},
+            seed=int(raw["seed"]),
+            config=dict(raw["config"]),
+            protocol=dict(raw.get("protocol", {})),
+            metrics={
+                "test/top1": float(raw["metrics"]["test/top1"]),
+                **{name: value for name, value in raw["metrics"].items() if value is not None},
+            },
+            generated=tuple(_generation(one) for one in raw.get("generated", ())),
+            overrides=tuple(raw.get("overrides", ())),
+            seconds=dict(raw.get("seconds", {})),
+            stores=tuple(map(str, raw.get("stores", ()))),
+            versions=dict(raw.get("versions", {})),
+            commit=raw.get("commit"),
+            finished=str(raw.get("finished", "")),
+        )
+    except FileNotFoundError:
+        raise ValueError(f"{folder} has no result.json: the run has not finished") from None
+    except KeyError as error:
+        raise ValueError(f"{path} is incomplete: {error} is missing") from None
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
+
+
+def load_results(folder: Path) -> list[Result]:
+    """Every finished run below `folder` (`results/`), oldest first; the others are warned of."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder} is not a folder: set paths.results to where runs are")
+    results = load_each(path for path in sorted(folder.iterdir()) if path.is_dir())
+    return sorted(results, key=lambda result: (result.finished, result.fingerprint))
+
+
+def load_each(folders: Iterable[Path]) -> list[Result]:
+    """The finished runs among `folders`, in that order; the others are named in a warning."""
+    results = []
+    for folder in folders:
+        try:
+            results.append(load_result(folder))
+        except ValueError as error:
+            log.warning("left out: %s", error)
+    return results
+
+
+def read_examples(folder: Path) -> list[Example]:
+    """The originals with their augmented images that a run keeps to show; none if it made none."""
+    path = folder / "examples.parquet"
+    if not path.is_file():
+        return []
+    import pyarrow.parquet as pq
+
+    return [
+        Example(**{**row, "images": tuple(row["images"])})
+        for row in pq.read_table(path, columns=list(Example.__dataclass_fields__)).to_pylist()
+    ]
+
+
+def read_correct(folder: Path) -> dict[str, bool]:
+    """Whether each test image was classified rightly, by key; empty if that was not kept."""
+    path = folder / "predictions.parquet"
+    if not path.is_file():
+        return {}
+    import pyarrow.parquet as pq
+
+    columns = pq.read_table(path, columns=["key", "label", "prediction"]).to_pydict()
+    rows = zip(columns["key"], columns["label"], columns["prediction"], strict=True)
+    return {key: label == prediction for key, label, prediction in rows}
+
+
+def read_curves(folder: Path) -> dict[str, Curve]:
+    """The metrics that were logged during training, each where it was logged; may be empty."""
+    path = folder / "curves.csv"
+    if not path.is_file():
+        return {}
+    points: dict[str, list[tuple[int, float]]] = {}
+    with path.open(newline="", encoding="utf-8") as stream:
+        for row in csv.DictReader(stream):
+            for name, value in row.items():
+                if name not in ("step", "epoch") and value:
+                    points.setdefault(name, []).append((int(float(row["step"])), float(value)))
+    return {
+        name: Curve(*(tuple(column) for column in zip(*pairs, strict=True)))
+        for name, pairs in points.items()
+    }
+
+
+def _names(aug: str | list[str]) -> list[str]:
+    return [aug] if isinstance(aug, str) else list(aug)
+
+
+def _generation(raw: dict[str, Any]) -> Generation:
+    return Generation(
+        method=raw["method"],
+        path=str(raw["path"]),
+        images=int(raw["images"]),
+        histograms=dict(raw.get("histograms") or {}),
+        cosine=raw.get("cosine"),
+        cosine_per_class=dict(raw.get("cosine_per_class") or {}),
+        label_agreement=raw.get("label_agreement"),
+        diversity=raw.get("diversity"),
+    )

@@ -1,0 +1,1 @@
+"""Step 1 of SGID: captions, their similarity to the image, the prompt and the guidance scale."""

@@ -1,0 +1,45 @@
+"""Step 1 of SGID: caption each training image, score the candidates, keep the one that fits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from sgid.records import Described, Sample
+from sgid.semantics.captions import Captioner
+from sgid.semantics.similarity import OpenClipScorer
+
+
+def describe(
+    samples: Sequence[Sample], captioner: Captioner, scorer: OpenClipScorer
+) -> Iterator[Described]:
+    """One `Described` per sample, in order; the first of equally similar captions is chosen."""
+    images = [sample.image for sample in samples]
+    candidates = list(captioner(images, [sample.key for sample in samples]))
+    image_vectors = scorer.embed_images(images)  # (N, D)
+    texts = sorted({text for captions in candidates for text in captions})
+    text_vectors = dict(zip(texts, scorer.embed_texts(texts), strict=True))
+
+    for sample, vector, captions in zip(samples, image_vectors, candidates, strict=True):
+        scores = [float(vector @ text_vectors[text]) for text in captions]
+        best = int(np.argmax(scores))
+        yield Described(
+            key=sample.key,
+            label=sample.label,
+            class_name=sample.class_name,
+            caption=captions[best],
+            similarity=scores[best],
+            candidates=captions,
+            scores=tuple(scores),
+        )
+
+
+def undescribed(
+    keys: Sequence[str], labels: Sequence[int], names: Sequence[str]
+) -> list[Described]:
+    """For methods that use no caption: nothing is computed, the similarity is NaN."""
+    return [
+        Described(key, label, names[label], "", float("nan"), (), ())
+        for key, label in zip(keys, labels, strict=True)
+    ]

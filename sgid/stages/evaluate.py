@@ -1,0 +1,81 @@
+"""`stage=evaluate`: the test set, once, and what the generated images are like."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sgid.config import Config
+from sgid.data.datasets import Dataset
+from sgid.evaluation.statistics import wilson
+from sgid.evaluation.stores import examples, summarise
+from sgid.fingerprint import fingerprint
+from sgid.models import Models
+from sgid.stages.augment import Augmentation
+from sgid.stages.train import Training
+from sgid.store import write_atomic
+
+EXAMPLES = 10
+
+
+def evaluate_classifier(
+    training: Training, config: Config, dataset: Dataset, folder: Path
+) -> dict[str, float]:
+    """Test the best checkpoint; leaves `predictions.parquet` behind."""
+    from sgid.device import pick_device
+    from sgid.training.fit import test
+
+    metrics, predictions = test(
+        training.classifier,
+        training.data,
+        folder=training.folder,
+        device=pick_device(config.trainer.device),
+        precision=config.trainer.precision,
+    )
+    images = dataset.test
+    labels, predicted = np.array(images.labels), np.array(predictions)
+    right = labels == predicted
+    interval = wilson(int(right.sum()), len(right))
+    _write_table(
+        folder / "predictions.parquet",
+        {"key": list(images.keys), "label": labels.tolist(), "prediction": predictions},
+    )
+    metrics["test/top1"] = 100 * float(right.mean())
+    metrics["test/top1_low"] = interval.low
+    metrics["test/top1_high"] = interval.high
+    for label, name in enumerate(dataset.class_names):
+        if (labels == label).any():
+            metrics[f"test/top1/{name}"] = 100 * float(right[labels == label].mean())
+    return metrics
+
+
+def evaluate_stores(
+    chosen: list[Augmentation], dataset: Dataset, models: Models, folder: Path
+) -> list[dict[str, Any]]:
+    """Summaries of the stores, kept beside each; leaves `examples.parquet` behind."""
+    summaries, shown = [], []
+    for augmentation in chosen:
+        store = augmentation.generated
+        scorer = fingerprint(models.identity("scorer"))
+        path = store.folder / f"evaluation-{scorer}.json"
+        if not path.is_file():
+            summary = summarise(store, dataset.train, models.scorer)
+            write_atomic(path, json.dumps(summary, indent=2, ensure_ascii=False).encode())
+        summaries.append(json.loads(path.read_text()))
+        shown += examples(store, dataset.train, count=EXAMPLES)
+    if shown:
+        columns = {name: [row[name] for row in shown] for name in shown[0]}
+        _write_table(folder / "examples.parquet", columns)
+    return summaries
+
+
+def _write_table(path: Path, columns: dict[str, list[Any]]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table(columns), sink, compression="zstd")
+    write_atomic(path, sink.getvalue().to_pybytes())

@@ -1,0 +1,117 @@
+"""`stage=train`: one backbone on originals plus generated images."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import instantiate
+
+from sgid.augmentation.mixing import Mixed
+from sgid.augmentation.sizes import training_size
+from sgid.augmentation.transforms import batch_transform, evaluation_transform, training_transform
+from sgid.config import Config
+from sgid.data.datamodule import DataModule
+from sgid.data.datasets import Dataset
+from sgid.data.images import ImageSet
+from sgid.device import pick_device
+from sgid.preflight import in_slot
+from sgid.progress import progress
+from sgid.seeding import derive_seed
+from sgid.store import write_atomic
+from sgid.training.fit import Schedule, fit, schedule
+from sgid.training.module import Classifier
+from sgid.weights import Located
+
+
+@dataclass(frozen=True)
+class Training:
+    """A classifier and its data, ready to be trained or tested."""
+
+    classifier: Classifier
+    data: DataModule
+    plan: Schedule
+    folder: Path
+
+
+def prepare(
+    config: Config,
+    dataset: Dataset,
+    generated: list[ImageSet],
+    weights: Located | None,
+    folder: Path,
+) -> Training:
+    """Instantiate backbone, transforms and data; `folder` is where checkpoints go."""
+    backbone, trainer = config.backbone, config.trainer
+    size = backbone.image_size or training_size(dataset.train)
+    online = [instantiate(entry["transform"]) for entry in in_slot(config, "online").values()]
+    batch = [instantiate(entry["transform"]) for entry in in_slot(config, "batch").values()]
+    plan = schedule(
+        steps=backbone.steps,
+        epochs=backbone.epochs,
+        originals=len(dataset.train),
+        batch_size=backbone.batch_size,
+        validations=trainer.validations,
+    )
+    network = instantiate(backbone.model)(
+        num_classes=len(dataset.class_names),
+        image_size=size,
+        weights=weights.folder if weights else None,
+        seed=derive_seed(config.seed, "weights"),
+    )
+    classifier = Classifier(
+        network,
+        optimizer=instantiate(backbone.optimizer),
+        steps=plan.steps,
+        warmup=backbone.warmup,
+        label_smoothing=backbone.label_smoothing,
+        batch_transform=batch_transform(batch, len(dataset.class_names)),
+    )
+    cache = trainer.cache_gib * 2**30 / max(1, trainer.workers)
+    train = Mixed(
+        dataset.train,
+        generated,
+        transform=training_transform(size, online),
+        cache_bytes=cache,
+        **asdict(config.mix),
+    )
+    whole = evaluation_transform(size)
+    data = DataModule(
+        train,
+        Mixed(dataset.validation, transform=whole, cache_bytes=cache),
+        Mixed(dataset.test, transform=whole),
+        steps_per_epoch=plan.steps_per_epoch,
+        batch_size=backbone.batch_size,
+        workers=trainer.workers,
+        seed=derive_seed(config.seed, "training"),
+    )
+    return Training(classifier, data, plan, folder / "checkpoints")
+
+
+def train(training: Training, config: Config, loggers: list[Any]) -> dict[str, float]:
+    """Fit, and leave the best checkpoint and `train.json` behind."""
+    with progress("train", training.plan.steps, "steps") as bar:
+
+        def advance(step: int, steps: int) -> None:
+            bar.update(step - bar.n)
+
+        metrics = fit(
+            training.classifier,
+            training.data,
+            plan=training.plan,
+            folder=training.folder,
+            device=pick_device(config.trainer.device),
+            precision=config.trainer.precision,
+            loggers=loggers,
+            on_step=advance,
+        )
+    write_atomic(training.folder / "train.json", json.dumps(metrics, indent=2).encode())
+    return metrics
+
+
+def trained(training: Training) -> dict[str, float] | None:
+    """The metrics of a training that has ended, else `None`."""
+    path = training.folder / "train.json"
+    return json.loads(path.read_text()) if path.is_file() else None

@@ -1,0 +1,1 @@
+"""Backbones and the Lightning module that trains them."""

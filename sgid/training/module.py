@@ -1,0 +1,100 @@
+"""The LightningModule: one classifier, its loss and its metrics."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, final
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from sgid.training.backbones import normalisation
+
+
+@final
+class Classifier(pl.LightningModule):
+    """Trains `network` on uint8 batches (B, 3, H, W) with integer labels (B,).
+
+    Args:
+        optimizer: from parameters to an optimizer.
+        steps: optimizer steps of the whole training; the learning rate follows a cosine to 0.
+        warmup: share of the steps in which the learning rate rises linearly.
+        batch_transform: mixes a normalised batch and its labels (Mixup, CutMix), or `None`.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer],
+        steps: int,
+        warmup: float,
+        label_smoothing: float,
+        batch_transform: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None,
+    ) -> None:
+        super().__init__()
+        self.network = network.to(memory_format=torch.channels_last)
+        self.optimizer = optimizer
+        self.steps = steps
+        self.warmup = warmup
+        self.label_smoothing = label_smoothing
+        self.batch_transform = batch_transform
+        mean, std = normalisation(network)
+        self.mean: Tensor
+        self.std: Tensor
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1) * 255, persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1) * 255, persistent=False)
+        self.predictions: list[Tensor] = []
+
+    def normalise(self, images: Tensor) -> Tensor:
+        """uint8 (B, 3, H, W) -> float of mean 0 and deviation 1 per channel."""
+        pixels = (images.float() - self.mean) / self.std
+        return pixels.contiguous(memory_format=torch.channels_last)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """uint8 images (B, 3, H, W) -> logits (B, classes)."""
+        return self.network(self.normalise(images))
+
+    def training_step(self, batch: Sequence[Tensor], index: int) -> Tensor:
+        images, labels = batch
+        pixels = self.normalise(images)
+        if self.batch_transform is not None:
+            pixels, labels = self.batch_transform(pixels, labels)
+        logits = self.network(pixels)
+        loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(images))
+        return loss
+
+    def validation_step(self, batch: Sequence[Tensor], index: int) -> None:
+        self._score(batch, "validation")
+
+    def on_test_epoch_start(self) -> None:
+        self.predictions = []
+
+    def test_step(self, batch: Sequence[Tensor], index: int) -> None:
+        self.predictions.append(self._score(batch, "test").argmax(1).cpu())
+
+    def _score(self, batch: Sequence[Tensor], part: str) -> Tensor:
+        images, labels = batch
+        logits = self(images)
+        top1 = (logits.argmax(1) == labels).float().mean() * 100
+        shared = {"on_epoch": True, "batch_size": len(images), "sync_dist": True}
+        self.log(f"{part}/top1", top1, prog_bar=True, **shared)
+        self.log(f"{part}/loss", F.cross_entropy(logits, labels), **shared)
+        return logits
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self.optimizer(self.network.parameters())
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._factor)
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    def _factor(self, step: int) -> float:
+        """Linear warm-up, then half a cosine (Loshchilov & Hutter, 2017)."""
+        rise = max(1, round(self.warmup * self.steps))
+        if step < rise:
+            return (step + 1) / rise
+        progress = (step - rise) / max(1, self.steps - rise)
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))

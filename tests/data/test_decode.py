@@ -1,0 +1,160 @@
+import io
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sgid.data.decode import MAX_PIXELS, decode, image_extensions
+from tests.data.writers import encoded, picture
+
+
+def pixel(data: bytes, x: int = 0, y: int = 0) -> tuple[int, ...]:
+    image = decode(data)
+    assert image.mode == "RGB"
+    value = image.getpixel((x, y))
+    assert isinstance(value, tuple)
+    return value
+
+
+@pytest.mark.parametrize("form", ["PNG", "BMP", "TIFF", "WEBP", "GIF", "PPM"])
+def test_lossless_forms_keep_every_pixel(form):
+    image = Image.new("RGB", (5, 3), (10, 200, 30))
+    options = {"lossless": True} if form == "WEBP" else {}
+    assert decode(encoded(image, form, **options)).tobytes() == image.tobytes()
+
+
+def test_one_pixel_and_one_bit():
+    assert pixel(encoded(Image.new("1", (1, 1), 1))) == (255, 255, 255)
+    assert pixel(encoded(Image.new("L", (1, 1), 7))) == (7, 7, 7)
+
+
+def test_palette_keeps_its_colours():
+    image = Image.new("P", (2, 2), 1)
+    image.putpalette([0, 0, 0, 250, 100, 50])
+    assert pixel(encoded(image)) == (250, 100, 50)
+
+
+def test_transparency_is_laid_on_white():
+    half_red = Image.new("RGBA", (2, 2), (255, 0, 0, 0))
+    half_red.putpixel((1, 0), (255, 0, 0, 255))
+    assert pixel(encoded(half_red), 0) == (255, 255, 255)
+    assert pixel(encoded(half_red), 1) == (255, 0, 0)
+    assert pixel(encoded(Image.new("LA", (2, 2), (0, 0)))) == (255, 255, 255)
+    palette = Image.new("P", (2, 2), 1)
+    palette.putpalette([0, 0, 0, 250, 100, 50])
+    assert pixel(encoded(palette, transparency=1)) == (255, 255, 255)
+    assert pixel(encoded(Image.new("RGB", (1, 1), (9, 9, 9)), transparency=(9, 9, 9))) == (255,) * 3
+
+
+def test_cmyk():
+    data = encoded(Image.new("CMYK", (8, 8), (0, 255, 255, 0)), "JPEG", quality=100)
+    red, green, blue = pixel(data)
+    assert red > 240 and green < 15 and blue < 15
+
+
+@pytest.mark.parametrize("form", ["PNG", "TIFF"])
+def test_16_bit_grey_is_scaled_and_not_clipped(form):
+    ramp = np.array([[0, 257, 32896, 65535]], dtype=np.uint16)
+    grey = np.asarray(decode(encoded(Image.fromarray(ramp), form)))[0, :, 0]
+    assert grey.tolist() == [0, 1, 128, 255]
+
+
+def test_a_nearly_black_16_bit_image_stays_black():
+    assert pixel(encoded(Image.fromarray(np.ones((2, 2), dtype=np.uint16)))) == (0, 0, 0)
+
+
+@pytest.mark.filterwarnings("error")
+def test_16_bit_pgm_and_32_bit_and_float():
+    assert pixel(b"P5 1 1 65535\n\x80\x80") == (128, 128, 128)
+    beyond = np.array([[-5, 100_000, 200_005]], dtype=np.int32)
+    grey = np.asarray(decode(encoded(Image.fromarray(beyond), "TIFF")))[0, :, 0]
+    assert grey.tolist() == [0, 128, 255] or grey.tolist() == [0, 127, 255]
+    constant = np.full((2, 2), 100_000, dtype=np.int32)
+    assert pixel(encoded(Image.fromarray(constant), "TIFF")) == (0, 0, 0)
+    share = np.array([[0.0, 0.5, 1.0]], dtype=np.float32)
+    assert np.asarray(decode(encoded(Image.fromarray(share), "TIFF")))[0, 1, 0] == 128
+    with pytest.raises(ValueError, match="not finite"):
+        decode(encoded(Image.fromarray(np.array([[np.nan, 1]], dtype=np.float32)), "TIFF"))
+
+
+def test_exif_orientation_is_applied():
+    image = Image.new("RGB", (8, 4), "black")
+    image.paste("white", (0, 0, 4, 4))  # the left half
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
+    upright = decode(encoded(image, "JPEG", exif=exif, quality=100))
+    assert upright.size == (4, 8)
+    assert upright.getpixel((2, 1)) == (255, 255, 255)
+    assert upright.getpixel((2, 6)) == (0, 0, 0)
+
+
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+def test_damaged_exif_costs_neither_the_picture_nor_its_orientation():
+    orientation = struct.pack("<HHII", 0x0112, 3, 1, 6)
+    resolution_as_a_byte = struct.pack("<HHII", 0x011A, 1, 1, 72)
+    entries = struct.pack("<H", 2) + orientation + resolution_as_a_byte + bytes(4)
+    exif = b"Exif\x00\x00II*\x00\x08\x00\x00\x00" + entries
+    assert decode(encoded(Image.new("RGB", (8, 4)), "JPEG", exif=exif)).size == (4, 8)
+    nonsense = b"Exif\x00\x00II*\x00\xff\xff\xff\xff"
+    assert decode(encoded(picture(0, 0), "JPEG", exif=nonsense)).size == (16, 16)
+
+
+def test_first_frame_of_an_animation():
+    frames = [Image.new("RGB", (4, 4), colour) for colour in ("red", "blue")]
+    for form in ("GIF", "PNG", "WEBP"):
+        options = {"lossless": True} if form == "WEBP" else {}
+        data = encoded(frames[0], form, save_all=True, append_images=frames[1:], **options)
+        assert pixel(data) == (255, 0, 0), form
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "BMP", "TIFF"])
+def test_truncated_files_are_refused(form):
+    data = encoded(picture(0, 0, 64), form)
+    for share in (0.3, 0.6, 0.9):
+        with pytest.raises(ValueError, match="not a readable image"):
+            decode(data[: int(len(data) * share)])
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "the file is empty"),
+        (b"<html>404</html>", "no known image format"),
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "no known image format"),
+        (b"\xff\xd8\xff\xe0", "not a readable image"),
+    ],
+)
+def test_what_is_no_image_is_refused_with_the_reason(data, reason):
+    with pytest.raises(ValueError, match=reason):
+        decode(data)
+
+
+def test_reasons_are_the_same_every_time():
+    def reason() -> str:
+        with pytest.raises(ValueError) as caught:
+            decode(b"no image")
+        return str(caught.value)
+
+    assert reason() == reason() and "0x" not in reason()
+
+
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+@pytest.mark.parametrize("side", [10_000, 30_000])
+def test_decompression_bombs_are_refused(side):
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        )
+
+    assert side * side > MAX_PIXELS
+    header = struct.pack(">IIBBBBB", side, side, 1, 0, 0, 0, 0)
+    bomb = io.BytesIO(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", b""))
+    with pytest.raises(ValueError, match="pixels"):
+        decode(bomb.getvalue())
+
+
+def test_extensions():
+    assert {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif"} <= image_extensions()
+    assert not {".eps", ".pdf", ".mpg", ".txt"} & image_extensions()

@@ -1,0 +1,136 @@
+"""Intervals and tests against values worked out by hand, by table, or by scipy another way."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from sgid.evaluation.statistics import (
+    holm,
+    mcnemar,
+    mean_interval,
+    paired_bootstrap,
+    paired_difference,
+    wilson,
+)
+
+
+def test_mean_interval_uses_students_t():
+    # mean 72, s = 2, t(2; .975) = 4.302653: half = 4.302653 * 2 / sqrt(3)
+    estimate = mean_interval([70.0, 72.0, 74.0])
+    assert estimate.value == 72
+    assert estimate.half_width == pytest.approx(4.302653 * 2 / math.sqrt(3), rel=1e-6)
+    assert estimate.n == 3
+
+
+def test_mean_of_one_seed_has_no_interval():
+    estimate = mean_interval([70.0])
+    assert estimate.value == 70
+    assert math.isnan(estimate.half_width)
+    assert not estimate.excludes_zero
+
+
+def test_wilson_against_the_closed_formula():
+    # Wilson (1927) for 8 of 10 at z = 1.959964
+    z, n, p = 1.959963985, 10, 0.8
+    centre = (p + z * z / (2 * n)) / (1 + z * z / n)
+    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
+    estimate = wilson(8, 10)
+    assert estimate.value == 80
+    assert estimate.low == pytest.approx(100 * (centre - half), rel=1e-6)
+    assert estimate.high == pytest.approx(100 * (centre + half), rel=1e-6)
+
+
+def test_wilson_at_the_ends_keeps_a_width():
+    # at k = n: low = n / (n + z²), high = 1
+    assert wilson(20, 20).low == pytest.approx(100 * 20 / (20 + 1.959963985**2), rel=1e-6)
+    assert wilson(20, 20).high == pytest.approx(100)
+    assert wilson(0, 20).low == 0
+
+
+@pytest.mark.parametrize(("correct", "total"), [(0, 0), (3, 2), (-1, 2)])
+def test_wilson_refuses_what_is_no_accuracy(correct: int, total: int):
+    with pytest.raises(ValueError, match="not an accuracy"):
+        wilson(correct, total)
+
+
+def test_paired_difference_is_the_paired_t_test():
+    ours, base = [73.0, 75.5, 71.0, 74.0], [70.0, 74.0, 69.5, 70.0]
+    estimate = paired_difference(ours, base)
+    reference = stats.ttest_rel(ours, base)
+    interval = reference.confidence_interval(0.95)
+    assert estimate.value == pytest.approx(2.5)
+    assert estimate.p == pytest.approx(reference.pvalue)
+    assert (estimate.low, estimate.high) == pytest.approx((interval.low, interval.high))
+    assert estimate.excludes_zero
+
+
+def test_pairing_matters():
+    base = [50.0, 70.0, 90.0]
+    ours = [52.0, 72.5, 91.5]
+    assert paired_difference(ours, base).p < 0.05 < stats.ttest_ind(ours, base).pvalue
+
+
+@pytest.mark.parametrize(
+    ("ours", "base"),
+    [([73.0], [70.0]), ([73.2, 71.4], [70.2, 68.4]), ([1.0, 1.0], [1.0, 1.0])],
+)
+def test_a_difference_without_spread_claims_nothing(ours: list[float], base: list[float]):
+    estimate = paired_difference(ours, base)
+    assert estimate.value == pytest.approx(ours[0] - base[0])
+    assert math.isnan(estimate.p) and math.isnan(estimate.low)
+    assert not estimate.excludes_zero
+
+
+def test_paired_difference_of_nothing_and_of_unequal_lengths():
+    assert math.isnan(paired_difference([], []).value)
+    with pytest.raises(ValueError, match="paired"):
+        paired_difference([1.0, 2.0], [1.0])
+
+
+def test_mcnemar_by_hand():
+    # 8 images gained, 2 lost: 2 * sum_{k<=2} C(10, k) / 2^10 = 2 * 56 / 1024
+    ours = [True] * 8 + [False] * 2 + [True] * 30
+    base = [False] * 8 + [True] * 2 + [True] * 30
+    assert mcnemar(ours, base) == pytest.approx(112 / 1024)
+    assert mcnemar(ours, ours) == 1
+
+
+def test_paired_bootstrap_agrees_with_scipys():
+    rng = np.random.default_rng(1)
+    base = rng.random(800) < 0.6
+    ours = np.where(rng.random(800) < 0.15, rng.random(800) < 0.9, base)
+    estimate = paired_bootstrap(ours, base)
+    reference = stats.bootstrap(
+        (100 * (ours.astype(float) - base),),
+        np.mean,
+        method="percentile",
+        n_resamples=5000,
+        rng=np.random.default_rng(2),
+    ).confidence_interval
+    assert estimate.value == pytest.approx(100 * (ours.mean() - base.mean()))
+    assert estimate.low == pytest.approx(reference.low, abs=0.15)
+    assert estimate.high == pytest.approx(reference.high, abs=0.15)
+    assert estimate.p == mcnemar(ours, base)
+
+
+def test_paired_bootstrap_is_repeatable_and_sane_at_zero():
+    ours = np.array([True, False, True, True])
+    assert paired_bootstrap(ours, ours) == paired_bootstrap(ours, ours)
+    assert (paired_bootstrap(ours, ours).low, paired_bootstrap(ours, ours).high) == (0, 0)
+    with pytest.raises(ValueError, match="same test images"):
+        paired_bootstrap(ours, ours[:2])
+
+
+def test_holm_by_hand():
+    # sorted .01 .02 .03 .04 -> .04 .06 .06 .06 (kept monotone)
+    assert holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
+    assert holm([0.6, 0.7]) == pytest.approx([1, 1])
+    assert holm([]) == []
+
+
+def test_holm_does_not_count_tests_that_were_not_made():
+    adjusted = holm([0.01, math.nan, 0.03])
+    assert adjusted[0] == pytest.approx(0.02) and adjusted[2] == pytest.approx(0.03)
+    assert math.isnan(adjusted[1])

@@ -1,0 +1,201 @@
+"""Result folders as finished runs leave them, small but with real images and predictions."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from sgid.fingerprint import fingerprint
+from sgid.reporting.results import Result, load_result
+
+CLASSES = ("T-shirt/top", "sneaker", "<script>alert(1)</script>", "ankle boot & $x_1$")
+AUGS: dict[str, dict[str, Any]] = {
+    "none": {},
+    "randaugment": {"slot": "online", "transform": {"num_ops": 2, "magnitude": 9}},
+    "mixup": {"slot": "batch", "transform": {"alpha": 0.2}},
+    "sgid": {
+        "slot": "offline",
+        "prompt": "a photo of a {label}, {caption}",
+        "from_image": True,
+        "strength": None,
+    },
+    "text2img": {
+        "slot": "offline",
+        "prompt": "a photo of a {label}",
+        "from_image": False,
+        "strength": 1.0,
+    },
+}
+
+MakeRun = Callable[..., Result]
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> MakeRun:
+    """`make_run(["sgid"], seed=1, noise_rate=0.7)` writes a result folder and reads it back."""
+
+    def make(
+        aug: Sequence[str] = ("sgid",),
+        seed: int = 0,
+        *,
+        skill: float = 0.7,
+        classes: Sequence[str] = CLASSES,
+        images: int = 400,
+        side: int = 32,
+        dataset: str = "fashion",
+        backbone: str = "small_resnet",
+        noise_rate: float = 0.5,
+        shots: int = 10,
+        folder: Path | None = None,
+    ) -> Result:
+        offline = [name for name in aug if AUGS[name].get("slot") == "offline"]
+        config = {
+            "stage": "all",
+            "seed": seed,
+            "noise_rate": noise_rate,
+            "expansion": 5,
+            "steps": 20,
+            "mix": {"how": "concatenate", "probability": 0.5},
+            "store": {"shard_size": 256, "format": "png"},
+            "trainer": {"device": "cpu", "precision": "32-true", "workers": 0},
+            "paths": {"results": str(tmp_path / "results"), "artifacts": "artifacts"},
+            "logger": {},
+            "dataset": {"name": dataset, "shots": shots},
+            "models": {"name": "tiny"},
+            "guidance": {"_target_": "sgid.semantics.guidance.linear", "min": 3.0, "max": 7.5},
+            "backbone": {
+                "name": backbone,
+                "optimizer": {"lr": {"small_resnet": 0.05}.get(backbone, 1e-4)},
+                "steps": 400,
+            },
+            "aug": {
+                name: {**AUGS[name], **({"strength": noise_rate} if name == "sgid" else {})}
+                for name in aug
+            },
+        }
+        mark = fingerprint(config)
+        folder = folder or tmp_path / "results" / mark
+        folder.mkdir(parents=True)
+
+        # The same test images are hard in every run: what makes pairing worth it.
+        hardness = np.random.default_rng(99).random(images)
+        noise = np.random.default_rng([seed, *aug[0].encode()]).normal(0, 0.05, images)
+        correct = hardness + noise < skill
+        labels = np.arange(images) % len(classes)
+        predictions = np.where(correct, labels, (labels + 1) % len(classes))
+        columns = {
+            "key": [f"test/{index:05d}" for index in range(images)],
+            "label": labels.tolist(),
+            "prediction": predictions.tolist(),
+        }
+        pq.write_table(pa.table(columns), folder / "predictions.parquet")
+
+        top1 = 100 * float(correct.mean())
+        per_class = {
+            f"test/top1/{name}": 100 * float(correct[labels == index].mean())
+            for index, name in enumerate(classes)
+        }
+        raw = {
+            "fingerprint": mark,
+            "choices": {
+                "dataset": dataset,
+                "backbone": backbone,
+                "models": "tiny",
+                "guidance": "linear",
+                "aug": list(aug),
+            },
+            "seed": seed,
+            "config": config,
+            "protocol": {
+                "name": dataset,
+                "train": 40,
+                "shots": shots,
+                "seed": seed,
+                "validation": 20,
+                "test": images,
+                "test_from": "the source's own split",
+                "validation_from": "0.1 of each class of train, held out with seed 0",
+            },
+            "metrics": {
+                "test/top1": top1,
+                "test/top1_low": top1 - 4.1,
+                "test/top1_high": top1 + 3.9,
+                "validation/top1": top1 + 1,
+                **per_class,
+            },
+            "generated": [_generated(name, classes) for name in offline],
+            "overrides": [f"aug=[{','.join(aug)}]", f"seed={seed}", f"noise_rate={noise_rate}"],
+            "seconds": {"augment": 12.3, "train": 60.1, "evaluate": 2.0},
+            "stores": [f"artifacts/generated/{name}" for name in offline],
+            "versions": {"torch": "2.15.0", "sgid": "0.1"},
+            "commit": None,
+            "finished": f"2026-11-22T12:{len(list(folder.parent.iterdir())):02d}:00",
+        }
+        (folder / "result.json").write_text(json.dumps(raw))
+        steps = "".join(
+            f"{step},{2.3 * 0.99**step:.3f},{'' if step % 40 else 30 + step / 10}\n"
+            for step in range(0, 401, 10)
+        )
+        (folder / "curves.csv").write_text("step,train/loss,validation/top1\n" + steps)
+        if offline:
+            rows = [_example(name, index, classes, side) for name in offline for index in range(6)]
+            pq.write_table(pa.Table.from_pylist(rows), folder / "examples.parquet")
+        return load_result(folder)
+
+    return make
+
+
+def _generated(method: str, classes: Sequence[str]) -> dict[str, Any]:
+    rng = np.random.default_rng(len(method))
+    histograms = {}
+    for name, values in {
+        "similarity": rng.normal(0.7, 0.05, 500),
+        "guidance_scale": rng.uniform(3, 7.5, 500),
+    }.items():
+        counts, edges = np.histogram(values, bins=20)
+        histograms[name] = {"counts": counts.tolist(), "edges": edges.tolist()}
+    return {
+        "method": method,
+        "path": f"artifacts/generated/{method}",
+        "images": 500,
+        "histograms": histograms,
+        "cosine": 0.81,
+        "cosine_per_class": {name: 0.7 + 0.2 * rng.random() for name in classes},
+        "label_agreement": 88.2,
+        "diversity": 0.21,
+    }
+
+
+def _example(method: str, index: int, classes: Sequence[str], side: int) -> dict[str, Any]:
+    rng = np.random.default_rng(index)
+    base = rng.integers(0, 255, (4, 4, 3))
+
+    def png() -> bytes:
+        pixels = np.clip(base + rng.integers(-40, 40, (4, 4, 3)), 0, 255).astype(np.uint8)
+        buffer = io.BytesIO()
+        Image.fromarray(pixels).resize((side, side), Image.Resampling.BICUBIC).save(buffer, "PNG")
+        return buffer.getvalue()
+
+    name = classes[index % len(classes)]
+    caption = "a very bright shirt <b>with</b> long sleeves & a $5 collar, plain, on a white table"
+    return {
+        "method": method,
+        "key": f"train/{index:05d}",
+        "class_name": name,
+        "caption": caption,
+        "similarity": 0.6 + 0.03 * index,
+        "prompt": f"a photo of a {name}, {caption}",
+        "guidance_scale": 3.0 + index / 2,
+        "strength": 0.5,
+        "original": png(),
+        "images": [png() for _ in range(5)],
+    }

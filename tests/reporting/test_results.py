@@ -1,0 +1,66 @@
+"""Result folders are read back whole, and broken ones are named rather than fatal."""
+
+import json
+import logging
+from pathlib import Path
+
+import pytest
+
+from sgid.reporting.results import (
+    load_result,
+    load_results,
+    read_correct,
+    read_curves,
+    read_examples,
+)
+
+
+def test_reads_what_a_run_left(make_run):
+    result = make_run(["sgid", "randaugment"], seed=3)
+    assert result.aug == ("sgid", "randaugment")
+    assert result.seed == 3
+    assert result.generated[0].cosine == 0.81
+    assert len(result.generated[0].histograms["similarity"]["edges"]) == 21
+    assert list(result.class_accuracy)[1] == "sneaker"
+    correct = read_correct(result.folder)
+    assert 100 * sum(correct.values()) / len(correct) == pytest.approx(result.metrics["test/top1"])
+    example = read_examples(result.folder)[0]
+    assert example.original.startswith(b"\x89PNG") and len(example.images) == 5
+    logged = read_curves(result.folder)
+    assert len(logged["train/loss"].steps) == 41
+    assert logged["validation/top1"].steps == tuple(range(0, 401, 40))
+
+
+def test_none_is_no_augmentation_and_leaves_no_examples(make_run):
+    result = make_run(["none"])
+    assert result.aug == () and result.generated == ()
+    assert read_examples(result.folder) == []
+    (result.folder / "curves.csv").unlink()
+    (result.folder / "predictions.parquet").unlink()
+    assert read_curves(result.folder) == {} and read_correct(result.folder) == {}
+
+
+def test_broken_runs_are_named_and_left_out(make_run, caplog):
+    first, second = make_run(["none"], seed=1), make_run(["none"], seed=0)
+    results = first.folder.parent
+    (results / "unfinished").mkdir()
+    (results / "cut").mkdir()
+    (results / "cut" / "result.json").write_text((first.folder / "result.json").read_text()[:90])
+    (results / "old").mkdir()
+    (results / "old" / "result.json").write_text(json.dumps({"fingerprint": "x"}))
+    with caplog.at_level(logging.WARNING):
+        loaded = load_results(results)
+    assert [run.fingerprint for run in loaded] == [first.fingerprint, second.fingerprint]
+    assert all(name in caplog.text for name in ("unfinished", "cut", "'choices' is missing"))
+
+
+@pytest.mark.parametrize("text", ["[]", "null", '{"choices": 3, "fingerprint": "x"}', "\xff"])
+def test_any_nonsense_is_a_value_error(tmp_path: Path, text: str):
+    (tmp_path / "result.json").write_text(text, encoding="latin-1")
+    with pytest.raises(ValueError, match="result.json"):
+        load_result(tmp_path)
+
+
+def test_a_missing_results_folder_names_the_option(tmp_path: Path):
+    with pytest.raises(FileNotFoundError, match=r"paths\.results"):
+        load_results(tmp_path / "nowhere")

@@ -1,0 +1,99 @@
+"""A real Hydra multirun ends with one table, and says which of its jobs failed."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from sgid.reporting.sweep import SweepTable, read_jobs, sweep_table
+
+APP = """
+import sys
+from pathlib import Path
+import hydra
+from hydra.core.hydra_config import HydraConfig
+
+@hydra.main(version_base="1.3", config_path=None, config_name="config")
+def main(config):
+    if config.seed == 2:
+        raise RuntimeError("out of memory")
+    out = Path(HydraConfig.get().runtime.output_dir)
+    (out / "result.txt").write_text(f"{config.results}/{config.aug}-{config.seed}")
+
+main()
+"""
+CONFIG = """
+aug: none
+seed: 0
+results: null
+hydra:
+  job: {chdir: false}
+  callbacks:
+    table: {_target_: sgid.reporting.sweep.SweepTable}
+"""
+
+
+def test_multirun_leaves_a_table(make_run, tmp_path: Path):
+    for aug, skill in (("none", 0.6), ("sgid", 0.7)):
+        for seed in (0, 1):
+            make_run([aug], seed, skill=skill, folder=tmp_path / "runs" / f"{aug}-{seed}")
+    (tmp_path / "app.py").write_text(APP)
+    (tmp_path / "config.yaml").write_text(CONFIG)
+    sweep = tmp_path / "sweep"
+    overrides = ["aug=none,sgid", "seed=0,1,2", f"results={tmp_path / 'runs'}"]
+    line = [
+        sys.executable,
+        "app.py",
+        "-m",
+        "--config-dir=.",
+        *overrides,
+        f"hydra.sweep.dir={sweep}",
+    ]
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        line, cwd=tmp_path, env={"PYTHONPATH": str(root), "COLUMNS": "160"}, capture_output=True,
+        text=True, check=False,
+    )  # fmt: skip
+    assert "4 of 6 runs finished" in done.stdout, done.stdout + done.stderr
+    markdown = (sweep / "table.md").read_text()
+    assert markdown.index("| none |") < markdown.index("| sgid |")
+    for aug in ("none", "sgid"):
+        assert f"python run.py aug={aug} seed=2" in markdown.replace("\\", "")
+    assert r"\toprule" in (sweep / "table.tex").read_text()
+    assert "<table>" in (sweep / "table.html").read_text()
+
+
+def test_a_sweep_that_ends_well_prints_once(make_run, tmp_path: Path, capsys, monkeypatch):
+    due = []
+    monkeypatch.setattr("atexit.register", lambda call, *args: due.append(call))
+    monkeypatch.setattr("atexit.unregister", due.remove)
+    config = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path / "sweep")}}})
+    job = tmp_path / "sweep" / "0"
+    (job / ".hydra").mkdir(parents=True)
+    (job / ".hydra" / "hydra.yaml").write_text("hydra: {job: {num: 0}}")
+    (job / ".hydra" / "overrides.yaml").write_text("[]")
+    (job / "result.txt").write_text(str(make_run().folder))
+    callback = SweepTable()
+    callback.on_multirun_start(config)
+    assert due
+    callback.on_multirun_end(config)
+    assert not due
+    assert capsys.readouterr().out.count("1 of 1 runs finished") == 1
+
+
+def test_jobs_are_in_order_and_a_lost_result_is_a_failure(make_run, tmp_path: Path):
+    for number in (10, 9, 2):
+        job = tmp_path / "sweep" / str(number)
+        (job / ".hydra").mkdir(parents=True)
+        (job / ".hydra" / "hydra.yaml").write_text(f"hydra: {{job: {{num: {number}}}}}")
+        (job / ".hydra" / "overrides.yaml").write_text(f"- seed={number}\n- aug=[sgid,mixup]")
+        run = make_run(["sgid"], seed=number)
+        (job / "result.txt").write_text(f"{run.folder}\n")
+    shutil.rmtree(run.folder)
+    jobs = read_jobs(tmp_path / "sweep")
+    assert [job.overrides[0] for job in jobs] == ["seed=2", "seed=9", "seed=10"]
+    table = sweep_table(jobs)
+    assert table.title == "2 of 3 runs finished"
+    assert "python run.py seed=2 'aug=[sgid,mixup]'" in table.notes[0]
