@@ -1,6 +1,7 @@
 # `make` alone lists the targets.
 PYTHON ?= python3
 SEEDS ?= 5
+CONSTRAINTS ?= constraints.txt
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -13,10 +14,11 @@ help: ## list the targets
 
 setup: $(STAMP) ## create .venv and install everything into it
 
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed: make PYTHON=python3.12"'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+		$(if $(CONSTRAINTS),--constraint $(CONSTRAINTS)) -e ".[dev]"
 	touch $(STAMP)
 
 demo: $(STAMP) ## five augmentations over SEEDS=5 seeds on the bundled images, one table

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
+import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +13,10 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
+
+
+class Failed(Exception):
+    """A job of a sweep that has already said why it failed."""
 
 
 def main() -> int:
@@ -35,6 +41,8 @@ def main() -> int:
     except KeyboardInterrupt:
         print("\nStopped. The same command goes on from here.", file=sys.stderr)
         return 130
+    except (SystemExit, Failed):
+        return 1
     except Exception as error:
         if debug:
             raise
@@ -47,7 +55,28 @@ def main() -> int:
 
 
 def _job(config: DictConfig) -> None:
-    """One run of a sweep, or the only one."""
+    """One run of a sweep, or the only one; an error is told at once, and kept in its folder."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    hydra_config = HydraConfig.get()
+    try:
+        _run(config)
+    except Exception as error:
+        output = Path(hydra_config.runtime.output_dir)
+        (output / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
+        message = _message(error)
+        if message is None:
+            raise
+        print(f"\n{message}", file=sys.stderr)
+        # Hydra lets the other jobs run and then raises the first error; only jobs that raise count
+        # as failed with every launcher. An only job needs none of that.
+        if hydra_config.mode is RunMode.MULTIRUN:
+            raise Failed(message) from error
+        raise SystemExit(1) from error
+
+
+def _run(config: DictConfig) -> None:
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
     from rich.console import Console
@@ -57,6 +86,9 @@ def _job(config: DictConfig) -> None:
 
     hydra_config = HydraConfig.get()
     typed: Any = OmegaConf.to_object(config)
+    # Matplotlib would keep its list of fonts in the home directory, and tell that it has made it.
+    os.environ.setdefault("MPLCONFIGDIR", str(Path(typed.paths.artifacts).absolute() / "fonts"))
+    logging.getLogger("matplotlib").setLevel(logging.WARNING)
     choices: dict[str, Any] = {
         group: hydra_config.runtime.choices[group]
         for group in ("dataset", "backbone", "models", "guidance")
@@ -73,7 +105,7 @@ def _message(error: BaseException) -> str | None:
     from hydra.errors import HydraException, InstantiationException
     from omegaconf.errors import OmegaConfBaseException
 
-    from sgid.help import suggestions
+    from sgid.help import explain
 
     # What a source or transform itself had to say, not Hydra's account of calling it.
     while isinstance(error, InstantiationException) and error.__cause__ is not None:
@@ -82,7 +114,7 @@ def _message(error: BaseException) -> str | None:
         text = str(error).strip()
         if error.__cause__ is not None and str(error.__cause__) not in text:
             text += f"\n{error.__cause__}"
-        return "\n".join([text, *suggestions(CONF, sys.argv[1:])])
+        return explain(CONF, text)
     if isinstance(error, ValueError | FileNotFoundError | PermissionError | OSError):
         return str(error)
     return None

@@ -20,7 +20,7 @@ from experiments.tiny_models.tokenizers import MAX_LENGTH, bert_tokenizer
 from experiments.tiny_models.training import train
 from experiments.tiny_models.vae import pixels
 
-STEPS = 1_500
+STEPS = 5_500
 
 
 def build(tokenizer) -> BlipForConditionalGeneration:
@@ -65,7 +65,7 @@ def fit(part: Part, attributes: Attributes, work: Path, *, steps: int = STEPS) -
         ).loss  # fmt: skip
 
     for step, value in train(
-        nn.ModuleDict({"blip": model}), loss, images=len(part.images), batch_size=96, steps=steps,
+        nn.ModuleDict({"blip": model}), loss, images=len(part.images), batch_size=64, steps=steps,
         learning_rate=2e-3, checkpoint=work / "blip.pt", seed=2,
     ):  # fmt: skip
         print(f"blip {step} loss {value:.4f}", flush=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from itertools import zip_longest
 from typing import Any
@@ -20,7 +20,13 @@ from sgid.store import Store
 CLASS_PROMPT = "a photo of a {}"
 
 
-def summarise(store: Store, images: ImageSet, scorer: OpenClipScorer) -> dict[str, Any]:
+def summarise(
+    store: Store,
+    images: ImageSet,
+    scorer: OpenClipScorer,
+    *,
+    on_images: Callable[[int], object] = int,
+) -> dict[str, Any]:
     """Counts, consistency and histograms of a complete store, as JSON can say them."""
     row_of = {key: i for i, key in enumerate(images.keys)}
     vectors, origin, labels, similarity, scale = [], [], [], [], []
@@ -30,6 +36,7 @@ def summarise(store: Store, images: ImageSet, scorer: OpenClipScorer) -> dict[st
         labels += [row["label"] for row in rows]
         similarity += [row["similarity"] for row in rows]
         scale += [row["guidance_scale"] for row in rows]
+        on_images(len(rows))
     classes = scorer.embed_texts([CLASS_PROMPT.format(name) for name in images.class_names])
     measured = consistency(
         np.concatenate(vectors),

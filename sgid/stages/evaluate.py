@@ -14,6 +14,7 @@ from sgid.evaluation.statistics import wilson
 from sgid.evaluation.stores import examples, summarise
 from sgid.fingerprint import fingerprint
 from sgid.models import Models
+from sgid.progress import progress
 from sgid.stages.augment import Augmentation
 from sgid.stages.train import Training
 from sgid.store import write_atomic
@@ -28,13 +29,15 @@ def evaluate_classifier(
     from sgid.device import pick_device
     from sgid.training.fit import test
 
-    metrics, predictions = test(
-        training.classifier,
-        training.data,
-        folder=training.folder,
-        device=pick_device(config.trainer.device),
-        precision=config.trainer.precision,
-    )
+    with progress("test", len(training.data.test_dataloader()), "batches") as bar:
+        metrics, predictions = test(
+            training.classifier,
+            training.data,
+            folder=training.folder,
+            device=pick_device(config.trainer.device),
+            precision=config.trainer.precision,
+            on_batch=bar.update,
+        )
     images = dataset.test
     labels, predicted = np.array(images.labels), np.array(predictions)
     right = labels == predicted
@@ -62,7 +65,8 @@ def evaluate_stores(
         scorer = fingerprint(models.identity("scorer"))
         path = store.folder / f"evaluation-{scorer}.json"
         if not path.is_file():
-            summary = summarise(store, dataset.train, models.scorer)
+            with progress("evaluate", store.rows, "images") as bar:
+                summary = summarise(store, dataset.train, models.scorer, on_images=bar.update)
             write_atomic(path, json.dumps(summary, indent=2, ensure_ascii=False).encode())
         summaries.append(json.loads(path.read_text()))
         shown += examples(store, dataset.train, count=EXAMPLES)

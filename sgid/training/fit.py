@@ -117,12 +117,24 @@ def fit(
 
 
 def test(
-    classifier: Classifier, data: DataModule, *, folder: Path, device: Any, precision: str
+    classifier: Classifier,
+    data: DataModule,
+    *,
+    folder: Path,
+    device: Any,
+    precision: str,
+    on_batch: Callable[[], object] | None = None,
 ) -> tuple[dict[str, float], list[int]]:
     """Metrics and predicted labels of the best checkpoint on the test part."""
+    import pytorch_lightning as pl
     import torch
 
-    trainer = _trainer(device, precision, [])
+    class Watch(pl.Callback):
+        def on_test_batch_end(self, *args: Any, **kwargs: Any) -> None:
+            if on_batch:
+                on_batch()
+
+    trainer = _trainer(device, precision, [], callbacks=[Watch()], enable_checkpointing=False)
     (metrics,) = trainer.test(classifier, data, ckpt_path=str(folder / "best.ckpt"), verbose=False)
     return dict(metrics), torch.cat(classifier.predictions).tolist()
 
@@ -151,5 +163,5 @@ def _trainer(device: Any, precision: str, loggers: list[Any], **options: Any) ->
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
-        **{"enable_checkpointing": "callbacks" in options, **options},
+        **options,
     )

@@ -1,0 +1,138 @@
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+import torch
+from torchvision.transforms import v2
+
+from sgid.augmentation.mixing import Mixed
+from sgid.data.images import ImageSet
+from tests.data.writers import encoded, picture
+
+REPEATS = 3
+
+
+class Counted:
+    """Bytes of images, counting how often each is read."""
+
+    def __init__(self, data):
+        self.data = data
+        self.reads = Counter()
+
+    def __call__(self, row):
+        self.reads[row] += 1
+        return self.data[row]
+
+
+def make_set(keys, labels, first):
+    data = [encoded(picture(label, first + i, 8)) for i, label in enumerate(labels)]
+    names = ("bag", "coat", "shirt")
+    rows = tuple(range(len(keys)))
+    return ImageSet(tuple(keys), tuple(labels), rows, names, rows, Counted(data))
+
+
+@pytest.fixture
+def real():
+    return make_set([f"k#{i}" for i in range(5)], [0, 1, 2, 0, 1], 0)
+
+
+@pytest.fixture
+def generated(real):
+    keys = [f"{key}#{repeat}" for key in real.keys for repeat in range(REPEATS)]
+    return make_set(keys, [label for label in real.labels for _ in range(REPEATS)], 100)
+
+
+def pixels(images, i):
+    return v2.PILToTensor()(images[i].image)
+
+
+def mixed(real, *generated, **options):
+    return Mixed(real, generated, transform=v2.PILToTensor(), **options)
+
+
+def test_concatenate_is_one_set_of_all(real, generated):
+    data = mixed(real, generated, generated.select([2, 0]))
+    assert len(data) == 5 + 15 + 2
+    expected = [(pixels(real, i), real.labels[i]) for i in range(5)]
+    expected += [(pixels(generated, i), generated.labels[i]) for i in [*range(15), 2, 0]]
+    for i, (image, label) in enumerate(expected):
+        assert torch.equal(data[i][0], image) and data[i][1] == label
+
+
+def test_without_generated_images_it_is_the_originals(real):
+    for how in ("concatenate", "replace"):
+        data = mixed(real, how=how, probability=1.0)
+        assert len(data) == 5
+        assert all(torch.equal(data[i][0], pixels(real, i)) for i in range(5))
+
+
+def test_replace_keeps_the_length_and_takes_what_was_made_from_the_image(real, generated):
+    data = mixed(real, generated, how="replace", probability=1.0)
+    assert len(data) == 5
+    torch.manual_seed(0)
+    for i in range(5):
+        own = [pixels(generated, REPEATS * i + repeat) for repeat in range(REPEATS)]
+        found = Counter()
+        for _ in range(60):
+            image, label = data[i]
+            found[next(j for j, one in enumerate(own) if torch.equal(one, image))] += 1
+            assert label == real.labels[i]
+        assert set(found) == set(range(REPEATS)) and min(found.values()) > 5
+
+
+def test_replace_takes_from_all_methods(real, generated):
+    other = replace(make_set(generated.keys, generated.labels, 500))
+    data = mixed(real, generated, other, how="replace", probability=1.0)
+    torch.manual_seed(0)
+    seen = {tuple(data[2][0].flatten().tolist()) for _ in range(200)}
+    assert len(seen) == 2 * REPEATS
+
+
+def test_replace_with_a_probability(real, generated):
+    data = mixed(real, generated, how="replace", probability=0.3)
+    torch.manual_seed(0)
+    own = pixels(real, 1)
+    kept = sum(torch.equal(data[1][0], own) for _ in range(2000))
+    assert abs(kept / 2000 - 0.7) < 0.04  # four standard deviations
+    never = mixed(real, generated, how="replace", probability=0)
+    assert all(torch.equal(never[1][0], own) for _ in range(20))
+
+
+def test_an_original_without_generated_images_stays(real, generated):
+    data = mixed(real, generated.select(range(REPEATS)), how="replace", probability=1.0)
+    assert torch.equal(data[4][0], pixels(real, 4))
+    assert not torch.equal(data[0][0], pixels(real, 0))
+
+
+def test_the_cache_holds_what_fits_and_no_more(real):
+    size = 3 * 8 * 8
+    data = mixed(real, cache_bytes=3.5 * size)
+    for _ in range(2):
+        for i in range(5):
+            assert torch.equal(data[i][0], v2.PILToTensor()(picture(real.labels[i], i, 8)))
+    assert [real.read.reads[i] for i in range(5)] == [1, 1, 1, 2, 2]
+    assert len(data.cache) == 3
+
+
+def test_without_a_cache_every_look_reads(real):
+    data = mixed(real)
+    assert [len(data[0]) for _ in range(3)] and real.read.reads[0] == 3
+
+
+def test_the_transform_cannot_spoil_the_cache(real):
+    def blacken(image):
+        image.paste(0, (0, 0, *image.size))
+        return v2.PILToTensor()(image)
+
+    data = Mixed(real, transform=blacken, cache_bytes=1e9)
+    data[0]
+    assert data._image(0).tobytes() == real[0].image.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [({"how": "swap"}, "one of concatenate, replace"), ({"probability": 1.2}, "within 0 and 1")],
+)
+def test_wrong_options(real, options, message):
+    with pytest.raises(ValueError, match=message):
+        mixed(real, **options)

@@ -1,0 +1,115 @@
+"""`python run.py ...` as a user gives it: in a process of its own, or in this one to save time."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import sgid
+
+ROOT = Path(sgid.__file__).parent.parent
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a command ended, and what it said."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def text(self) -> str:
+        return f"{self.out}\n{self.err}"
+
+    def good(self) -> Outcome:
+        assert self.code == 0, self.text
+        return self
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder in which commands leave all that they leave: artifacts/, results/, hydra/, home/."""
+
+    top: Path
+
+    @property
+    def artifacts(self) -> Path:
+        return self.top / "artifacts"
+
+    @property
+    def results(self) -> Path:
+        return self.top / "results"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        home = self.top / "home"
+        home.mkdir(parents=True, exist_ok=True)
+        dropped = ("HYDRA_FULL_ERROR", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "XDG_CACHE_HOME")
+        kept = {name: value for name, value in os.environ.items() if name not in dropped}
+        return {
+            **kept,
+            "HOME": str(home),
+            "HF_HOME": str(home / "hub"),
+            "SGID_ARTIFACTS": str(self.artifacts),
+            "SGID_RESULTS": str(self.results),
+            "SGID_DATA": str(self.top / "data"),
+        }
+
+    def arguments(self, given: tuple[str, ...]) -> list[str]:
+        folder = "hydra.sweep.dir" if "-m" in given else "hydra.run.dir"
+        own = [] if "--help" in given else [f"{folder}={self.top / 'hydra'}"]
+        return [str(ROOT / "run.py"), *given, *own]
+
+    def run(self, *given: str, **environment: str) -> Outcome:
+        """In this process."""
+        from sgid.cli import main
+
+        out, err = io.StringIO(), io.StringIO()
+        with (
+            mock.patch.object(sys, "argv", self.arguments(given)),
+            mock.patch.dict(os.environ, {**self.environment, **environment}, clear=True),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+        ):
+            code = main()
+        return Outcome(code, out.getvalue(), err.getvalue())
+
+    def start(self, *given: str, **environment: str) -> subprocess.Popen[str]:
+        """In a process of its own, which goes on."""
+        return subprocess.Popen(
+            [sys.executable, *self.arguments(given)],
+            cwd=self.top,
+            env={**self.environment, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def spawn(self, *given: str, **environment: str) -> Outcome:
+        """In a process of its own."""
+        process = self.start(*given, **environment)
+        out, err = process.communicate(timeout=300)
+        return Outcome(process.returncode, out, err)
+
+    def result(self) -> dict[str, Any]:
+        """The only result there is."""
+        (file,) = self.results.glob("*/result.json")
+        return json.loads(file.read_text())
+
+    def files(self) -> dict[str, int]:
+        """Every file of artifacts/ and results/, and when it was last written."""
+        return {
+            path.relative_to(self.top).as_posix(): path.stat().st_mtime_ns
+            for folder in (self.artifacts, self.results)
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        }

@@ -1,0 +1,89 @@
+"""The summary and the examples of a generated store, against its images one by one."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from sgid.data.decode import decode
+from sgid.evaluation.stores import embed, examples, summarise
+from sgid.generation.rows import schema, to_row
+from sgid.records import Described, Generated, Request
+from sgid.store import Store
+
+REPEATS = 2
+
+
+def write(folder, fashion, similarity):
+    """Each image of the set mirrored, and turned upside down."""
+    store = Store(folder, {"method": "sgid"}, schema(), REPEATS * len(fashion), 7)
+    for shard in store.missing():
+        rows = []
+        for row in store.range(shard):
+            sample, repeat = fashion[row // REPEATS], row % REPEATS
+            one = Described(sample.key, sample.label, sample.class_name, "c", similarity, (), ())
+            asked = Request(one, repeat, "sgid", f"p{row}", None, 0.5, 3.0, row, sample.label)
+            image = sample.image.transpose(repeat)
+            rows.append(to_row(Generated(asked, image), format="png"))
+        store.write(shard, rows)
+    store.finish()
+    return store
+
+
+@pytest.fixture(scope="module")
+def store(fashion, tmp_path_factory):
+    return write(tmp_path_factory.mktemp("stores"), fashion, 0.25)
+
+
+@pytest.fixture(scope="module")
+def scorer(make_scorer):
+    return make_scorer()
+
+
+def test_summary(store, fashion, scorer):
+    summary = json.loads(json.dumps(summarise(store, fashion, scorer)))
+    cosines = [
+        float(np.dot(*scorer.embed_images([sample.image, sample.image.transpose(repeat)])))
+        for sample in fashion
+        for repeat in range(REPEATS)
+    ]
+    labels = np.repeat(fashion.labels, REPEATS)
+    assert summary["images"] == REPEATS * len(fashion) and summary["method"] == "sgid"
+    assert summary["cosine"] == pytest.approx(np.mean(cosines), abs=1e-5)
+    for label, name in enumerate(fashion.class_names):
+        if label in labels:
+            mean = np.mean(np.array(cosines)[labels == label])
+            assert summary["cosine_per_class"][name] == pytest.approx(mean, abs=1e-5)
+    counts = {name: sum(one["counts"]) for name, one in summary["histograms"].items()}
+    assert counts == {"similarity": store.rows, "guidance_scale": store.rows}
+
+
+def test_a_method_without_similarities_has_no_histogram_of_them(fashion, scorer, tmp_path):
+    few = fashion.select([0, 1])
+    summary = summarise(write(tmp_path, few, float("nan")), few, scorer)
+    assert set(summary["histograms"]) == {"guidance_scale"}
+
+
+def test_examples_show_originals_with_what_was_made_of_them(store, fashion):
+    shown = examples(store, fashion, count=5)
+    assert len(shown) == 5
+    assert len({one["class_name"] for one in shown}) == min(5, len(set(fashion.labels)))
+    for one in shown:
+        original = fashion[fashion.keys.index(one["key"])].image
+        assert decode(one["original"]).tobytes() == original.tobytes()
+        expected = [original.transpose(repeat).tobytes() for repeat in range(REPEATS)]
+        assert [decode(image).tobytes() for image in one["images"]] == expected
+
+
+def test_examples_are_the_same_for_every_order_of_the_images(store, fashion):
+    chosen = [one["key"] for one in examples(store, fashion, count=5)]
+    turned = fashion.select(range(len(fashion))[::-1])
+    assert [one["key"] for one in examples(store, turned, count=5)] == chosen
+    assert len(examples(store, fashion, count=1000)) == len(fashion)
+
+
+def test_embeddings_do_not_depend_on_how_many_are_decoded_at_once(fashion, scorer):
+    np.testing.assert_allclose(
+        embed(fashion, scorer, at_once=5), embed(replace(fashion), scorer), atol=1e-6
+    )

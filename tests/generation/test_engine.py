@@ -1,0 +1,167 @@
+"""The batched engine against diffusers' own pipelines, one image at a time."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from sgid.generation.engine import _scheduler
+from tests.data.writers import picture
+from tests.generation.requests import PROMPTS, difference, draw, key, reference, request, varied
+
+SCHEDULERS = [
+    "DPMSolverMultistepScheduler",
+    "DDIMScheduler",
+    "EulerAncestralDiscreteScheduler",
+    "UniPCMultistepScheduler",
+]
+
+
+@pytest.fixture(scope="module")
+def engine(make_engine):
+    return make_engine()
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_mixed_batches_are_what_diffusers_gives_one_by_one(make_engine, scheduler):
+    images = draw(make_engine(scheduler=scheduler), varied())
+    for one in varied():
+        expected = reference(one, steps=6, scheduler=scheduler)
+        assert difference(images[key(one)], expected) <= 1, one
+
+
+@pytest.mark.parametrize("scheduler", SCHEDULERS)
+def test_text_to_image_is_what_diffusers_gives(make_engine, scheduler):
+    requests = [
+        request(i, init=None, strength=1.0, scale=scale, prompt=PROMPTS[i % 3])
+        for i, scale in enumerate((7.5, 1.0, 3.0))
+    ]
+    images = draw(make_engine(scheduler=scheduler, steps=4), requests)
+    for one in requests:
+        assert difference(images[key(one)], reference(one, steps=4, scheduler=scheduler)) <= 1
+
+
+def test_an_image_depends_on_all_of_its_request(engine):
+    one = request(0, init=picture(0, 0, 32), scale=7.5)
+    others = [
+        replace(one, prompt=PROMPTS[1]),
+        replace(one, init_image=picture(1, 0, 32)),
+        replace(one, strength=1.0),
+        replace(one, guidance_scale=1.0),
+        replace(one, guidance_scale=2.0),
+        replace(one, seed=3),
+    ]
+    image = draw(engine, [one])["k0"]
+    for other in others:
+        assert difference(draw(engine, [other])["k0"], image) > 1, other
+
+
+def test_batch_size_and_order_never_change_an_image(make_engine):
+    requests = varied() + [request(90 + i, init=None, strength=1.0) for i in range(2)]
+    images = [
+        draw(make_engine(batch_size=size), order)
+        for size, order in ((64, requests), (1, requests), (7, requests[::-1]))
+    ]
+    for one in requests:
+        assert difference(images[0][key(one)], images[1][key(one)]) <= 1
+        assert difference(images[0][key(one)], images[2][key(one)]) <= 1
+
+
+def test_it_batches(make_engine, monkeypatch):
+    engine = make_engine(batch_size=5)
+    sizes = []
+    original = engine._generate_batch
+
+    def watched(batch, embeddings):
+        sizes.append(len(batch))
+        return original(batch, embeddings)
+
+    monkeypatch.setattr(engine, "_generate_batch", watched)
+    scales = [2.0 + i / 10 for i in range(12)]
+    draw(engine, [request(i, init=picture(i, 0, 32), scale=s) for i, s in enumerate(scales)])
+    assert sizes == [5, 5, 2]
+
+
+def test_without_guidance_the_unconditional_half_is_left_out(make_engine, monkeypatch):
+    engine = make_engine()
+    sizes = []
+    hook = engine.pipe.unet.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
+    draw(engine, [request(i, init=picture(i, 0, 32), scale=1.0) for i in range(4)])
+    hook.remove()
+    assert sizes == [4, 4, 4]  # int(6 steps * 0.5)
+
+
+def test_a_source_is_encoded_once_per_batch(make_engine):
+    engine = make_engine()
+    sizes = []
+    hook = engine.pipe.vae.encoder.register_forward_pre_hook(lambda _, a: sizes.append(len(a[0])))
+    sources = [picture(i, 0, 32) for i in range(2)]
+    draw(engine, [request(i, init=sources[i % 2]) for i in range(6)])
+    hook.remove()
+    assert sizes == [2]
+
+
+def test_the_global_generator_is_left_alone(make_engine):
+    engine = make_engine(scheduler="EulerAncestralDiscreteScheduler")
+    before = torch.random.get_rng_state()
+    draw(engine, [request(0, init=picture(0, 0, 32))])
+    assert torch.equal(torch.random.get_rng_state(), before)
+
+
+def test_out_of_memory_halves_the_batch_for_good(make_engine, monkeypatch):
+    engine = make_engine(batch_size=8)
+    requests = [request(i, init=picture(i, 0, 32)) for i in range(8)]
+    expected = draw(engine, requests)
+    original, sizes = engine._denoise, []
+
+    def small_device(latents, *rest):
+        sizes.append(len(latents))
+        if len(latents) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return original(latents, *rest)
+
+    monkeypatch.setattr(engine, "_denoise", small_device)
+    images = draw(engine, requests)
+    assert sizes == [8, 4, 2, 2, 2, 2] and engine.batch_size == 2
+    assert all(difference(images[name], expected[name]) <= 1 for name in expected)
+
+
+def test_out_of_memory_for_a_single_image(make_engine, monkeypatch):
+    engine = make_engine()
+
+    def no_memory(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(engine, "_denoise", no_memory)
+    with pytest.raises(torch.OutOfMemoryError):
+        draw(engine, [request(i, init=picture(i, 0, 32)) for i in range(4)])
+
+
+def test_what_overflows_float16_is_decoded_again_and_the_rest_kept(make_engine):
+    engine = make_engine(dtype=torch.float16)
+    vae = engine.pipe.vae
+    with torch.no_grad():  # this decoder overflows where its input is large, as SD 1.x's does
+        vae.decoder.conv_in.weight *= 2000
+    latents = torch.randn(3, 8, 4, 4, generator=torch.Generator().manual_seed(0)).half()
+    latents[1] *= 50
+    with torch.inference_mode():
+        plain = vae.decode(latents / vae.config.scaling_factor, return_dict=False)[0]
+        assert plain.isfinite().flatten(1).all(1).tolist() == [True, False, True]
+        pixels = engine._decode(latents)
+    assert pixels.isfinite().all() and vae.dtype == torch.float16
+    assert torch.equal(pixels[[0, 2]], plain[[0, 2]].float())
+    vae.float()
+    with torch.inference_mode():
+        latents = (latents / vae.config.scaling_factor).float()
+        again = vae.decode(latents, return_dict=False)[0]
+    torch.testing.assert_close(pixels[1], again[1], atol=1e-4, rtol=1e-4)
+
+
+def test_no_requests(engine):
+    assert list(engine.generate([])) == []
+
+
+@pytest.mark.parametrize("name", ["NoSuchScheduler", "UNet2DConditionModel"])
+def test_unknown_schedulers(name):
+    with pytest.raises(ValueError, match="for example DPMSolverMultistepScheduler, DDIM"):
+        _scheduler(name, {})

@@ -1,0 +1,39 @@
+import math
+
+import numpy as np
+import pytest
+
+from sgid.semantics.describe import describe, undescribed
+
+
+@pytest.fixture(scope="module")
+def described(fashion, make_captioner, make_scorer):
+    return list(describe(list(fashion), make_captioner(), make_scorer()))
+
+
+def test_one_per_sample_in_order(described, fashion):
+    for one, sample in zip(described, fashion, strict=True):
+        assert (one.key, one.label, one.class_name) == (sample.key, sample.label, sample.class_name)
+
+
+def test_scores_are_cosines_and_the_best_is_chosen(described, fashion, make_scorer):
+    scorer = make_scorer()
+    for one, sample in zip(described, fashion, strict=True):
+        image = scorer.embed_images([sample.image])[0]
+        cosines = scorer.embed_texts(one.candidates) @ image
+        np.testing.assert_allclose(one.scores, cosines, atol=1e-5)
+        assert one.similarity == max(one.scores)
+        assert one.caption == one.candidates[one.scores.index(one.similarity)]
+
+
+def test_an_image_is_described_the_same_alone(described, fashion, make_captioner, make_scorer):
+    (alone,) = describe([fashion[5]], make_captioner(), make_scorer())
+    assert (alone.caption, alone.candidates) == (described[5].caption, described[5].candidates)
+    assert alone.scores == pytest.approx(described[5].scores, abs=1e-5)
+
+
+def test_undescribed(fashion):
+    records = undescribed(fashion.keys, fashion.labels, fashion.class_names)
+    assert [one.key for one in records] == list(fashion.keys)
+    assert [one.class_name for one in records] == [sample.class_name for sample in fashion]
+    assert all(math.isnan(one.similarity) and one.candidates == () for one in records)

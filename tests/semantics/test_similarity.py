@@ -1,0 +1,54 @@
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import MODELS
+
+TEXTS = ["a photo of a bag", "ankle boot", "", "a dark coat with long sleeves"]
+
+
+@pytest.fixture(scope="module")
+def scorer(make_scorer):
+    return make_scorer()
+
+
+@pytest.fixture(scope="module")
+def pictures(fashion):
+    return [sample.image for sample in fashion]
+
+
+def test_it_is_what_open_clip_gives(scorer, pictures):
+    import open_clip
+    from safetensors.torch import load_file
+
+    name = f"local-dir:{MODELS / 'clip'}"
+    model, preprocess = open_clip.create_model_from_pretrained(name)
+    stored = load_file(MODELS / "clip" / "open_clip_model.safetensors")
+    assert all(torch.equal(value, stored[key]) for key, value in model.state_dict().items())
+    model.eval()
+    with torch.no_grad():
+        pixels = torch.stack([preprocess(picture) for picture in pictures])
+        images = model.encode_image(pixels, normalize=True)
+        texts = model.encode_text(open_clip.get_tokenizer(name)(TEXTS), normalize=True)
+    np.testing.assert_allclose(scorer.embed_images(pictures), images.numpy(), atol=1e-6)
+    np.testing.assert_allclose(scorer.embed_texts(TEXTS), texts.numpy(), atol=1e-6)
+
+
+def test_unit_vectors_one_per_item(scorer, pictures):
+    for vectors in (scorer.embed_images(pictures), scorer.embed_texts(TEXTS)):
+        assert vectors.dtype == np.float32
+        np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
+    assert scorer.embed_images(pictures).shape[0] == len(pictures)
+    assert np.linalg.matrix_rank(scorer.embed_texts(TEXTS)) == len(TEXTS)
+
+
+def test_a_vector_does_not_depend_on_its_batch(scorer, make_scorer, pictures):
+    images, texts = scorer.embed_images(pictures), scorer.embed_texts(TEXTS)
+    for batch_size in (1, 5):
+        other = make_scorer(batch_size)
+        np.testing.assert_allclose(other.embed_images(pictures[::-1])[::-1], images, atol=1e-6)
+        np.testing.assert_allclose(other.embed_texts(TEXTS[::-1])[::-1], texts, atol=1e-6)
+
+
+def test_nothing_to_embed(scorer):
+    assert len(scorer.embed_images([])) == len(scorer.embed_texts([])) == 0

@@ -1,0 +1,202 @@
+"""Stores: written once, resumed after a kill, and open in other people's tools."""
+
+import io
+import json
+import os
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from sgid.fingerprint import fingerprint
+from sgid.generation.rows import schema, to_row
+from sgid.records import Described, Generated, Request
+from sgid.store import Store, replacing, write_atomic
+from tests.data.writers import picture
+
+SPEC = {"kind": "test", "steps": 3, "name": "é"}
+
+
+def make(parent: Path, rows: int = 7, shard_size: int = 3) -> Store:
+    columns = pa.schema({"key": pa.string(), "value": pa.float64()}.items())
+    return Store(parent, SPEC, columns, rows, shard_size)
+
+
+def rows_of(store: Store, shard: int) -> list[dict]:
+    return [{"key": f"k{i}", "value": i / 2} for i in store.range(shard)]
+
+
+def fill(store: Store) -> Store:
+    for shard in store.missing():
+        store.write(shard, rows_of(store, shard))
+    store.finish()
+    return store
+
+
+def names(store: Store) -> list[str]:
+    return sorted(path.name for path in store.folder.iterdir())
+
+
+def test_the_folder_is_named_by_the_spec(tmp_path):
+    store = fill(make(tmp_path))
+    assert store.folder == tmp_path / fingerprint(SPEC)
+    assert json.loads((store.folder / "spec.json").read_text()) == SPEC
+
+
+def test_shards_share_out_the_rows(tmp_path):
+    store = make(tmp_path)
+    assert [store.range(i) for i in range(store.shards)] == [range(3), range(3, 6), range(6, 7)]
+
+
+def test_rows_come_back_in_order_whatever_order_they_were_written_in(tmp_path):
+    store = make(tmp_path)
+    for shard in (2, 0, 1):
+        store.write(shard, rows_of(store, shard))
+    store.finish()
+    assert store.read().to_pylist() == [{"key": f"k{i}", "value": i / 2} for i in range(7)]
+    assert store.read(["value"]).column_names == ["value"]
+    assert [len(rows) for rows in store.batches(["key"])] == [3, 3, 1]
+
+
+def test_resume_is_the_set_difference(tmp_path):
+    store = make(tmp_path)
+    assert store.missing() == [0, 1, 2]
+    store.write(1, rows_of(store, 1))
+    assert make(tmp_path).missing() == [0, 2]
+    assert not store.complete
+
+
+def test_the_manifest_comes_last_and_says_what_there_is(tmp_path):
+    store = make(tmp_path)
+    for shard in range(store.shards):
+        store.write(shard, rows_of(store, shard))
+        assert not store.complete and "manifest.json" not in names(store)
+    store.finish()
+    assert store.complete and store.missing() == []
+    manifest = json.loads((store.folder / "manifest.json").read_text())
+    assert [part["rows"] for part in manifest["parts"]] == [3, 3, 1] and manifest["rows"] == 7
+    assert [part["file"] for part in manifest["parts"]] == names(store)[1:4]
+    assert len({part["sha256"] for part in manifest["parts"]}) == 3
+
+
+def test_no_manifest_while_a_shard_is_missing(tmp_path):
+    store = make(tmp_path)
+    store.write(0, rows_of(store, 0))
+    with pytest.raises(AssertionError, match=r"\[1, 2\] are missing"):
+        store.finish()
+    assert not store.complete
+
+
+def test_finishing_again_changes_nothing(tmp_path):
+    store = fill(make(tmp_path))
+    before = {path: path.stat().st_mtime_ns for path in store.folder.iterdir()}
+    store.finish()
+    assert {path: path.stat().st_mtime_ns for path in store.folder.iterdir()} == before
+
+
+@pytest.mark.parametrize("keep", [0, 3, 0.5, 0.99])
+def test_a_truncated_shard_is_made_again(tmp_path, keep):
+    store = make(tmp_path)
+    for shard in range(store.shards):
+        store.write(shard, rows_of(store, shard))
+    whole = store.part(1).read_bytes()
+    store.part(1).write_bytes(whole[: keep if keep in (0, 3) else int(len(whole) * keep)])
+    assert store.missing() == [1]
+    fill(store)
+    assert store.read()["key"].to_pylist() == [f"k{i}" for i in range(7)]
+
+
+def test_a_shard_of_other_rows_is_made_again(tmp_path):
+    store = make(tmp_path)
+    store.write(0, rows_of(store, 0))
+    pq.write_table(pq.read_table(store.part(0)).slice(0, 2), store.part(0))
+    assert store.missing() == [0, 1, 2]
+
+
+def test_a_shard_needs_all_its_rows(tmp_path):
+    store = make(tmp_path)
+    with pytest.raises(AssertionError, match="2 rows for shard 0"):
+        store.write(0, rows_of(store, 0)[:2])
+    assert store.missing() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_a_write_that_fails_leaves_nothing(tmp_path, monkeypatch, step):
+    store = make(tmp_path)
+    store.write(0, rows_of(store, 0))
+
+    def full_disk(*args):
+        raise OSError("no space left")
+
+    monkeypatch.setattr(os, step, full_disk)
+    with pytest.raises(OSError, match="no space"):
+        store.write(1, rows_of(store, 1))
+    monkeypatch.undo()
+    assert names(store) == ["part-00000.parquet", "spec.json"] and store.missing() == [1, 2]
+
+
+def test_what_was_there_stays_when_writing_fails(tmp_path):
+    write_atomic(tmp_path / "file", b"old")
+    with pytest.raises(RuntimeError), replacing(tmp_path / "file") as partial:
+        partial.write_bytes(b"half of the n")
+        raise RuntimeError
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"file": b"old"}
+
+
+def test_others_may_read_what_the_umask_lets_them(tmp_path):
+    before = os.umask(0o022)
+    try:
+        store = fill(make(tmp_path))
+    finally:
+        os.umask(before)
+    assert {path.stat().st_mode & 0o777 for path in store.folder.iterdir()} == {0o644}
+
+
+@pytest.fixture
+def images(tmp_path) -> Store:
+    """A store of five generated pictures."""
+    store = Store(tmp_path, SPEC, schema(), 5, 2)
+    for shard in store.missing():
+        rows = []
+        for i in store.range(shard):
+            described = Described(f"k{i // 2}", i % 3, f"class {i % 3}", "a hat", 0.25, (), ())
+            prompt, seed = f"hat {i}", 2**62 + i
+            request = Request(described, i % 2, "sgid", prompt, None, 0.5, 3.0, seed, i % 3)
+            rows.append(to_row(Generated(request, picture(0, i)), format="png"))
+        store.write(shard, rows)
+    store.finish()
+    return store
+
+
+def test_it_opens_in_pandas(images):
+    import pandas as pd
+    from PIL import Image
+
+    frame = pd.concat(map(pd.read_parquet, sorted(images.folder.glob("*.parquet"))))
+    assert frame["prompt"].tolist() == [f"hat {i}" for i in range(5)]
+    assert frame["seed"].tolist() == [2**62 + i for i in range(5)]
+    image = Image.open(io.BytesIO(frame["image"].iloc[4]["bytes"]))
+    assert image.tobytes() == picture(0, 4).tobytes()
+
+
+def test_it_opens_in_duckdb(images):
+    duckdb = pytest.importorskip("duckdb")
+    rows = duckdb.sql(
+        f"select label, count(*), avg(guidance_scale) from '{images.folder}/*.parquet' "
+        "where strength = 0.5 group by label order by label"
+    ).fetchall()
+    assert rows == [(0, 2, 3.0), (1, 2, 3.0), (2, 1, 3.0)]
+
+
+def test_it_opens_in_datasets_with_the_images_decoded(images, tmp_path):
+    from datasets import load_dataset
+
+    rows = load_dataset(
+        "parquet",
+        data_files=str(images.folder / "*.parquet"),
+        cache_dir=str(tmp_path / "cache"),
+        split="train",
+    )
+    assert [row["image"].tobytes() for row in rows] == [picture(0, i).tobytes() for i in range(5)]
+    assert rows["key"][:] == ["k0", "k0", "k1", "k1", "k2"]

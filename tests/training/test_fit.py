@@ -1,0 +1,219 @@
+"""Training, killed and resumed, and tested once."""
+
+import csv
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import TensorDataset
+from torchvision.transforms import v2
+
+from sgid.augmentation.mixing import Mixed
+from sgid.augmentation.transforms import batch_transform, training_transform
+from sgid.data.datamodule import DataModule
+from sgid.training import fit as fitting
+from sgid.training.backbones import small_resnet
+from sgid.training.fit import Schedule, fit, schedule
+from sgid.training.module import Classifier
+
+PLAN = Schedule(epochs=3, steps_per_epoch=4)
+CPU = torch.device("cpu")
+
+
+def random_part(count, seed):
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randint(0, 256, (count, 3, 32, 32), generator=generator, dtype=torch.uint8)
+    return TensorDataset(images, torch.randint(0, 10, (count,), generator=generator))
+
+
+def make(fashion, *, seed=1, workers=0, network=None):
+    """All that draws random numbers: order, crops, RandAugment, Mixup or CutMix, dropout."""
+    network = network or small_resnet(num_classes=10, image_size=32, weights=None, seed=0, width=8)
+    network.drop_rate = 0.3
+    mix = [partial(v2.MixUp, alpha=0.4), partial(v2.CutMix, alpha=1.0)]
+    classifier = Classifier(
+        network,
+        optimizer=partial(torch.optim.SGD, lr=0.05, momentum=0.9),
+        steps=PLAN.steps,
+        warmup=0.1,
+        label_smoothing=0.1,
+        batch_transform=batch_transform(mix, 10),
+    )
+    data = DataModule(
+        Mixed(fashion, transform=training_transform(32, [v2.RandAugment()]), cache_bytes=1e6),
+        random_part(20, 1),
+        random_part(300, 2),
+        steps_per_epoch=PLAN.steps_per_epoch,
+        batch_size=10,
+        workers=workers,
+        seed=seed,
+    )
+    return classifier, data
+
+
+def run(parts, folder, **options):
+    shared = {"plan": PLAN, "folder": folder / "checkpoints", "device": CPU}
+    return fit(*parts, **shared, precision="32-true", loggers=[], **options)
+
+
+def weights(classifier):
+    return {name: value.clone() for name, value in classifier.network.state_dict().items()}
+
+
+def equal(one, other):
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+def curves(folder):
+    return list(csv.DictReader((folder / "curves.csv").open()))
+
+
+@pytest.fixture(scope="module")
+def whole(fashion, tmp_path_factory):
+    """A training that nothing came in the way of: its folder, metrics, classifier and weights."""
+    folder = tmp_path_factory.mktemp("whole")
+    torch.manual_seed(111)
+    parts = make(fashion)
+    steps = []
+    metrics = run(parts, folder, on_step=lambda step, of: steps.append((step, of)))
+    assert steps == [(step, 12) for step in range(1, 13)]
+    return folder, metrics, parts, weights(parts[0])
+
+
+@pytest.mark.parametrize("step", [1, 5, 8, 11])
+def test_killed_and_resumed_it_ends_with_the_same_weights(fashion, whole, tmp_path, step):
+    def kill(at, of):
+        if at == step:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(make(fashion), tmp_path, on_step=kill)
+    torch.manual_seed(step)  # another process starts with another state
+    classifier, data = make(fashion)
+    metrics = run((classifier, data), tmp_path)
+    assert equal(weights(classifier), whole[3])
+    assert metrics["validation/top1"] == whole[1]["validation/top1"]
+    assert metrics["train/steps"] == 12
+    assert curves(tmp_path) == curves(whole[0])
+    files = [torch.load(f / "checkpoints/best.ckpt")["state_dict"] for f in (tmp_path, whole[0])]
+    assert equal(*files)
+
+
+def test_loading_processes_do_not_change_that(fashion, tmp_path):
+    ended = []
+    for step in (None, 6):
+        folder = tmp_path / str(step)
+
+        def kill(at, of, step=step):
+            if at == step:
+                raise RuntimeError("killed")
+
+        if step:
+            with pytest.raises(RuntimeError, match="killed"):
+                run(make(fashion, workers=2), folder, on_step=kill)
+        classifier, data = make(fashion, workers=2)
+        run((classifier, data), folder)
+        ended.append(weights(classifier))
+    assert equal(*ended)
+
+
+def test_the_seed_counts(fashion, whole, tmp_path):
+    classifier, data = make(fashion, seed=2)
+    run((classifier, data), tmp_path)
+    assert not equal(weights(classifier), whole[3])
+
+
+def test_curves(whole):
+    rows = curves(whole[0])
+    assert [float(row["step"]) for row in rows] == [4, 8, 12]
+    assert set(rows[0]) == {"step", "train/loss", "validation/loss", "validation/top1"}
+    assert all(float(value) == float(value) for row in rows for value in row.values())
+    assert max(float(row["validation/top1"]) for row in rows) == whole[1]["validation/top1"]
+
+
+class Fixed(nn.Module):
+    """A network that says 0 for the share of the images that `shares` has for the epoch, else 1."""
+
+    def __init__(self, shares):
+        super().__init__()
+        self.shares = shares
+        self.weight = nn.Parameter(torch.zeros(1))
+        self.register_buffer("epoch", torch.tensor(-1))
+
+    def forward(self, pixels):
+        if self.training:
+            return self.weight * torch.ones(len(pixels), 10)
+        right = torch.arange(len(pixels)) < self.shares[int(self.epoch)] * len(pixels)
+        return nn.functional.one_hot((~right).long(), 10) + self.weight
+
+
+def test_the_best_epoch_on_validation_is_tested(fashion, tmp_path):
+    network = Fixed(shares=[0.25, 0.75, 0.5])
+    classifier, data = make(fashion, network=network)
+    data.parts["validation"] = TensorDataset(
+        torch.zeros(20, 3, 32, 32, dtype=torch.uint8), torch.zeros(20, dtype=torch.long)
+    )
+    data.parts["test"] = TensorDataset(
+        torch.zeros(40, 3, 32, 32, dtype=torch.uint8), torch.zeros(40, dtype=torch.long)
+    )
+
+    def on_step(step, of):
+        network.epoch.fill_((step - 1) // PLAN.steps_per_epoch)
+
+    metrics = run((classifier, data), tmp_path, on_step=on_step)
+    assert metrics["validation/top1"] == 75
+    assert network.epoch == 2  # the last epoch's weights are in memory
+    tested, predictions = fitting.test(
+        classifier, data, folder=tmp_path / "checkpoints", device=CPU, precision="32-true"
+    )
+    assert network.epoch == 1 and tested["test/top1"] == 75
+    assert predictions == [0] * 30 + [1] * 10
+
+
+def test_predictions_are_those_of_each_test_image_in_order(fashion, whole):
+    folder, _, (classifier, data), _ = whole
+    metrics, predictions = fitting.test(
+        classifier, data, folder=folder / "checkpoints", device=CPU, precision="32-true"
+    )
+    images, labels = data.parts["test"].tensors
+    with torch.no_grad():
+        expected = classifier.eval()(images).argmax(1)
+    assert predictions == expected.tolist()  # 300 images, in two batches
+    accuracy = 100 * (expected == labels).float().mean().item()
+    assert metrics["test/top1"] == pytest.approx(accuracy, abs=1e-4)
+
+
+def test_a_finished_training_is_not_trained_on(fashion, whole):
+    classifier, data = make(fashion)
+    steps = []
+    metrics = run((classifier, data), whole[0], on_step=lambda *step: steps.append(step))
+    assert steps == [] and metrics["validation/top1"] == whole[1]["validation/top1"]
+    assert len(curves(whole[0])) == 3
+
+
+class TestSchedule:
+    def test_epochs_count_originals_alone(self):
+        plan = schedule(steps=None, epochs=10, originals=130, batch_size=64, validations=4)
+        assert (plan.epochs, plan.steps_per_epoch, plan.steps) == (4, 8, 32)
+
+    def test_steps(self):
+        plan = schedule(steps=400, epochs=None, originals=1, batch_size=64, validations=4)
+        assert (plan.epochs, plan.steps_per_epoch) == (4, 100)
+
+    def test_a_remainder_is_rounded_up(self):
+        assert schedule(steps=10, epochs=None, originals=1, batch_size=1, validations=3).steps == 12
+
+    def test_no_more_validations_than_steps(self):
+        plan = schedule(steps=2, epochs=None, originals=1, batch_size=1, validations=4)
+        assert (plan.epochs, plan.steps_per_epoch) == (2, 1)
+
+    @pytest.mark.parametrize(("steps", "epochs"), [(None, None), (10, 10)])
+    def test_exactly_one_of_steps_and_epochs(self, steps, epochs):
+        with pytest.raises(ValueError, match="give exactly one"):
+            schedule(steps=steps, epochs=epochs, originals=9, batch_size=3, validations=1)
+
+    @pytest.mark.parametrize(("steps", "validations"), [(0, 1), (5, 0)])
+    def test_nothing_to_do(self, steps, validations):
+        with pytest.raises(ValueError, match="at least 1"):
+            schedule(steps=steps, epochs=None, originals=9, batch_size=3, validations=validations)
