@@ -41,7 +41,7 @@ def main() -> int:
     except KeyboardInterrupt:
         print("\nStopped. The same command goes on from here.", file=sys.stderr)
         return 130
-    except (SystemExit, Failed):
+    except Failed:
         return 1
     except Exception as error:
         if debug:
@@ -69,6 +69,8 @@ def _job(config: DictConfig) -> None:
         if message is None:
             raise
         print(f"\n{message}", file=sys.stderr)
+        if not _raised_here(error):
+            print(f"Where it arose: {output / 'error.txt'}", file=sys.stderr)
         # Hydra lets the other jobs run and then raises the first error; only jobs that raise count
         # as failed with every launcher. An only job needs none of that.
         if hydra_config.mode is RunMode.MULTIRUN:
@@ -102,19 +104,32 @@ def _run(config: DictConfig) -> None:
 
 def _message(error: BaseException) -> str | None:
     """What to tell a person, or `None` for what only a developer can mend."""
-    from hydra.errors import HydraException, InstantiationException
+    from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
     from sgid.help import explain
 
-    # What a source or transform itself had to say, not Hydra's account of calling it.
-    while isinstance(error, InstantiationException) and error.__cause__ is not None:
-        error = error.__cause__
+    error = _cause(error)
     if isinstance(error, HydraException | OmegaConfBaseException):
         text = str(error).strip()
         if error.__cause__ is not None and str(error.__cause__) not in text:
             text += f"\n{error.__cause__}"
         return explain(CONF, text)
-    if isinstance(error, ValueError | FileNotFoundError | PermissionError | OSError):
+    if isinstance(error, ValueError | OSError):
         return str(error)
     return None
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What a source or transform itself raised, not Hydra's account of calling it."""
+    from hydra.errors import InstantiationException
+
+    while isinstance(error, InstantiationException) and error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _raised_here(error: BaseException) -> bool:
+    """Whether this package raised it, so that its message says what to do; libraries say less."""
+    frames = traceback.extract_tb(_cause(error).__traceback__)
+    return bool(frames) and Path(frames[-1].filename).is_relative_to(Path(__file__).parent)

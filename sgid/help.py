@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,12 @@ train a classifier on originals plus generated images, and say whether it helped
   python run.py aug=[sgid,randaugment]                 several augmentations together
   python run.py -m noise_rate=0.3,0.5,0.7 seed=0,1,2   a sweep, with one table at the end
 """
+
+# Lines of Hydra's messages that speak of its inner workings, or advise to add the mistyped key.
+_NOISE = re.compile(
+    r"\s*(full_key: \w+$|object_type=|reference_type=|provider=|Config search path|"
+    r"To append to your config|See https)"
+)
 
 
 def help_text(conf: Path) -> str:
@@ -38,36 +45,65 @@ def help_text(conf: Path) -> str:
     return "\n".join(parts)
 
 
-def suggestions(conf: Path, arguments: list[str]) -> list[str]:
-    """A line for each argument whose name is not an option, naming the nearest one."""
-    known = option_names(conf)
-    lines = []
-    for argument in arguments:
-        name = argument.lstrip("+~").partition("=")[0]
-        if argument.startswith("-") or "=" not in argument or name in known:
-            continue
-        if name.startswith("hydra"):
-            continue
-        near = difflib.get_close_matches(name, known, n=2, cutoff=0.5)
-        also = f"; did you mean {' or '.join(near)}?" if near else ""
-        lines.append(f"{name} is not an option{also}")
-    return lines
+def explain(conf: Path, text: str) -> str:
+    """What Hydra says of a command line, in the words of its user, with the nearest right name."""
+    if found := re.search(r"Could not (?:find|load) '(\w+)/([^']*)'", text):
+        group, name = found.groups()
+        if files := sorted(file.stem for file in (conf / group).glob("*.yaml")):
+            near = _did_you_mean(nearest(name, files))
+            return f"{group}={name}: there is no such {group}{near}; one of {', '.join(files)}"
+    if found := re.search(r"Could not override '([^'@]+)'", text):
+        return _not_an_option(found[1], option_names(conf))
+    lines = [line for line in text.splitlines() if line.strip() and not _NOISE.match(line)]
+    if "mismatched" in text or "token recognition" in text or "no viable" in text:
+        lines.append("""A value with spaces, commas or braces needs quotes: 'option="value"'""")
+    return "\n".join(lines).removeprefix("Error merging override ")
 
 
-def option_names(conf: Path) -> set[str]:
-    """Groups, and the dotted names of all keys in all YAML files."""
-    names = set()
-    for file in conf.rglob("*.yaml"):
-        content = yaml.safe_load(file.read_text()) or {}
-        content.pop("defaults", None)
-        group = file.relative_to(conf).parent.as_posix()
-        whole = group == "." or "@package _global_" in file.read_text()
-        names |= _dotted(content, "" if whole else f"{group}.")
-        if group != ".":
-            names.add(group)
+def _not_an_option(name: str, options: dict[str, list[str]]) -> str:
+    if name in options:
+        return f"{name} is an option of {', '.join(options[name])} only, which is not chosen here"
+    if near := nearest(name, list(options)):
+        return f"{name} is not an option{_did_you_mean(near)}"
+    parent = f"{name.rpartition('.')[0]}."
+    siblings = [other for other in options if other.startswith(parent) and parent != "."]
+    known = f"; there are {', '.join(sorted(siblings))}" if siblings else "; see --help"
+    return f"{name} is not an option{known}"
+
+
+def nearest(name: str, names: list[str]) -> list[str]:
+    """The best one or two of `names`, if any is like `name` or, without dots, ends like it."""
+    parent, _, own = name.rpartition(".")
+    siblings = [other for other in names if parent and other.rpartition(".")[0] == parent]
+
+    def likeness(other: str) -> float:
+        if siblings or not parent:
+            return difflib.SequenceMatcher(None, own, other.rpartition(".")[2]).ratio()
+        return difflib.SequenceMatcher(None, name, other).ratio()
+
+    scored = sorted((-likeness(other), len(other), other) for other in siblings or names)
+    best = -scored[0][0] if scored else 0
+    return [other for score, _, other in scored[:2] if -score >= max(0.6, 0.95 * best)]
+
+
+def _did_you_mean(near: list[str]) -> str:
+    return f", did you mean {' or '.join(near)}?" if near else ""
+
+
+def option_names(conf: Path) -> dict[str, list[str]]:
+    """Groups and the dotted names of all keys, with the choices (`backbone=vit`) that have each."""
     from sgid.config import Config
 
-    return names | _fields(Config, "")
+    names: dict[str, list[str]] = {name: [] for name in _fields(Config, "")}
+    for file in sorted(conf.glob("*/**/*.yaml")):
+        text = file.read_text()
+        content = yaml.safe_load(text) or {}
+        content.pop("defaults", None)
+        group = file.relative_to(conf).parent.as_posix()
+        names.setdefault(group, [])
+        for name in _dotted(content, "" if "@package _global_" in text else f"{group}."):
+            names.setdefault(name, []).append(f"{group}={file.stem}")
+    return {name: choices for name, choices in names.items() if not name.startswith("hydra")}
 
 
 def _dotted(content: Any, prefix: str) -> set[str]:

@@ -18,7 +18,7 @@ from sgid.data import datasets
 from sgid.data.datasets import Dataset
 from sgid.fingerprint import fingerprint
 from sgid.models import Models
-from sgid.preflight import Ready, check, in_slot
+from sgid.preflight import Ready, check, in_slot, rehearse
 from sgid.stages.augment import Augmentation, augment, augmentations
 from sgid.store import write_atomic
 
@@ -106,6 +106,8 @@ def run(config: Config, choices: dict[str, Any], overrides: list[str], console: 
     if config.stage is Stage.all and (this.folder / "report.html").is_file():
         console.print(f"[green]done before[/green]: {this.folder}")
         return this.folder
+    if Stage.train in stages and not (this.folder / "result.json").is_file():
+        rehearse(config)
     for stage in stages:
         _STAGES[stage](this, console)
     return this.folder

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from importlib.util import find_spec
 from typing import Any
 
 from hydra.errors import InstantiationException
@@ -11,10 +12,9 @@ from hydra.utils import instantiate
 
 from sgid.config import Config, WeightsConfig
 from sgid.data.listing import Splits
+from sgid.device import pick_device
+from sgid.limits import out_of_range
 from sgid.weights import Located, locate
-
-SLOTS = ("offline", "online", "batch")
-GUIDANCE_LIMIT = 30.0
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,13 @@ class Ready:
 
 
 def check(config: Config) -> Ready:
-    """Raises ValueError for values out of range, else FileNotFoundError for all that is missing."""
-    if wrong := _out_of_range(config):
+    """What the run will need, found.
+
+    Raises:
+        ValueError: naming each value that is out of range, or that this machine cannot serve.
+        FileNotFoundError: naming all images and weights that are missing.
+    """
+    if wrong := out_of_range(config):
         raise ValueError("\n".join(wrong))
     from sgid.data import datasets
 
@@ -46,12 +51,42 @@ def check(config: Config) -> Ready:
     splits = attempt(lambda: instantiate(config.dataset.source))
     wanted = _wanted(config)
     weights = {name: attempt(lambda name=name: _locate(name, wanted[name])) for name in wanted}
+    if config.logger and find_spec("wandb") is None:
+        problems.append("logger=wandb needs wandb: pip install wandb, or take logger=none")
     if problems:
         count = f"{len(problems)} things are" if len(problems) > 1 else "One thing is"
         raise FileNotFoundError(f"{count} missing:\n\n" + "\n\n".join(problems))
     dataset = config.dataset
     datasets.check(splits, shots=dataset.shots, validation=dataset.validation, test=dataset.test)
+    pick_device(config.trainer.device)  # last, since it imports PyTorch
     return Ready(splits, weights)
+
+
+def rehearse(config: Config) -> None:
+    """Make the classifier and its transforms once, for nothing, before hours of generation.
+
+    Raises:
+        ValueError: naming what cannot be made with the arguments that it has.
+    """
+    made: dict[str, Callable[[], Any]] = {
+        f"aug.{name}.transform": lambda entry=entry: instantiate(entry["transform"])
+        for slot in ("online", "batch")
+        for name, entry in in_slot(config, slot).items()
+    }
+    backbone = config.backbone
+
+    def classifier() -> None:
+        size = backbone.image_size or 32
+        make = instantiate(backbone.model)
+        network = make(num_classes=2, image_size=size, weights=None, seed=0)
+        instantiate(backbone.optimizer)(network.parameters())
+
+    for option, make in {**made, "backbone": classifier}.items():
+        try:
+            make()
+        except Exception as error:  # any library's, of any kind
+            hydras = isinstance(error, InstantiationException)
+            raise ValueError(f"{option}: {hydras and error.__cause__ or error}") from error
 
 
 def in_slot(config: Config, slot: str) -> dict[str, dict[str, Any]]:
@@ -79,63 +114,3 @@ def _wanted(config: Config) -> dict[str, WeightsConfig]:
 
 def _locate(name: str, weights: WeightsConfig) -> Located:
     return locate(**asdict(weights), option=f"{name}.weights")
-
-
-def _out_of_range(config: Config) -> list[str]:
-    from sgid.semantics import prompts
-
-    wrong = []
-
-    def need(good: bool, option: str, value: Any, rule: str) -> None:
-        if not good:
-            wrong.append(f"{option}={value}: {rule}")
-
-    need(0 < config.noise_rate <= 1, "noise_rate", config.noise_rate, "must be above 0, at most 1")
-    need(config.expansion >= 1, "expansion", config.expansion, "must be at least 1")
-    need(config.steps >= 1, "steps", config.steps, "must be at least 1")
-    if 0 < config.noise_rate <= 1 <= config.steps:
-        need(
-            int(config.steps * config.noise_rate) >= 1,
-            "noise_rate",
-            config.noise_rate,
-            f"with steps={config.steps} no step would be run; raise either",
-        )
-    guidance = {
-        key: config.guidance[key] for key in ("scale", "min", "max") if key in config.guidance
-    }
-    for key, value in guidance.items():
-        need(
-            isinstance(value, int | float) and 0 <= value <= GUIDANCE_LIMIT,
-            f"guidance.{key}",
-            value,
-            f"must be a number from 0 to {GUIDANCE_LIMIT:g}",
-        )
-    if not wrong and {"min", "max"} <= guidance.keys():
-        need(
-            guidance["min"] <= guidance["max"],
-            "guidance.min",
-            guidance["min"],
-            f"must not be above guidance.max={guidance['max']}",
-        )
-    for part in ("validation", "test"):
-        value = getattr(config.dataset, part)
-        need(0 < value < 1, f"dataset.{part}", value, "must be a share between 0 and 1")
-    need(0 <= config.dataset.max_bad <= 1, "dataset.max_bad", config.dataset.max_bad, "0 to 1")
-    shots = config.dataset.shots
-    need(shots is None or shots >= 1, "dataset.shots", shots, "must be at least 1, or null")
-    need(config.models.captioner.candidates >= 1, "models.captioner.candidates",
-         config.models.captioner.candidates, "must be at least 1")  # fmt: skip
-    need(0 < config.models.captioner.top_p <= 1, "models.captioner.top_p",
-         config.models.captioner.top_p, "must be above 0, at most 1")  # fmt: skip
-    need(config.store.shard_size >= 1, "store.shard_size", config.store.shard_size, "at least 1")
-    need(config.store.format in ("png", "webp", "jpeg"), "store.format", config.store.format,
-         "one of png, webp, jpeg")  # fmt: skip
-    for name, entry in config.aug.items():
-        need(not entry or entry.get("slot") in SLOTS, f"aug.{name}.slot",
-             (entry or {}).get("slot"), f"one of {', '.join(SLOTS)}")  # fmt: skip
-    for name, recipe in in_slot(config, "offline").items():
-        try:
-            prompts.fields(recipe["prompt"])
-        except ValueError as error:
-            wrong.append(f"aug.{name}.prompt: {error}")
-    return wrong

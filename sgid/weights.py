@@ -14,17 +14,27 @@ from typing import Any
 
 from sgid.fingerprint import fingerprint
 
-# What must be there for each layout, as alternatives of globs relative to the folder.
+# What must be there for each layout, as alternatives. A safetensors file may be there in shards.
 LAYOUTS: dict[str, tuple[tuple[str, ...], ...]] = {
     "blip": (
         ("config.json",),
-        ("model.safetensors", "model.safetensors.index.json"),
+        ("model.safetensors",),
         ("preprocessor_config.json", "processor_config.json"),
         ("tokenizer.json", "vocab.txt"),
     ),
     "open_clip": (("open_clip_config.json",), ("open_clip_model.safetensors",)),
     "timm": (("model.safetensors", "open_clip_model.safetensors"),),
-    "diffusers": (("model_index.json",), ("scheduler/scheduler_config.json",)),
+    "diffusers": (
+        ("model_index.json",),
+        ("scheduler/scheduler_config.json",),
+        ("tokenizer/tokenizer.json", "tokenizer/vocab.json"),
+        ("text_encoder/config.json",),
+        ("text_encoder/model.safetensors",),
+        ("unet/config.json",),
+        ("unet/diffusion_pytorch_model.safetensors",),
+        ("vae/config.json",),
+        ("vae/diffusion_pytorch_model.safetensors",),
+    ),
 }
 
 
@@ -72,22 +82,25 @@ def locate(
     lacking = _lacking(folder, layout) if folder else []
     if folder is None or lacking:
         at = f" --revision {revision}" if revision else ""
+        at += "".join(f" --exclude '{pattern}'" for pattern in _EXCLUDE[layout])
         found = f"{folder} lacks {', '.join(lacking)}" if folder else "not in the hub cache"
         raise MissingWeights(
             f"{id}{f' at {revision}' if revision else ''}: {found}.\n"
-            f"  fetch it:      hf download {id}{at}{_EXCLUDE.get(layout, '')}\n"
+            f"  fetch it:      hf download {id}{at}\n"
             f"  or a folder:   {option}.path=FOLDER"
         )
-    return Located(folder, {"layout": layout, "id": id, "revision": revision or folder.name})
+    return Located(folder, {"layout": layout, "id": id, "revision": folder.name})
 
 
-# Pickles and other frameworks' copies of the same weights, which are never read.
+# Pickles, and other copies of the same weights, which are never read.
 _EXCLUDE = {
-    "diffusers": ' --exclude "*.bin" "*.ckpt" "*.msgpack" "v1-5-*" "safety_checker/*"',
-    "blip": ' --exclude "*.bin" "*.h5"',
-    "open_clip": ' --exclude "*.bin" "*.pt"',
-    "timm": ' --exclude "*.bin"',
-}
+    "diffusers": (
+        "*.bin", "*.ckpt", "*.msgpack", "*.fp16.*", "*.non_ema.*", "v1-5-*", "safety_checker/*",
+    ),
+    "blip": ("*.bin", "*.h5"),
+    "open_clip": ("*.bin", "*.pt"),
+    "timm": ("*.bin",),
+}  # fmt: skip
 
 
 def _snapshot(id: str, revision: str | None) -> Path | None:
@@ -105,30 +118,52 @@ def _lacking(folder: Path, layout: str) -> list[str]:
     """What of the layout is not in `folder`; empty when all is there."""
     if not folder.is_dir():
         return ["the folder itself"]
-    lacking = [
-        " or ".join(options)
-        for options in LAYOUTS[layout]
-        if not any((folder / option).is_file() for option in options)
-    ]
-    if layout == "diffusers" and not lacking:
-        lacking = _lacking_components(folder)
-    return lacking
-
-
-def _lacking_components(folder: Path) -> list[str]:
-    """The components that `model_index.json` names and that are absent or without safetensors."""
-    index = json.loads((folder / "model_index.json").read_text())
     lacking = []
-    for name, value in index.items():
-        present = isinstance(value, list) and value[0] is not None
-        if not present or name in ("safety_checker", "scheduler"):
-            continue
-        part = folder / name
-        if not part.is_dir():
-            lacking.append(name)
-        elif name in ("unet", "vae", "text_encoder") and not list(part.glob("*.safetensors")):
-            lacking.append(f"{name}/*.safetensors")
+    for options in LAYOUTS[layout]:
+        problems = [_problems(folder, option) for option in options]
+        found = [one for one in problems if one is not None]
+        if not found:
+            lacking.append(" or ".join(options))
+        elif [] not in found:
+            lacking += found[0]
     return lacking
+
+
+def _problems(folder: Path, name: str) -> list[str] | None:
+    """What is wrong with a file, or with the shards in its place; `None` if there is neither."""
+    file, index = folder / name, folder / f"{name}.index.json"
+    if file.is_file():
+        return [] if _whole(file) else [f"{name} as a whole: it is damaged or cut off"]
+    if not index.is_file():
+        return None
+    try:
+        shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    except (ValueError, KeyError):
+        return [f"{name}.index.json as a whole: it is damaged"]
+    parts = [(Path(name).parent / shard).as_posix() for shard in shards]
+    return [part for part in parts if not _whole(folder / part)]
+
+
+def _whole(file: Path) -> bool:
+    """Whether a file is JSON, or as long as its safetensors header says; else whether it is there.
+
+    What Git LFS leaves in place of a large file is neither.
+    """
+    try:
+        if file.suffix == ".json":
+            json.loads(file.read_text())
+        if file.suffix != ".safetensors":
+            return file.is_file()
+        size = file.stat().st_size
+        with file.open("rb") as stream:
+            length = int.from_bytes(stream.read(8), "little")
+            if length > size - 8:
+                return False
+            header = json.loads(stream.read(length))
+        header.pop("__metadata__", None)
+        return size == 8 + length + max((t["data_offsets"][1] for t in header.values()), default=0)
+    except (OSError, ValueError, KeyError):
+        return False
 
 
 def content_hash(folder: Path) -> str:

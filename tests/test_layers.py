@@ -26,6 +26,7 @@ LAYERS = (
     ("sgid.evaluation",),
     ("sgid.reporting",),
     ("sgid.config",),
+    ("sgid.limits",),
     ("sgid.models", "sgid.preflight", "sgid.provenance", "sgid.help"),
     ("sgid.stages",),
     ("sgid.pipeline",),

@@ -131,6 +131,7 @@ def _described_store(artifacts: Path, config: Config, images: ImageSet, models: 
         "images": images.digest(),
         "captioner": models.identity("captioner"),
         "scorer": models.identity("scorer"),
+        "shard_size": config.store.shard_size,
     }
     size = config.store.shard_size
     return Store(artifacts / "described", spec, pa.schema(columns.items()), len(images), size)

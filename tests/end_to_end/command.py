@@ -16,6 +16,7 @@ from unittest import mock
 import sgid
 
 ROOT = Path(sgid.__file__).parent.parent
+SHORT = ("backbone.steps=4", "expansion=1", "steps=4", "trainer.validations=1")
 
 
 @dataclass(frozen=True)
@@ -50,10 +51,15 @@ class Place:
         return self.top / "results"
 
     @property
+    def hub(self) -> Path:
+        """The hub's cache of downloads."""
+        return self.top / "home" / "hub" / "hub"
+
+    @property
     def environment(self) -> dict[str, str]:
         home = self.top / "home"
         home.mkdir(parents=True, exist_ok=True)
-        dropped = ("HYDRA_FULL_ERROR", "HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "XDG_CACHE_HOME")
+        dropped = ("HYDRA_FULL_ERROR", "HF_HUB_CACHE", "XDG_CACHE_HOME", "MPLCONFIGDIR")
         kept = {name: value for name, value in os.environ.items() if name not in dropped}
         return {
             **kept,
@@ -65,9 +71,8 @@ class Place:
         }
 
     def arguments(self, given: tuple[str, ...]) -> list[str]:
-        folder = "hydra.sweep.dir" if "-m" in given else "hydra.run.dir"
-        own = [] if "--help" in given else [f"{folder}={self.top / 'hydra'}"]
-        return [str(ROOT / "run.py"), *given, *own]
+        own = [f"hydra.{mode}.dir={self.top / 'hydra'}" for mode in ("run", "sweep")]
+        return [str(ROOT / "run.py"), *own, *given]  # the last of two values counts
 
     def run(self, *given: str, **environment: str) -> Outcome:
         """In this process."""
@@ -79,8 +84,12 @@ class Place:
             mock.patch.dict(os.environ, {**self.environment, **environment}, clear=True),
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),
+            mock.patch("huggingface_hub.constants.HF_HUB_CACHE", str(self.hub)),
         ):
-            code = main()
+            try:
+                code = main()
+            except SystemExit as stop:
+                code = stop.code
         return Outcome(code, out.getvalue(), err.getvalue())
 
     def start(self, *given: str, **environment: str) -> subprocess.Popen[str]:
@@ -97,8 +106,23 @@ class Place:
     def spawn(self, *given: str, **environment: str) -> Outcome:
         """In a process of its own."""
         process = self.start(*given, **environment)
-        out, err = process.communicate(timeout=300)
+        out, err = process.communicate(timeout=600)
         return Outcome(process.returncode, out, err)
+
+    def spawn_bare(self, *given: str) -> Outcome:
+        """In a process of its own, told nothing of where to leave things."""
+        (self.top / "temporary").mkdir()
+        own = {"SGID_ARTIFACTS", "SGID_RESULTS", "SGID_DATA", "HF_HOME"}
+        kept = {name: value for name, value in self.environment.items() if name not in own}
+        done = subprocess.run(
+            [sys.executable, str(ROOT / "run.py"), *given],
+            cwd=self.top,
+            env={**kept, "TMPDIR": str(self.top / "temporary")},
+            capture_output=True,
+            text=True,
+            timeout=600,
+        )
+        return Outcome(done.returncode, done.stdout, done.stderr)
 
     def result(self) -> dict[str, Any]:
         """The only result there is."""

@@ -78,7 +78,8 @@ def reference(request: Request, *, steps: int, scheduler: str) -> Image.Image:
 
     from_image = request.init_image is not None
     pipe = _pipeline("StableDiffusionImg2ImgPipeline" if from_image else "StableDiffusionPipeline")
-    pipe.scheduler = getattr(diffusers, scheduler).from_config(pipe.scheduler.config)
+    config = diffusers.DPMSolverMultistepScheduler.load_config(MODELS / "sd" / "scheduler")
+    pipe.scheduler = getattr(diffusers, scheduler).from_config(config)
     where = (
         {"image": request.init_image, "strength": request.strength}
         if from_image

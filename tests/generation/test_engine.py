@@ -53,7 +53,7 @@ def test_an_image_depends_on_all_of_its_request(engine):
     ]
     image = draw(engine, [one])["k0"]
     for other in others:
-        assert difference(draw(engine, [other])["k0"], image) > 1, other
+        assert difference(draw(engine, [other])["k0"], image) > 0, other
 
 
 def test_batch_size_and_order_never_change_an_image(make_engine):

@@ -52,6 +52,6 @@ def test_fit_crops_the_centre_and_does_not_stretch():
     pixels[:, 100:200] = 255  # the middle third, a square
     fitted = fit(Image.fromarray(pixels), resolution=64, multiple=8)
     assert fitted.size == (88, 48)  # 300 x 100 is clipped to 2 : 1, then rounded
-    white = (np.asarray(fitted)[24, :, 0] > 127).sum()
-    assert abs(white - 48) <= 1
-    np.testing.assert_array_equal(np.asarray(fitted), np.asarray(fitted)[:, ::-1])
+    row = np.asarray(fitted)[24, :, 0].astype(int)
+    assert abs((row > 127).sum() - 48) <= 1
+    np.testing.assert_allclose(row, row[::-1], atol=2)

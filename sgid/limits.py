@@ -1,0 +1,150 @@
+"""The values that a config may have, whatever the machine; what is beyond them is told at once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import cache
+from importlib.util import find_spec
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+from sgid.config import Config
+from sgid.device import DEVICES, DTYPES
+from sgid.semantics import prompts
+
+SLOTS = ("offline", "online", "batch")
+GUIDANCE = 30.0
+"""The largest guidance scale; images are burnt long before it."""
+
+AT_LEAST = {
+    1: (
+        *("expansion", "steps", "store.shard_size", "trainer.validations", "dataset.shots"),
+        *(f"backbone.{key}" for key in ("batch_size", "epochs", "steps", "image_size")),
+        *(f"models.{model}.batch_size" for model in ("captioner", "scorer", "generator")),
+        *(f"models.captioner.{key}" for key in ("candidates", "max_tokens")),
+        *(f"models.generator.{key}" for key in ("resolution", "size_multiple")),
+    ),
+    0: ("trainer.workers", "trainer.cache_gib"),
+}
+"""Where the option is a number; `null` is left to its type."""
+
+SHARES = {
+    "above 0, at most 1": ("noise_rate", "models.captioner.top_p"),
+    "above 0, below 1": ("dataset.validation", "dataset.test"),
+    "at least 0, below 1": ("dataset.max_bad", "backbone.warmup", "backbone.label_smoothing"),
+    "at least 0, at most 1": ("mix.probability",),
+}
+
+CHOICES = {
+    "mix.how": ("concatenate", "replace"),
+    "store.format": ("png", "webp", "jpeg"),
+    "trainer.precision": (
+        *("auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true"),
+    ),
+    "models.captioner.dtype": DTYPES,
+    "models.scorer.dtype": DTYPES,
+    "models.generator.dtype": DTYPES,
+}
+
+
+def out_of_range(config: Config) -> list[str]:
+    """A line for each value that cannot be; empty when all can."""
+    return [*_numbers(config), *_names(config), *_augmentations(config)]
+
+
+def _numbers(config: Config) -> Iterator[str]:
+    for least, options in AT_LEAST.items():
+        for option in options:
+            value = attrgetter(option)(config)
+            if value is not None and not value >= least:
+                yield f"{option}={value}: must be at least {least}"
+    for rule, options in SHARES.items():
+        for option in options:
+            value = attrgetter(option)(config)
+            inside = 0 < value < 1 or (value == 0 and "least 0" in rule)
+            if not inside and not (value == 1 and "most 1" in rule):
+                yield f"{option}={value}: must be {rule}"
+    steps, epochs = config.backbone.steps, config.backbone.epochs
+    if (steps is None) == (epochs is None):
+        yield (
+            f"backbone.steps={steps} and backbone.epochs={epochs}: one of them must be null, and "
+            "one a number"
+        )
+
+
+def _names(config: Config) -> Iterator[str]:
+    if config.trainer.device.partition(":")[0] not in DEVICES:
+        yield f"trainer.device={config.trainer.device}: must be one of {', '.join(DEVICES)}"
+    for option, choices in CHOICES.items():
+        value = attrgetter(option)(config)
+        if value not in choices:
+            yield f"{option}={value}: must be one of {', '.join(choices)}"
+    scheduler = config.models.generator.scheduler
+    if scheduler not in _schedulers():
+        yield (
+            f"models.generator.scheduler={scheduler}: must be a scheduler of diffusers, such as "
+            "DPMSolverMultistepScheduler, DDIMScheduler or UniPCMultistepScheduler"
+        )
+
+
+def _augmentations(config: Config) -> Iterator[str]:
+    yield from _guidance("guidance", config.guidance)
+    for name, entry in config.aug.items():
+        slot = (entry or {}).get("slot")
+        if entry and slot not in SLOTS:
+            yield f"aug.{name}.slot={slot}: must be one of {', '.join(SLOTS)}"
+        elif slot == "offline":
+            yield from _recipe(f"aug.{name}", entry, config)
+
+
+def _recipe(option: str, recipe: dict[str, Any], config: Config) -> Iterator[str]:
+    """What is wrong with a generative method beyond what it takes over from the root config."""
+    strength, from_image = recipe["strength"], recipe["from_image"]
+    if not isinstance(from_image, bool):
+        yield f"{option}.from_image={from_image}: must be true or false"
+    if not isinstance(strength, int | float) or not 0 < strength <= 1:
+        if strength != config.noise_rate:
+            yield f"{option}.strength={strength}: must be above 0, at most 1"
+    elif config.steps >= 1 and int(config.steps * strength) < 1:
+        what = "noise_rate" if strength == config.noise_rate else f"{option}.strength"
+        yield f"{what}={strength}: with steps={config.steps} no step would be run; raise either"
+    if recipe["guidance"] != config.guidance:
+        yield from _guidance(f"{option}.guidance", recipe["guidance"])
+    try:
+        prompts.fields(recipe["prompt"])
+    except ValueError as error:
+        yield f"{option}.prompt: {error}"
+
+
+def _guidance(option: str, settings: dict[str, Any]) -> Iterator[str]:
+    scales = {key: settings[key] for key in ("scale", "min", "max") if key in settings}
+    wrong = [
+        f"{option}.{key}={value}: must be a number from 0 to {GUIDANCE:g}"
+        for key, value in scales.items()
+        if not isinstance(value, int | float) or not 0 <= value <= GUIDANCE
+    ]
+    yield from wrong
+    if not wrong and "min" in scales and "max" in scales and scales["min"] > scales["max"]:
+        yield f"{option}.min={scales['min']}: must not be above {option}.max={scales['max']}"
+    quantiles = settings.get("quantiles", [0, 1])
+    if not _ascending(quantiles):
+        yield f"{option}.quantiles={quantiles}: must be two numbers within 0 and 1, the lower first"
+
+
+def _ascending(quantiles: Any) -> bool:
+    """Whether these are two numbers with 0 <= first < second <= 1."""
+    match quantiles:
+        case [int() | float() as low, int() | float() as high]:
+            return 0 <= low < high <= 1
+    return False
+
+
+@cache
+def _schedulers() -> frozenset[str]:
+    """The names in diffusers' index of schedulers, read as text: to import it takes seconds."""
+    found = find_spec("diffusers")
+    assert found is not None and found.origin is not None
+    index = Path(found.origin).parent / "schedulers" / "__init__.py"
+    return frozenset(re.findall(r'"(\w+Scheduler)"', index.read_text(encoding="utf-8")))

@@ -1,0 +1,117 @@
+"""A whole run: what it leaves, what it leaves alone, and its stages one by one."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+
+from tests.end_to_end.command import SHORT, Place
+
+FIGURES = {"test/top1", "test/top1_low", "test/top1_high", "test/loss", "validation/top1"}
+GENERATED = {"generated/cosine", "generated/label_agreement"}
+
+
+@pytest.fixture(scope="module")
+def default(tmp_path_factory) -> tuple[Place, set[str]]:
+    """`python run.py`, shortened, in an empty folder; and what it left there."""
+    place = Place(tmp_path_factory.mktemp("default"))
+    place.spawn_bare(*SHORT, "dataset.shots=2").good()
+    files = (path for path in place.top.rglob("*") if path.is_file())
+    return place, {path.relative_to(place.top).as_posix() for path in files}
+
+
+def test_a_run_leaves_its_result_and_nothing_elsewhere(default):
+    place, left = default
+    assert {name.split("/")[0] for name in left} == {"artifacts", "results", "outputs"}
+    assert not [name for name in left if name.endswith(".tmp")]
+    result = place.result()
+    folder = place.results / result["fingerprint"]
+    for name in ("report.html", "spec.json", "predictions.parquet", "examples.parquet"):
+        assert (folder / name).is_file()
+    assert list(folder.glob("checkpoints/best.ckpt")) and list(folder.glob("*.png"))
+
+
+def test_the_result_says_all_that_it_should(default):
+    place, _ = default
+    result = place.result()
+    assert result["choices"] == {
+        "dataset": "fashion", "backbone": "small_resnet", "models": "tiny", "guidance": "linear",
+        "aug": ["sgid"],
+    }  # fmt: skip
+    assert result["seed"] == 0 and result["config"]["expansion"] == 1
+    assert "dataset.shots=2" in result["overrides"]
+    metrics = result["metrics"]
+    assert set(metrics) >= FIGURES | GENERATED
+    assert sum(name.startswith("test/top1/") for name in metrics) == 10
+    assert all(isinstance(value, float) and math.isfinite(value) for value in metrics.values())
+    assert metrics["test/top1_low"] <= metrics["test/top1"] <= metrics["test/top1_high"]
+    assert set(result["seconds"]) == {"augment", "train", "evaluate"}
+    assert len(result["stores"]) == 2
+    for store in result["stores"]:
+        assert (place.top / store / "manifest.json").is_file()
+    assert {"python", "torch", "diffusers", "transformers", "timm"} <= set(result["versions"])
+    assert "commit" in result and result["finished"].startswith("20")
+    assert result["protocol"]["train"] == 20 and result["protocol"]["test"] == 10_000
+    assert json.loads((place.results / result["fingerprint"] / "spec.json").read_text())
+
+
+def test_stages_one_by_one_and_out_of_order(place, own, tmp_path):
+    def stage(name: str):
+        return place.run(*own, f"stage={name}")
+
+    for name, said in (
+        ("train", "not all made"),
+        ("evaluate", "not all made"),
+        ("report", "has no result; run stage=evaluate"),
+    ):
+        outcome = stage(name)
+        assert outcome.code == 1 and said in outcome.err and "Traceback" not in outcome.text
+    stage("augment").good()
+    outcome = stage("evaluate")
+    assert outcome.code == 1 and "run stage=train" in outcome.err
+    for name in ("train", "evaluate", "report"):
+        stage(name).good()
+    apart = place.result()
+
+    whole = Place(tmp_path / "whole")
+    whole.run(*own).good()
+    together = whole.result()
+    assert apart["fingerprint"] == together["fingerprint"]
+    for result in (apart, together):
+        del result["metrics"]["train/seconds"]
+    assert apart["metrics"] == together["metrics"]
+
+    before = whole.files()
+    assert "done before" in whole.run(*own).good().out
+    assert whole.files() == before
+
+
+def test_everything_combined(place, own):
+    place.run(
+        *own, "aug=[sgid,text2img,randaugment,mixup,cutmix]", "guidance=inverse",
+        "mix.how=replace", "store.format=webp", "trainer.workers=1", "expansion=2",
+    ).good()  # fmt: skip
+    result = place.result()
+    assert result["choices"]["aug"] == ["sgid", "text2img", "randaugment", "mixup", "cutmix"]
+    assert [one["method"] for one in result["generated"]] == ["sgid", "text2img"]
+    assert "generated/diversity" in result["metrics"]
+
+
+def test_the_baseline_needs_no_models(place, own):
+    missing = "models.generator.weights.path=/nowhere"
+    place.run(*own, "aug=none", missing).good()
+    assert not (place.artifacts / "generated").exists()
+    assert place.result()["stores"] == []
+    assert "done before" in place.run(*own, "aug=[]").good().out
+
+
+def test_the_shards_of_a_store_may_change_size(place, own):
+    """Captions are not read in shards of another size than they were written in."""
+    place.run(*own, "stage=augment", "store.shard_size=256").good()
+    place.run(*own, "stage=augment", "store.shard_size=3").good()
+    stores = [Path(file).parent for file in place.artifacts.glob("generated/*/manifest.json")]
+    rows = [json.loads((store / "manifest.json").read_text())["rows"] for store in stores]
+    assert len(rows) == 2 and rows[0] == rows[1]

@@ -1,0 +1,46 @@
+"""`-m`: what a sweep shares, what it ends with, and what a job that fails does to it."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.end_to_end.command import Place
+
+SWEEP = ("-m", "noise_rate=0.3,0.5,0.7", "guidance.max=4,7.5")
+
+
+@pytest.fixture(scope="module")
+def swept(own, tmp_path_factory) -> Place:
+    place = Place(tmp_path_factory.mktemp("sweep"))
+    place.run(*own, *SWEEP).good()
+    return place
+
+
+def test_one_store_of_captions_six_of_images_one_table(swept):
+    assert len(list(swept.artifacts.glob("described/*/manifest.json"))) == 1
+    assert len(list(swept.artifacts.glob("generated/*/manifest.json"))) == 6
+    assert len(list(swept.results.glob("*/result.json"))) == 6
+    (table,) = (swept.top / "hydra").glob("table.md")
+    text = table.read_text()
+    assert "6 of 6 runs finished" in text
+    assert "noise_rate" in text and "guidance.max" in text
+
+
+def test_again_it_does_nothing(swept, own):
+    before = swept.files()
+    outcome = swept.run(*own, *SWEEP).good()
+    assert outcome.out.count("done before") == 6
+    assert swept.files() == before
+
+
+def test_a_job_that_fails_is_named_and_the_others_run(swept, own, tmp_path):
+    outcome = swept.spawn(
+        *own, "-m", "noise_rate=2,0.5", f"hydra.sweep.dir={tmp_path}", "backbone.steps=5"
+    )
+    assert outcome.code == 1, outcome.text
+    assert "Traceback" not in outcome.text
+    assert outcome.err.count("noise_rate=2.0: must be above 0, at most 1") == 1
+    assert "1 of 2 runs finished" in outcome.out
+    assert "Failed: python run.py" in outcome.out and "noise_rate=2" in outcome.out
+    assert len(list(swept.results.glob("*/result.json"))) == 7
+    assert "ValueError" in (tmp_path / "0" / "error.txt").read_text()

@@ -1,0 +1,86 @@
+"""Values out of range are named with their rule, before anything else is looked at."""
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from sgid.cli import CONF
+from sgid.config import Config, register
+from sgid.limits import out_of_range
+
+
+def lines(*overrides: str) -> list[str]:
+    register()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = OmegaConf.to_object(compose("config", list(overrides)))
+    assert isinstance(config, Config)
+    return out_of_range(config)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [
+        ("noise_rate=0", "noise_rate=0.0: must be above 0, at most 1"),
+        ("noise_rate=1.5", "noise_rate=1.5: must be above 0, at most 1"),
+        ("noise_rate=nan", "noise_rate=nan: must be"),
+        ("steps=20 noise_rate=0.01", "noise_rate=0.01: with steps=20 no step would be run"),
+        ("aug.sgid.strength=0.1 steps=5", "aug.sgid.strength=0.1: with steps=5 no step"),
+        ("aug.sgid.strength=2", "aug.sgid.strength=2: must be above 0"),
+        ("aug.sgid.from_image=perhaps", "aug.sgid.from_image=perhaps: must be true or false"),
+        ("aug.sgid.slot=offlin", "aug.sgid.slot=offlin: must be one of offline, online, batch"),
+        ("aug=text2img aug.text2img.guidance.scale=99", "aug.text2img.guidance.scale=99: must be"),
+        ("guidance.max=-1", "guidance.max=-1: must be a number from 0 to 30"),
+        ("guidance.max=abc", "guidance.max=abc: must be a number from 0 to 30"),
+        ("guidance.min=8 guidance.max=4", "guidance.min=8: must not be above guidance.max=4"),
+        ("guidance.quantiles=[0.9,0.1]", "guidance.quantiles=[0.9, 0.1]: must be two numbers"),
+        ("guidance.quantiles=[0.9]", "guidance.quantiles=[0.9]: must be two numbers"),
+        ("guidance.quantiles=3", "guidance.quantiles=3: must be two numbers"),
+        ("guidance=fixed guidance.scale=31", "guidance.scale=31: must be a number from 0 to 30"),
+        ("expansion=0", "expansion=0: must be at least 1"),
+        ("dataset.shots=0", "dataset.shots=0: must be at least 1"),
+        ("dataset.max_bad=1", "dataset.max_bad=1.0: must be at least 0, below 1"),
+        ("dataset.validation=0", "dataset.validation=0.0: must be above 0, below 1"),
+        ("mix.how=foo", "mix.how=foo: must be one of concatenate, replace"),
+        ("mix.probability=2", "mix.probability=2.0: must be at least 0, at most 1"),
+        ("store.format=gif", "store.format=gif: must be one of png, webp, jpeg"),
+        ("store.shard_size=0", "store.shard_size=0: must be at least 1"),
+        ("trainer.device=foo", "trainer.device=foo: must be one of auto, cpu, cuda, mps"),
+        ("trainer.precision=foo", "trainer.precision=foo: must be one of auto, 32-true"),
+        ("trainer.workers=-1", "trainer.workers=-1: must be at least 0"),
+        ("trainer.validations=0", "trainer.validations=0: must be at least 1"),
+        ("backbone.batch_size=0", "backbone.batch_size=0: must be at least 1"),
+        ("backbone.label_smoothing=2", "backbone.label_smoothing=2.0: must be at least 0"),
+        ("backbone.epochs=3", "backbone.steps=400 and backbone.epochs=3: one of them"),
+        ("backbone.steps=null", "backbone.steps=None and backbone.epochs=None: one of them"),
+        ("models.generator.scheduler=Nonsense", "models.generator.scheduler=Nonsense: must be"),
+        ("models.generator.dtype=foo", "models.generator.dtype=foo: must be one of auto"),
+        ("models.scorer.batch_size=-1", "models.scorer.batch_size=-1: must be at least 1"),
+        ("models.captioner.top_p=0", "models.captioner.top_p=0.0: must be above 0, at most 1"),
+    ],
+)
+def test_each_is_named_once(overrides, said):
+    (line,) = lines(*overrides.split())
+    assert line.startswith(said)
+
+
+def test_a_prompt_names_its_unknown_field():
+    (line,) = lines("aug.sgid.prompt='a {labl}'")
+    assert line.startswith("aug.sgid.prompt: ") and "labl" in line and "label, caption" in line
+
+
+def test_all_are_named_at_once():
+    assert len(lines("expansion=0", "mix.how=foo", "noise_rate=0")) == 3
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        "noise_rate=1 guidance.min=0 guidance.max=30 models.captioner.top_p=1",
+        "guidance=inverse aug=[sgid,text2img,randaugment,mixup,cutmix]",
+        "guidance=fixed guidance.scale=0 mix.probability=0 backbone.warmup=0 dataset.max_bad=0",
+        "trainer.device=cuda:1 models.generator.scheduler=DDIMScheduler dataset.shots=null",
+        "backbone=resnet50 dataset=cars aug=[]",
+    ],
+)
+def test_the_ends_of_the_ranges_are_within(overrides):
+    assert lines(*overrides.split()) == []

@@ -1,0 +1,135 @@
+"""Weights are found where they may lie, or the message says what is missing and how to get it."""
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from sgid.weights import LAYOUTS, MissingWeights, content_hash, locate
+
+OPTION = "models.scorer.weights"
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def write(folder: Path, layout: str) -> Path:
+    """The first alternative of each file of a layout."""
+    for name, *_ in LAYOUTS[layout]:
+        file = folder / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        if file.suffix == ".safetensors":
+            save_file({"a": torch.zeros(3), "b": torch.ones(2, 2)}, file)
+        else:
+            file.write_text("{}")
+    return folder
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch) -> Path:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    return tmp_path / "hub" / "models--owner--name"
+
+
+def missing(**where) -> str:
+    with pytest.raises(MissingWeights) as caught:
+        locate(option=OPTION, **where)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_folder_by_path(layout, tmp_path):
+    folder = write(tmp_path / "model", layout)
+    located = locate(layout=layout, option=OPTION, path=str(folder))
+    assert located.folder == folder
+    assert located.identity == {"layout": layout, "content": content_hash(folder)}
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_each_file_that_is_missing_is_named(layout, tmp_path):
+    for number, (name, *_) in enumerate(LAYOUTS[layout]):
+        folder = write(tmp_path / str(number), layout)
+        (folder / name).unlink()
+        assert name in missing(layout=layout, path=str(folder))
+
+
+def test_the_content_decides_not_the_place(tmp_path):
+    one, two = write(tmp_path / "one", "blip"), write(tmp_path / "two", "blip")
+    assert content_hash(one) == content_hash(two)
+    (two / "README.md").write_text("not read by any model")
+    assert content_hash(one) == content_hash(two)
+    (two / "config.json").write_text('{"changed": 1}')
+    assert content_hash(one) != content_hash(two)
+
+
+def test_shards_in_place_of_one_file(tmp_path):
+    folder = write(tmp_path, "diffusers")
+    unet = folder / "unet"
+    whole = unet / "diffusion_pytorch_model.safetensors"
+    parts = [f"diffusion_pytorch_model-0000{i}-of-00002.safetensors" for i in (1, 2)]
+    whole.rename(unet / parts[0])
+    index = {"weight_map": {"a": parts[0], "b": parts[1]}}
+    (unet / f"{whole.name}.index.json").write_text(json.dumps(index))
+    assert f"lacks unet/{parts[1]}." in missing(layout="diffusers", path=str(folder))
+    save_file({"b": torch.zeros(1)}, unet / parts[1])
+    assert locate(layout="diffusers", option=OPTION, path=str(folder)).folder == folder
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("open_clip_model.safetensors", b"version https://git-lfs.github.com/spec/v1\noid sha256:"),
+        ("open_clip_model.safetensors", b""),
+        ("open_clip_config.json", b'{"model_cfg": '),
+    ],
+)
+def test_damaged_files_are_not_there(tmp_path, name, content):
+    folder = write(tmp_path, "open_clip")
+    (folder / name).write_bytes(content)
+    assert f"{name} as a whole" in missing(layout="open_clip", path=str(folder))
+
+
+def test_a_file_that_is_cut_off(tmp_path):
+    file = write(tmp_path, "timm") / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1])
+    assert "cut off" in missing(layout="timm", path=str(tmp_path))
+
+
+def test_a_snapshot_in_the_hubs_cache(hub):
+    snapshot = write(hub / "snapshots" / COMMIT, "timm")
+    (hub / "refs").mkdir()
+    (hub / "refs" / "main").write_text(COMMIT)
+    for revision in (None, "main", COMMIT):
+        located = locate(layout="timm", option=OPTION, id="owner/name", revision=revision)
+        assert located.folder == snapshot
+        # The commit, not the branch: what a branch points to changes.
+        assert located.identity == {"layout": "timm", "id": "owner/name", "revision": COMMIT}
+    assert "owner/name at v2: not in the hub cache" in missing(
+        layout="timm", id="owner/name", revision="v2"
+    )
+    (snapshot / "model.safetensors").unlink()
+    assert "lacks model.safetensors" in missing(layout="timm", id="owner/name")
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_the_command_is_one_that_the_hubs_tool_understands(layout, hub):
+    """Checked with the tool's own parser: the repository, all patterns, and no file names."""
+    import typer
+    from huggingface_hub.cli.hf import app
+
+    message = missing(layout=layout, id="owner/name", revision=COMMIT)
+    (line,) = re.findall(r"hf download .*", message)
+    download = typer.main.get_command(app).commands["download"]
+    options = download.make_context("download", shlex.split(line)[2:]).params
+    assert options["repo_id"] == "owner/name" and options["revision"] == COMMIT
+    assert not options["filenames"] and "*.bin" in options["exclude"]
+    assert f"{OPTION}.path=FOLDER" in message
+
+
+def test_what_no_place_can_be_looked_for():
+    with pytest.raises(ValueError, match="models.scorer.weights.path=FOLDER"):
+        locate(layout="timm", option=OPTION)
+    with pytest.raises(ValueError, match="layout=foo: unknown; one of blip, open_clip"):
+        locate(layout="foo", option=OPTION, path="/")
