@@ -102,13 +102,14 @@ def _augmentations(config: Config) -> Iterator[str]:
 def _recipe(option: str, recipe: dict[str, Any], config: Config) -> Iterator[str]:
     """What is wrong with a generative method beyond what it takes over from the root config."""
     strength, from_image = recipe["strength"], recipe["from_image"]
+    taken_over = str(strength) == str(config.noise_rate)
     if not isinstance(from_image, bool):
         yield f"{option}.from_image={from_image}: must be true or false"
     if not isinstance(strength, int | float) or not 0 < strength <= 1:
-        if strength != config.noise_rate:
+        if not taken_over:
             yield f"{option}.strength={strength}: must be above 0, at most 1"
     elif config.steps >= 1 and int(config.steps * strength) < 1:
-        what = "noise_rate" if strength == config.noise_rate else f"{option}.strength"
+        what = "noise_rate" if taken_over else f"{option}.strength"
         yield f"{what}={strength}: with steps={config.steps} no step would be run; raise either"
     if recipe["guidance"] != config.guidance:
         yield from _guidance(f"{option}.guidance", recipe["guidance"])

@@ -98,6 +98,8 @@ def run(config: Config, choices: dict[str, Any], overrides: list[str], console: 
         seed=config.seed,
         cache=Path(config.paths.artifacts) / "scans",
     )
+    for line in dataset.protocol["left_out"]["first"]:
+        console.print(f"left out: {line}", style="yellow", markup=False, highlight=False)
     models = Models(config, ready.weights)
     chosen = augmentations(config, dataset, models)
     this = Run(config, choices, overrides, ready, dataset, models, chosen)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from experiments.tiny_models.captions import COARSE, NOUNS, Attributes, caption
+from experiments.tiny_models.captions import Attributes, caption
 from experiments.tiny_models.images import CLASS_NAMES, Part
 from experiments.tiny_models.tokenizers import MAX_LENGTH, clip_tokenizer
 from experiments.tiny_models.training import train
@@ -24,8 +23,6 @@ from experiments.tiny_models.vae import pixels
 
 STEPS = 1_600
 BATCH = 192
-SHARPEN = 0.3  # of `STEPS`, after them
-NOUN = re.compile(r"\b(" + "|".join(sorted(NOUNS, key=len, reverse=True)) + r")\b")
 
 
 def model_config(vocabulary: int) -> dict:
@@ -44,10 +41,7 @@ def model_config(vocabulary: int) -> dict:
 def fit(
     part: Part, attributes: Attributes, work: Path, *, steps: int = STEPS, clean: bool = False
 ) -> Path:
-    """Train on captions drawn anew each time; the folder that open_clip loads.
-
-    `STEPS` of contrast between the captions of a batch, then `sharpen`.
-    """
+    """Train on captions drawn anew each time; the folder that open_clip loads."""
     name = "clip-clean" if clean else "clip"
     folder = work / name
     tokenizer = clip_tokenizer(folder)
@@ -55,49 +49,22 @@ def fit(
     torch.manual_seed(0)
     model = CLIP(**config)
 
-    def draw(rows: Tensor) -> list[str]:
+    def loss(rows: Tensor) -> Tensor:
         rng = np.random.default_rng(int(rows.sum()))
-        return [caption(attributes, i, part.labels[i], rng, clean=clean) for i in rows.tolist()]
-
-    def contrast(rows: Tensor) -> Tensor:
-        texts = draw(rows)
+        texts = [caption(attributes, i, part.labels[i], rng, clean=clean) for i in rows.tolist()]
         tokens = tokenize(tokenizer, texts)
         images = model.encode_image(pixels(part, rows), normalize=True)
         logits = model.logit_scale.exp() * images @ model.encode_text(tokens, normalize=True).T
-        targets = equal(texts)
+        # Equal captions are equally right for an image.
+        same = torch.tensor([[a == b for b in texts] for a in texts]).float()
+        targets = same / same.sum(1, keepdim=True)
         return (F.cross_entropy(logits, targets) + F.cross_entropy(logits.T, targets)) / 2
 
-    def sharpen(rows: Tensor) -> Tensor:
-        """`contrast` with one more wrong caption per image: its own, with another noun.
-
-        Attributes nearly tell the class, so without this the noun hardly moves the similarity
-        (Yuksekgonul et al., ICLR 2023, found the same of CLIP, and this cure).
-        """
-        texts = draw(rows)
-        rng = np.random.default_rng(int(rows.sum()) + 1)
-        tokens = tokenize(tokenizer, [*texts, *(swap_noun(text, rng) for text in texts)])
-        images = model.encode_image(pixels(part, rows), normalize=True)
-        right, wrong = model.encode_text(tokens, normalize=True).chunk(2)
-        scale = model.logit_scale.exp()
-        logits = scale * images @ right.T  # (B, B)
-        own_wrong = scale * (images * wrong).sum(1, keepdim=True)  # (B, 1)
-        # A caption without a noun has nothing to swap.
-        nounless = torch.tensor([[NOUN.search(text) is None] for text in texts])
-        own_wrong = own_wrong.masked_fill(nounless, -1e4)
-        targets = equal(texts)
-        with_wrong = torch.cat([logits, own_wrong], 1), F.pad(targets, (0, 1))
-        return (F.cross_entropy(*with_wrong) + F.cross_entropy(logits.T, targets)) / 2
-
-    modules = nn.ModuleDict({"clip": model})
-    for stage, loss, count, rate in (
-        (name, contrast, steps, 2e-3),
-        (f"{name}-sharpen", sharpen, max(1, round(steps * SHARPEN)), 1e-3),
-    ):
-        for step, value in train(
-            modules, loss, images=len(part.images), batch_size=BATCH, steps=count,
-            learning_rate=rate, checkpoint=work / f"{stage}.pt", seed=1, save_every=100,
-        ):  # fmt: skip
-            print(f"{stage} {step} loss {value:.4f}", flush=True)
+    for step, value in train(
+        nn.ModuleDict({"clip": model}), loss, images=len(part.images), batch_size=BATCH,
+        steps=steps, learning_rate=2e-3, checkpoint=work / f"{name}.pt", seed=1,
+    ):  # fmt: skip
+        print(f"{name} {step} loss {value:.4f}", flush=True)
     preprocess = {
         "mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "resize_mode": "shortest",
     }  # fmt: skip
@@ -108,22 +75,6 @@ def fit(
     save_file(state, folder / "partial.safetensors")
     os.replace(folder / "partial.safetensors", folder / "open_clip_model.safetensors")
     return folder
-
-
-def equal(texts: list[str]) -> Tensor:
-    """(B, B) targets: equal captions are equally right for an image."""
-    same = torch.tensor([[a == b for b in texts] for a in texts]).float()
-    return same / same.sum(1, keepdim=True)
-
-
-def swap_noun(text: str, rng: np.random.Generator) -> str:
-    """The caption with its class (or kind) replaced by another class (or kind)."""
-    found = NOUN.search(text)
-    if found is None:
-        return text
-    nouns = CLASS_NAMES if found[0] in CLASS_NAMES else sorted(set(COARSE))
-    other = str(rng.choice([noun for noun in nouns if noun != found[0]]))
-    return NOUN.sub(other, text)
 
 
 def tokenize(tokenizer: Callable, texts: list[str]) -> Tensor:

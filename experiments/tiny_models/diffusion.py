@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from diffusers import (
     AutoencoderKL,
-    DPMSolverMultistepScheduler,
+    DDIMScheduler,
     StableDiffusionImg2ImgPipeline,
     UNet2DConditionModel,
 )
@@ -84,9 +84,11 @@ def fit(
     folder = work / name
     tokenizer: CLIPTokenizer = clip_tokenizer(folder / "tokenizer")
     unet, text = build(len(tokenizer))
-    scheduler = DPMSolverMultistepScheduler(
-        num_train_timesteps=1000, beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",
-        solver_order=2, steps_offset=1,
+    # Stable Diffusion 1.5's own noise schedule; solvers take it over. DPM-Solver++ itself must not
+    # add the noise of training: before `set_timesteps` its `add_noise` takes t for 999 - t.
+    scheduler = DDIMScheduler(
+        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear",
+        clip_sample=False, set_alpha_to_one=False, steps_offset=1,
     )  # fmt: skip
     cache = work / "latents.pt"
     if not cache.is_file():

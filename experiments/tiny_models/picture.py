@@ -51,8 +51,9 @@ def draw(folder: Path, part: Part, texts: list[str], output: Path, *, steps: int
             axis.set_axis_off()
     for row, axis in enumerate(axes[:, 0]):
         text = f"{CLASS_NAMES[part.labels[row]]}, {texts[row]}"
-        axis.text(0, 36, text, fontsize=6, va="top", clip_on=False)
+        axis.text(0, 36, text, fontsize=6, va="top", in_layout=False)
     figure.suptitle("strength (upper) and guidance scale (lower)", fontsize=9)
+    figure.get_layout_engine().set(rect=(0, 0.02, 1, 0.98))  # room for the last caption
     output.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(output, dpi=110)
     plt.close(figure)

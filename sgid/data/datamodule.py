@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import random
+from functools import partial
 from typing import Any, final
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, Dataset, RandomSampler
@@ -41,14 +44,18 @@ class DataModule(pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         epoch = self.trainer.current_epoch if self.trainer else 0
         seed = derive_seed(self.seed, "epoch", epoch)
-        torch.manual_seed(seed)  # the augmentations of torchvision draw from the global generator
+        _seed_augmentations(seed)
         generator = torch.Generator().manual_seed(seed)
-        sampler = RandomSampler(
-            self.parts["train"],
-            num_samples=self.steps_per_epoch * self.batch_size,
+        count = self.steps_per_epoch * self.batch_size
+        order = RandomSampler(self.parts["train"], num_samples=count, generator=generator)
+        # Lightning makes more iterators of a loader when it resumes, and each one draws a number:
+        # so the order is drawn now, once, and the loader has a generator of its own to draw from.
+        return self._loader(
+            "train",
+            sampler=list(order),
             generator=generator,
+            worker_init_fn=partial(_seed_augmentations, seed),
         )
-        return self._loader("train", sampler=sampler, generator=generator)
 
     def val_dataloader(self) -> DataLoader:
         return self._loader("validation")
@@ -65,3 +72,11 @@ class DataModule(pl.LightningDataModule):
             pin_memory=torch.cuda.is_available(),
             **options,
         )
+
+
+def _seed_augmentations(seed: int, *worker: int) -> None:
+    """Seed what augmentations draw from: torchvision's from torch, others from Python or NumPy."""
+    seed = derive_seed(seed, "augmentations", *worker)
+    torch.manual_seed(seed)
+    random.seed(seed)
+    np.random.seed(seed % 2**32)

@@ -93,12 +93,13 @@ def fit(
 
     watch = Watch()
     best = ModelCheckpoint(
-        folder, "best", monitor="validation/top1", mode="max", save_last=True,
-        enable_version_counter=False,
-    )  # fmt: skip
+        folder, "best", monitor="validation/top1", mode="max", enable_version_counter=False
+    )
+    # Not `save_last`, which saves nothing where an epoch is not the best so far.
+    latest = ModelCheckpoint(folder, "last", enable_version_counter=False)
     trainer = _trainer(
         device, precision, loggers,
-        max_epochs=plan.epochs, reload_dataloaders_every_n_epochs=1, callbacks=[watch, best],
+        max_epochs=plan.epochs, reload_dataloaders_every_n_epochs=1, callbacks=[watch, best, latest],
     )  # fmt: skip
     last = folder / "last.ckpt"
     started = time.perf_counter()

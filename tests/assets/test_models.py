@@ -8,7 +8,11 @@ import open_clip
 import pyarrow.parquet as pq
 import pytest
 import torch
-from diffusers import DPMSolverMultistepScheduler, StableDiffusionImg2ImgPipeline
+from diffusers import (
+    DDPMScheduler,
+    DPMSolverMultistepScheduler,
+    StableDiffusionImg2ImgPipeline,
+)
 from PIL import Image
 from safetensors.torch import load_file
 from transformers import AutoProcessor, BlipForConditionalGeneration
@@ -122,3 +126,20 @@ def test_img2img_changes_pictures_as_told(validation):
         assert made.shape == (len(pictures), 32, 32, 3)
         change[strength] = np.abs(made * 255 - sources).mean()
     assert 2 < change[0.3] < change[0.9]
+
+
+@torch.inference_mode()
+def test_unet_knows_how_much_noise_each_timestep_has(validation):
+    """By the schedule of Ho et al.: a model trained on times that run backwards fails here."""
+    pictures, _, _ = validation
+    pipeline = StableDiffusionImg2ImgPipeline.from_pretrained(MODELS / "sd")
+    schedule = DDPMScheduler.from_config(pipeline.scheduler.config)
+    clear = pipeline.vae.encode(pipeline.image_processor.preprocess(pictures[:100])).latent_dist
+    latents = clear.mean * pipeline.vae.config.scaling_factor
+    noise = torch.randn(latents.shape, generator=torch.Generator().manual_seed(0))
+    states, _ = pipeline.encode_prompt("", "cpu", 100, do_classifier_free_guidance=False)
+    for time, limit in ((200, 0.5), (500, 0.2), (800, 0.05)):
+        times = torch.full((100,), time)
+        noisy = schedule.add_noise(latents, noise, times)
+        error = (pipeline.unet(noisy, times, states).sample - noise).square().mean()
+        assert error < limit

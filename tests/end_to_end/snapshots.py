@@ -167,6 +167,6 @@ def into_hub_cache(cache: Path, id: str, folder: Path, revision: str | None) -> 
     return snapshot
 
 
-def write_json(file: Path, **content: Any) -> None:
+def write_json(file: Path, /, **content: Any) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps(content, indent=2), encoding="utf-8")

@@ -53,7 +53,10 @@ def test_a_device_that_is_not_there(place):
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (("backbone=resnet50", "backbone.model.name=resnet5O"), "backbone: backbone.model.name=re"),
+        (
+            ("backbone=resnet50", "backbone.epochs=null", "backbone.model.name=foo"),
+            "name=foo: not in",
+        ),
         (("backbone.optimizer.lr=-1",), "backbone: Invalid learning rate: -1"),
         (("backbone.optimizer.lr=abc",), "backbone: "),
         (

@@ -87,7 +87,7 @@ def snapshot(request, tmp_path_factory):
 @pytest.mark.parametrize("num_classes", [3, 7, 1000, 21843])
 def test_weights_of_another_head_are_really_loaded(snapshot, num_classes):
     name, folder, stored = snapshot
-    model = make(name, num_classes=num_classes, weights=folder)
+    model = make(name, num_classes=num_classes, weights=folder).eval()
     head = {id(value) for value in model.get_classifier().state_dict(keep_vars=True).values()}
     body = {k: v for k, v in model.state_dict(keep_vars=True).items() if id(v) not in head}
     assert len(body) == len(stored) - 2
