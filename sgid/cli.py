@@ -31,6 +31,8 @@ def main() -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     # Nothing is fetched behind the user's back; `sgid.weights` says what to fetch.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    # Hydra's parser wants -m before the options or after them, not among them.
+    sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))
     import hydra
 
     from sgid.config import register

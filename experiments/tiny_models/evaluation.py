@@ -7,7 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, StableDiffusionImg2ImgPipeline
+from diffusers import (
+    AutoencoderKL,
+    DPMSolverMultistepScheduler,
+    StableDiffusionImg2ImgPipeline,
+)
 from numpy.typing import NDArray
 from PIL import Image
 from torch import nn
@@ -135,8 +139,7 @@ def label_consistency(
     The prompt is label and caption, as in SGID; an empty caption makes it the label alone. The
     change is the mean absolute difference of pixels from the source, in grey levels of 255.
     """
-    pipeline = StableDiffusionImg2ImgPipeline.from_pretrained(folder)
-    pipeline.set_progress_bar_config(disable=True)
+    pipeline = load(folder)
     for strength in strengths:
         for scale in guidance_scales:
             made = generate(pipeline, part, texts, strength, scale, steps)
@@ -147,6 +150,14 @@ def label_consistency(
                 "consistent": float((verdicts(judge, made) == part.labels).mean()),
                 "change": float(change),
             }
+
+
+def load(folder: Path) -> StableDiffusionImg2ImgPipeline:
+    """The pipeline with the solver that SGID's own engine uses by default."""
+    pipeline = StableDiffusionImg2ImgPipeline.from_pretrained(folder)
+    pipeline.scheduler = DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config)
+    pipeline.set_progress_bar_config(disable=True)
+    return pipeline
 
 
 def generate(

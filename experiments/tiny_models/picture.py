@@ -9,7 +9,7 @@ import torch
 from diffusers import StableDiffusionImg2ImgPipeline
 from numpy.typing import NDArray
 
-from experiments.tiny_models.evaluation import generate, pictures
+from experiments.tiny_models.evaluation import generate, load, pictures
 from experiments.tiny_models.images import CLASS_NAMES, Part
 
 STRENGTHS = (0.3, 0.5, 0.7, 0.9)
@@ -32,8 +32,7 @@ def draw(folder: Path, part: Part, texts: list[str], output: Path, *, steps: int
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    pipeline = StableDiffusionImg2ImgPipeline.from_pretrained(folder)
-    pipeline.set_progress_bar_config(disable=True)
+    pipeline = load(folder)
     columns = [("source", part.images), ("VAE", reconstruct(pipeline, part))]
     for strength in STRENGTHS:
         for scale in GUIDANCE_SCALES:

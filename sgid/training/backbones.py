@@ -75,7 +75,7 @@ def _pretrained(blank: nn.Module, name: str, weights: Path, **options: Any) -> n
 
 
 def small_resnet(
-    *, num_classes: int, image_size: int, weights: Path | None, seed: int, width: int = 24
+    *, num_classes: int, image_size: int, weights: Path | None, seed: int, width: int = 16
 ) -> nn.Module:
     """A ResNet of four one-block stages of `width`, 2, 4 and 8 times `width` channels.
 

@@ -99,7 +99,8 @@ def fit(
     latest = ModelCheckpoint(folder, "last", enable_version_counter=False)
     trainer = _trainer(
         device, precision, loggers,
-        max_epochs=plan.epochs, reload_dataloaders_every_n_epochs=1, callbacks=[watch, best, latest],
+        max_epochs=plan.epochs, reload_dataloaders_every_n_epochs=1,
+        callbacks=[watch, best, latest],
     )  # fmt: skip
     last = folder / "last.ckpt"
     started = time.perf_counter()
