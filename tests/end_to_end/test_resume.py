@@ -12,7 +12,10 @@ import pytest
 
 from tests.end_to_end.command import Place
 
-LONGER = ("expansion=12", "store.shard_size=1", "backbone.steps=48", "trainer.validations=12")
+LONGER = (
+    "expansion=6", "store.shard_size=1", "backbone.steps=24", "trainer.validations=8",
+    "backbone.batch_size=16",
+)  # fmt: skip
 
 
 def table(place: Place, kind: str) -> pa.Table:

@@ -53,7 +53,6 @@ def test_small_resnet():
     assert final_map(small(), 32) == (2, 2)
     assert final_map(small(image_size=224), 224) == (7, 7)
     assert small()(torch.zeros(2, 3, 32, 32)).shape == (2, 7)
-    assert sum(p.numel() for p in small(num_classes=10).parameters()) == pytest.approx(7e5, rel=0.1)
 
 
 @pytest.mark.parametrize("build", [small, lambda seed: make("test_vit", image_size=160, seed=seed)])
