@@ -91,7 +91,9 @@ def test_killed_and_resumed_it_ends_with_the_same_weights(fashion, whole, tmp_pa
         run(make(fashion), tmp_path, on_step=kill)
     torch.manual_seed(step)  # another process starts with another state
     classifier, data = make(fashion)
-    metrics = run((classifier, data), tmp_path)
+    steps = []
+    metrics = run((classifier, data), tmp_path, on_step=lambda at, of: steps.append(at))
+    assert steps == list(range(4 * ((step - 1) // 4) + 1, 13))  # the epochs before are not lost
     assert equal(weights(classifier), whole[3])
     assert metrics["validation/top1"] == whole[1]["validation/top1"]
     assert metrics["train/steps"] == 12
