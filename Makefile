@@ -24,8 +24,8 @@ $(STAMP): pyproject.toml $(CONSTRAINTS)
 demo: $(STAMP) ## five augmentations over SEEDS=5 seeds on the bundled images, one table
 	$(BIN)/python run.py experiment=demo 'hydra.sweeper.params.seed="range($(SEEDS))"'
 
-test: $(STAMP) ## all tests
-	$(BIN)/python -m pytest
+test: $(STAMP) ## all tests, two at a time
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(STAMP) ## style and types
 	$(BIN)/ruff check .
