@@ -16,6 +16,7 @@ from sgid.data.decode import decode
 from sgid.data.images import ImageSet
 from sgid.data.listing import Listing
 from sgid.fingerprint import fingerprint
+from sgid.progress import progress
 
 
 class Finding(NamedTuple):
@@ -68,8 +69,6 @@ def scan(listing: Listing, *, max_bad: float, cache: Path) -> tuple[ImageSet, di
 
 
 def _read_all(listing: Listing, rows: list[int]) -> Iterator[tuple[int, Finding]]:
-    from tqdm import tqdm
-
     def find(row: int) -> Finding:
         checksum = problem = ""
         try:
@@ -85,7 +84,7 @@ def _read_all(listing: Listing, rows: list[int]) -> Iterator[tuple[int, Finding]
     # Threads, since reading waits and decoding releases the interpreter's lock.
     with (
         ThreadPoolExecutor() as pool,
-        tqdm(total=len(rows), desc=f"checking {listing.origin}", unit="img", disable=None) as bar,
+        progress(f"check {Path(listing.origin).name}", len(rows), "images") as bar,
     ):
         try:
             for row, finding in zip(rows, pool.map(find, rows), strict=True):

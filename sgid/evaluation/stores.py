@@ -25,7 +25,7 @@ def summarise(
     images: ImageSet,
     scorer: OpenClipScorer,
     *,
-    on_images: Callable[[int], object] = int,
+    on_images: Callable[[int], object] | None = None,
 ) -> dict[str, Any]:
     """Counts, consistency and histograms of a complete store, as JSON can say them."""
     row_of = {key: i for i, key in enumerate(images.keys)}
@@ -36,7 +36,8 @@ def summarise(
         labels += [row["label"] for row in rows]
         similarity += [row["similarity"] for row in rows]
         scale += [row["guidance_scale"] for row in rows]
-        on_images(len(rows))
+        if on_images:
+            on_images(len(rows))
     classes = scorer.embed_texts([CLASS_PROMPT.format(name) for name in images.class_names])
     measured = consistency(
         np.concatenate(vectors),
