@@ -29,8 +29,6 @@ def main() -> int:
     # Hydra then raises instead of printing a traceback of its own; what people see is below.
     debug = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    # Nothing is fetched behind the user's back; `sgid.weights` says what to fetch.
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
     # Hydra's parser wants -m before the options or after them, not among them.
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))
     import hydra
@@ -48,10 +46,10 @@ def main() -> int:
     except Exception as error:
         if debug:
             raise
-        message = _message(error)
-        if message is None:
+        text = message(error)
+        if text is None:
             raise
-        print(f"\n{message}", file=sys.stderr)
+        print(f"\n{text}", file=sys.stderr)
         return 1
     return 0
 
@@ -67,16 +65,16 @@ def _job(config: DictConfig) -> None:
     except Exception as error:
         output = Path(hydra_config.runtime.output_dir)
         (output / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
-        message = _message(error)
-        if message is None:
+        text = message(error)
+        if text is None:
             raise
-        print(f"\n{message}", file=sys.stderr)
+        print(f"\n{text}", file=sys.stderr)
         if not _raised_here(error):
             print(f"Where it arose: {output / 'error.txt'}", file=sys.stderr)
         # Hydra lets the other jobs run and then raises the first error; only jobs that raise count
         # as failed with every launcher. An only job needs none of that.
         if hydra_config.mode is RunMode.MULTIRUN:
-            raise Failed(message) from error
+            raise Failed(text) from error
         raise SystemExit(1) from error
 
 
@@ -85,26 +83,33 @@ def _run(config: DictConfig) -> None:
     from omegaconf import OmegaConf
     from rich.console import Console
 
+    from sgid.config import Stage
     from sgid.pipeline import run
     from sgid.reporting.sweep import POINTER
 
     hydra_config = HydraConfig.get()
+    # Nothing is fetched behind the user's back: `stage=data` fetches images, and for weights
+    # `sgid.weights` says what to fetch.
+    if config.stage is Stage.data:
+        config.dataset.download = True
+    else:
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
     typed: Any = OmegaConf.to_object(config)
     # Matplotlib would keep its list of fonts in the home directory, and tell that it has made it.
     os.environ.setdefault("MPLCONFIGDIR", str(Path(typed.paths.artifacts).absolute() / "fonts"))
     logging.getLogger("matplotlib").setLevel(logging.WARNING)
     choices: dict[str, Any] = {
         group: hydra_config.runtime.choices[group]
-        for group in ("dataset", "backbone", "models", "guidance")
+        for group in ("dataset", "backbone", "models", "guidance", "filter")
     }
     choices["aug"] = list(typed.aug)
     overrides = list(hydra_config.overrides.task)
     folder = run(typed, choices, overrides, Console(soft_wrap=True))
     output = Path(hydra_config.runtime.output_dir)
-    (output / POINTER).write_text(str(folder.resolve()))
+    (output / POINTER).write_text(str(folder.resolve()) if folder else "")
 
 
-def _message(error: BaseException) -> str | None:
+def message(error: BaseException) -> str | None:
     """What to tell a person, or `None` for what only a developer can mend."""
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException

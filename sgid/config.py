@@ -16,6 +16,7 @@ from omegaconf import MISSING, OmegaConf
 
 
 class Stage(StrEnum):
+    data = "data"
     augment = "augment"
     train = "train"
     evaluate = "evaluate"
@@ -35,7 +36,13 @@ class DatasetConfig:
     name: str = MISSING
     source: Any = MISSING
     root: str | None = None
+    download: bool = False
+    noun: str | None = None
+    trainval: bool = False
+    train_per_class: int | None = None
     shots: int | None = None
+    fraction: float | None = None
+    imbalance: float | None = None
     validation: float = 0.1
     test: float = 0.2
     max_bad: float = 0.05
@@ -79,6 +86,8 @@ class GeneratorConfig(ModelConfig):
 class ModelsConfig:
     name: str = MISSING
     knows: str | None = None
+    known: list[str] = field(default_factory=list)
+    guidance_scale: float = 7.5
     captioner: CaptionerConfig = field(default_factory=CaptionerConfig)
     scorer: ModelConfig = field(default_factory=ModelConfig)
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
@@ -91,6 +100,8 @@ class BackboneConfig:
     weights: WeightsConfig | None = None
     image_size: int | None = None
     optimizer: Any = MISSING
+    trained: str = "all"
+    layer_decay: float | None = None
     warmup: float = 0.05
     label_smoothing: float = 0.0
     batch_size: int = 64
@@ -131,6 +142,7 @@ class Config:
     models: ModelsConfig = field(default_factory=ModelsConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
     guidance: dict[str, Any] = field(default_factory=dict)
+    filter: dict[str, Any] = field(default_factory=dict)
     aug: dict[str, Any] = field(default_factory=dict)
     mix: MixConfig = field(default_factory=MixConfig)
     store: StoreConfig = field(default_factory=StoreConfig)

@@ -35,7 +35,7 @@ def help_text(conf: Path) -> str:
             continue
         parts.append(f"{group.name}=")
         for file in sorted(group.glob("*.yaml")):
-            parts.append(f"  {file.stem:<16}{_first_comment(file)}")
+            parts.append(f"  {file.stem:<18}{_first_comment(file)}")
         parts.append("")
     parts.append("Options, with their defaults (any can be given as option=value):")
     text = (conf / "config.yaml").read_text()

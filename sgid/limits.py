@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import fields
 from functools import cache
 from importlib.util import find_spec
 from operator import attrgetter
@@ -12,15 +13,18 @@ from typing import Any
 
 from sgid.config import Config
 from sgid.device import DEVICES, DTYPES
+from sgid.generation.recipes import Recipe
 from sgid.semantics import prompts
+from sgid.semantics.describe import CAPTIONS
+from sgid.slots import SLOTS, in_slot
 
-SLOTS = ("offline", "online", "batch")
 GUIDANCE = 30.0
 """The largest guidance scale; images are burnt long before it."""
 
 AT_LEAST = {
     1: (
-        *("expansion", "steps", "store.shard_size", "trainer.validations", "dataset.shots"),
+        *("expansion", "steps", "store.shard_size", "trainer.validations"),
+        *(f"dataset.{key}" for key in ("shots", "train_per_class", "imbalance")),
         *(f"backbone.{key}" for key in ("batch_size", "epochs", "steps", "image_size")),
         *(f"models.{model}.batch_size" for model in ("captioner", "scorer", "generator")),
         *(f"models.captioner.{key}" for key in ("candidates", "max_tokens")),
@@ -31,7 +35,9 @@ AT_LEAST = {
 """Where the option is a number; `null` is left to its type."""
 
 SHARES = {
-    "above 0, at most 1": ("noise_rate", "models.captioner.top_p"),
+    "above 0, at most 1": (
+        *("noise_rate", "models.captioner.top_p", "dataset.fraction", "backbone.layer_decay"),
+    ),
     "above 0, below 1": ("dataset.validation", "dataset.test"),
     "at least 0, below 1": ("dataset.max_bad", "backbone.warmup", "backbone.label_smoothing"),
     "at least 0, at most 1": ("mix.probability",),
@@ -39,6 +45,7 @@ SHARES = {
 
 CHOICES = {
     "mix.how": ("concatenate", "replace"),
+    "backbone.trained": ("all", "head"),
     "store.format": ("png", "webp", "jpeg"),
     "trainer.precision": (
         *("auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true"),
@@ -63,6 +70,8 @@ def _numbers(config: Config) -> Iterator[str]:
     for rule, options in SHARES.items():
         for option in options:
             value = attrgetter(option)(config)
+            if value is None:
+                continue
             inside = 0 < value < 1 or (value == 0 and "least 0" in rule)
             if not inside and not (value == 1 and "most 1" in rule):
                 yield f"{option}={value}: must be {rule}"
@@ -82,10 +91,10 @@ def _names(config: Config) -> Iterator[str]:
         if value not in choices:
             yield f"{option}={value}: must be one of {', '.join(choices)}"
     scheduler = config.models.generator.scheduler
-    if scheduler not in _schedulers():
+    if scheduler != "own" and scheduler not in _schedulers():
         yield (
             f"models.generator.scheduler={scheduler}: must be a scheduler of diffusers, such as "
-            "DPMSolverMultistepScheduler, DDIMScheduler or UniPCMultistepScheduler"
+            "DPMSolverMultistepScheduler or DDIMScheduler, or own: the model's"
         )
 
 
@@ -97,10 +106,22 @@ def _augmentations(config: Config) -> Iterator[str]:
             yield f"aug.{name}.slot={slot}: must be one of {', '.join(SLOTS)}"
         elif slot == "offline":
             yield from _recipe(f"aug.{name}", entry, config)
+    if not config.aug:
+        yield "aug=[]: name one; flip_crop is random flip and crop alone, none is nothing at all"
+    if len(bases := list(in_slot(config, "base"))) > 1:
+        yield f"aug={','.join(bases)}: each says what images go through first; take one of them"
+    yield from _filter(config.filter)
 
 
 def _recipe(option: str, recipe: dict[str, Any], config: Config) -> Iterator[str]:
     """What is wrong with a generative method beyond what it takes over from the root config."""
+    wanted = {one.name for one in fields(Recipe)} - {"method"} | {"slot"}
+    if wrong := sorted((wanted ^ set(recipe)) - {"caption"}):
+        said = [f"{key} is {'missing' if key in wanted else 'unknown'}" for key in wrong]
+        yield f"{option}: {', '.join(said)}; a recipe says {', '.join(sorted(wanted))}"
+        return
+    if (caption := recipe.get("caption", "best")) not in CAPTIONS:
+        yield f"{option}.caption={caption}: must be one of {', '.join(CAPTIONS)}"
     strength, from_image = recipe["strength"], recipe["from_image"]
     taken_over = str(strength) == str(config.noise_rate)
     if not isinstance(from_image, bool):
@@ -132,6 +153,18 @@ def _guidance(option: str, settings: dict[str, Any]) -> Iterator[str]:
     quantiles = settings.get("quantiles", [0, 1])
     if not _ascending(quantiles):
         yield f"{option}.quantiles={quantiles}: must be two numbers within 0 and 1, the lower first"
+
+
+def _filter(settings: dict[str, Any]) -> Iterator[str]:
+    low, high = settings.get("min", -1), settings.get("max", 1)
+    if not _numbers_within(-1, low, high, 1):
+        yield f"filter.min={low}, filter.max={high}: must be cosines in [-1, 1], the lower first"
+
+
+def _numbers_within(*values: Any) -> bool:
+    """Whether these are numbers in ascending order."""
+    numbers = all(isinstance(value, int | float) for value in values)
+    return numbers and list(values) == sorted(values)
 
 
 def _ascending(quantiles: Any) -> bool:

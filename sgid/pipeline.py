@@ -18,11 +18,14 @@ from sgid.data import datasets
 from sgid.data.datasets import Dataset
 from sgid.fingerprint import fingerprint
 from sgid.models import Models
-from sgid.preflight import Ready, check, in_slot, rehearse
+from sgid.preflight import Ready, check, rehearse
+from sgid.slots import in_slot
 from sgid.stages.augment import Augmentation, augment, augmentations
+from sgid.stages.data import show
+from sgid.stages.judge import Judgement
 from sgid.store import write_atomic
 
-CODE = 1
+CODE = 2
 """Raised when the code changes what the same config gives, so that old results are not reused."""
 
 
@@ -50,7 +53,9 @@ class Run:
             "images": [part.digest() for part in (data.train, data.validation, data.test)],
             "generated": [one.generated.folder.name for one in self.augmentations],
             "scorer": self.models.identity("scorer") if self.augmentations else None,
+            "filter": config.filter if self.augmentations else None,
             "mix": asdict(config.mix) if self.augmentations else None,
+            "base": in_slot(config, "base"),
             "online": in_slot(config, "online"),
             "batch": in_slot(config, "batch"),
             "backbone": {**asdict(config.backbone), "weights": backbone and backbone.identity},
@@ -70,36 +75,30 @@ class Run:
             at["weights"] = located.identity
         return settings
 
+    def judgement(self, augmentation: Augmentation) -> Judgement:
+        return Judgement(augmentation.generated, self.config, self.dataset, self.models)
+
     @property
     def folder(self) -> Path:
         return Path(self.config.paths.results) / fingerprint(self.spec)
 
 
-def run(config: Config, choices: dict[str, Any], overrides: list[str], console: Console) -> Path:
-    """Run the stages that the config asks for; the folder of the result.
+def run(
+    config: Config, choices: dict[str, Any], overrides: list[str], console: Console
+) -> Path | None:
+    """Run the stages that the config asks for; the folder of the result, if they leave one.
 
     Raises:
         ValueError, FileNotFoundError: for what the user can mend, before any work is done.
     """
     ready = check(config)
-    if config.models.knows and config.dataset.name != "fashion" and in_slot(config, "offline"):
-        console.print(
-            f"[yellow]models={config.models.name} knows {config.models.knows} and nothing else: "
-            f"its captions and images of {config.dataset.name} will be nonsense.[/yellow]"
-        )
-    source = config.dataset
-    dataset = datasets.load(
-        ready.splits,
-        name=source.name,
-        shots=source.shots,
-        validation=source.validation,
-        test=source.test,
-        max_bad=source.max_bad,
-        seed=config.seed,
-        cache=Path(config.paths.artifacts) / "scans",
-    )
+    dataset = load(config, ready)
     for line in dataset.protocol["left_out"]["first"]:
         console.print(f"left out: {line}", style="yellow", markup=False, highlight=False)
+    if config.stage is Stage.data:
+        show(dataset, Path(config.paths.artifacts), console)
+        return None
+    _warn_of_strangers(config, console)
     models = Models(config, ready.weights)
     chosen = augmentations(config, dataset, models)
     this = Run(config, choices, overrides, ready, dataset, models, chosen)
@@ -109,10 +108,33 @@ def run(config: Config, choices: dict[str, Any], overrides: list[str], console: 
         console.print(f"[green]done before[/green]: {this.folder}")
         return this.folder
     if Stage.train in stages and not (this.folder / "result.json").is_file():
-        rehearse(config)
+        rehearse(config, ready)
     for stage in stages:
         _STAGES[stage](this, console)
-    return this.folder
+    return this.folder if {Stage.evaluate, Stage.report} & set(stages) else None
+
+
+def load(config: Config, ready: Ready) -> Dataset:
+    chosen = config.dataset
+    return datasets.load(
+        ready.splits,
+        ready.protocol,
+        name=chosen.name,
+        noun=chosen.noun,
+        max_bad=chosen.max_bad,
+        seed=config.seed,
+        cache=Path(config.paths.artifacts) / "scans",
+    )
+
+
+def _warn_of_strangers(config: Config, console: Console) -> None:
+    """Models that know one kind of image only make nonsense of all others."""
+    models, data = config.models, config.dataset.name
+    if models.knows and data not in models.known and in_slot(config, "offline"):
+        console.print(
+            f"[yellow]models={models.name} knows {models.knows} and nothing else: "
+            f"its captions and images of {data} will be nonsense.[/yellow]"
+        )
 
 
 def _augment(run: Run, console: Console) -> None:
@@ -122,6 +144,9 @@ def _augment(run: Run, console: Console) -> None:
     for augmentation in run.augmentations:
         store = augmentation.generated
         console.print(f"{augmentation.recipe.method}: {store.rows:,} images in {store.folder}")
+        if (kept := run.judgement(augmentation).kept()) is not None:
+            dropped = len(kept) - int(kept.sum())
+            console.print(f"{augmentation.recipe.method}: {dropped:,} dropped by the filter")
 
 
 def _train(run: Run, console: Console) -> None:
@@ -151,7 +176,9 @@ def _evaluate(run: Run, console: Console) -> None:
         raise ValueError(f"{run.folder} has no trained checkpoint; run stage=train, or stage=all")
     with _timed(run, "evaluate"):
         metrics |= evaluate_classifier(training, run.config, run.dataset, run.folder)
-        summaries = evaluate_stores(run.augmentations, run.dataset, run.models, run.folder)
+        summaries = evaluate_stores(
+            run.augmentations, run.config, run.dataset, run.models, run.folder
+        )
     if summaries:
         rows = sum(summary["images"] for summary in summaries)
         for name in ("cosine", "label_agreement", "diversity"):
@@ -207,7 +234,11 @@ def _training(run: Run) -> Any:
                 f"({augmentation.generated.folder}); run stage=augment, or stage=all"
             )
     dataset, weights = run.dataset, run.ready.weights.get("backbone")
-    generated = [stored_images(one.generated, dataset.class_names) for one in run.augmentations]
+    generated = []
+    for augmentation in run.augmentations:
+        images = stored_images(augmentation.generated, dataset.class_names)
+        kept = run.judgement(augmentation).kept()
+        generated.append(images if kept is None else images.select(kept.nonzero()[0].tolist()))
     return prepare(run.config, dataset, generated, weights, run.folder)
 
 

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from importlib.util import find_spec
 from typing import Any
 
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
-from sgid.config import Config, WeightsConfig
+from sgid.config import Config, Stage, WeightsConfig
+from sgid.data import datasets
+from sgid.data.datasets import Protocol
 from sgid.data.listing import Splits
 from sgid.device import pick_device
 from sgid.limits import out_of_range
+from sgid.seeding import derive_seed
+from sgid.slots import in_slot, recipes
 from sgid.weights import Located, locate
 
 
@@ -22,6 +26,7 @@ class Ready:
     """What was found: the images listed, and where the weights of each model lie."""
 
     splits: Splits
+    protocol: Protocol
     weights: dict[str, Located]
 
 
@@ -34,8 +39,6 @@ def check(config: Config) -> Ready:
     """
     if wrong := out_of_range(config):
         raise ValueError("\n".join(wrong))
-    from sgid.data import datasets
-
     problems: list[str] = []
 
     def attempt(action: Callable[[], Any]) -> Any:
@@ -49,20 +52,22 @@ def check(config: Config) -> Ready:
             problems.append(str(error.__cause__))
 
     splits = attempt(lambda: instantiate(config.dataset.source))
-    wanted = _wanted(config)
+    wanted = {} if config.stage is Stage.data else _wanted(config)
     weights = {name: attempt(lambda name=name: _locate(name, wanted[name])) for name in wanted}
     if config.logger and find_spec("wandb") is None:
         problems.append("logger=wandb needs wandb: pip install wandb, or take logger=none")
     if problems:
         count = f"{len(problems)} things are" if len(problems) > 1 else "One thing is"
         raise FileNotFoundError(f"{count} missing:\n\n" + "\n\n".join(problems))
-    dataset = config.dataset
-    datasets.check(splits, shots=dataset.shots, validation=dataset.validation, test=dataset.test)
-    pick_device(config.trainer.device)  # last, since it imports PyTorch
-    return Ready(splits, weights)
+    given = {one.name: getattr(config.dataset, one.name) for one in fields(Protocol)}
+    protocol = Protocol(**given)
+    datasets.check(splits, protocol)
+    if config.stage is not Stage.data:
+        pick_device(config.trainer.device)  # last, since it imports PyTorch
+    return Ready(splits, protocol, weights)
 
 
-def rehearse(config: Config) -> None:
+def rehearse(config: Config, ready: Ready) -> None:
     """Make the classifier and its transforms once, for nothing, before hours of generation.
 
     Raises:
@@ -73,13 +78,21 @@ def rehearse(config: Config) -> None:
         for slot in ("online", "batch")
         for name, entry in in_slot(config, slot).items()
     }
-    backbone = config.backbone
+    for name, entry in in_slot(config, "base").items():
+        made[f"aug.{name}.transform"] = lambda entry=entry: instantiate(entry["transform"])(32)
+    backbone, weights = config.backbone, ready.weights.get("backbone")
+    folder = weights and weights.folder
 
     def classifier() -> None:
-        size = backbone.image_size or 32
+        from sgid.training.backbones import own_size
+        from sgid.training.parameters import make_optimizer
+
         make = instantiate(backbone.model)
-        network = make(num_classes=2, image_size=size, weights=None, seed=0)
-        instantiate(backbone.optimizer)(network.parameters())
+        size = backbone.image_size or own_size(make, folder) or 32
+        seed = derive_seed(config.seed, "weights")
+        network = make(class_names=("one", "two"), image_size=size, weights=folder, seed=seed)
+        optimizer = instantiate(backbone.optimizer)
+        make_optimizer(network, optimizer, layer_decay=backbone.layer_decay)
 
     for option, make in {**made, "backbone": classifier}.items():
         try:
@@ -89,23 +102,14 @@ def rehearse(config: Config) -> None:
             raise ValueError(f"{option}: {hydras and error.__cause__ or error}") from error
 
 
-def in_slot(config: Config, slot: str) -> dict[str, dict[str, Any]]:
-    """The chosen augmentations of one slot, in the order given, without the slot itself."""
-    return {
-        name: {key: value for key, value in entry.items() if key != "slot"}
-        for name, entry in config.aug.items()
-        if entry and entry["slot"] == slot
-    }
-
-
 def _wanted(config: Config) -> dict[str, WeightsConfig]:
     """Config key -> weights, of the models that this run uses."""
     wanted = {}
-    if recipes := in_slot(config, "offline"):
+    if chosen := recipes(config):
         models = config.models
         wanted["models.generator"] = models.generator.weights
         wanted["models.scorer"] = models.scorer.weights
-        if any("{caption}" in recipe["prompt"] for recipe in recipes.values()):
+        if any(recipe.needs_captions for recipe in chosen):
             wanted["models.captioner"] = models.captioner.weights
     if config.backbone.weights is not None:
         wanted["backbone"] = config.backbone.weights

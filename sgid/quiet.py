@@ -18,6 +18,8 @@ def quiet() -> None:
     logging.getLogger().addFilter(_not_open_clip)
     for handler in logging.getLogger().handlers:
         handler.addFilter(_not_open_clip)
+    # timm tells which weights it loads.
+    logging.getLogger("timm").setLevel(logging.WARNING)
     # Lightning's advice about workers and logging intervals: the config decides these.
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="pytorch_lightning")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,18 +25,11 @@ LAYOUTS: dict[str, tuple[tuple[str, ...], ...]] = {
     ),
     "open_clip": (("open_clip_config.json",), ("open_clip_model.safetensors",)),
     "timm": (("model.safetensors", "open_clip_model.safetensors"),),
-    "diffusers": (
-        ("model_index.json",),
-        ("scheduler/scheduler_config.json",),
-        ("tokenizer/tokenizer.json", "tokenizer/vocab.json"),
-        ("text_encoder/config.json",),
-        ("text_encoder/model.safetensors",),
-        ("unet/config.json",),
-        ("unet/diffusion_pytorch_model.safetensors",),
-        ("vae/config.json",),
-        ("vae/diffusion_pytorch_model.safetensors",),
-    ),
+    "diffusers": (("model_index.json",),),  # and what that names: see `_parts`
 }
+_READ = {"diffusers": "diffusion_pytorch_model.safetensors", "transformers": "model.safetensors"}
+_TOKENIZERS = ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model", "tokenizer.model")
+_NOT_LOADED = ("safety_checker", "feature_extractor", "image_encoder", "watermarker")
 
 
 class MissingWeights(FileNotFoundError):
@@ -83,6 +77,7 @@ def locate(
     if folder is None or lacking:
         at = f" --revision {revision}" if revision else ""
         at += "".join(f" --exclude '{pattern}'" for pattern in _EXCLUDE[layout])
+        at += "".join(f" --include '{pattern}'" for pattern in _INCLUDE.get(layout, ()))
         found = f"{folder} lacks {', '.join(lacking)}" if folder else "not in the hub cache"
         raise MissingWeights(
             f"{id}{f' at {revision}' if revision else ''}: {found}.\n"
@@ -94,13 +89,13 @@ def locate(
 
 # Pickles, and other copies of the same weights, which are never read.
 _EXCLUDE = {
-    "diffusers": (
-        "*.bin", "*.ckpt", "*.msgpack", "*.fp16.*", "*.non_ema.*", "v1-5-*", "safety_checker/*",
-    ),
+    "diffusers": ("*.bin", "*.ckpt", "*.msgpack", "*.onnx*", "*.fp16*", "*.non_ema.*", "*.xml"),
     "blip": ("*.bin", "*.h5"),
     "open_clip": ("*.bin", "*.pt"),
     "timm": ("*.bin",),
-}  # fmt: skip
+}
+# All but whole models in one file, which lie beside the folders.
+_INCLUDE = {"diffusers": ("model_index.json", "*/*")}
 
 
 def _snapshot(id: str, revision: str | None) -> Path | None:
@@ -118,15 +113,52 @@ def _lacking(folder: Path, layout: str) -> list[str]:
     """What of the layout is not in `folder`; empty when all is there."""
     if not folder.is_dir():
         return ["the folder itself"]
+    files = LAYOUTS[layout]
+    if layout == "diffusers":
+        files += tuple(_parts(folder))
     lacking = []
-    for options in LAYOUTS[layout]:
+    for options in files:
         problems = [_problems(folder, option) for option in options]
         found = [one for one in problems if one is not None]
         if not found:
-            lacking.append(" or ".join(options))
+            lacking.append(" or ".join(options) + _instead(folder, options[0]))
         elif [] not in found:
             lacking += found[0]
     return lacking
+
+
+def _parts(folder: Path) -> Iterator[tuple[str, ...]]:
+    """The files, as alternatives, of each part that a pipeline's `model_index.json` names."""
+    try:
+        index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return  # told as a file that lacks
+    for part, named in index.items():
+        match named:
+            case [str(library), str(kind)] if part not in _NOT_LOADED:
+                for options in _files(library, kind):
+                    yield tuple(f"{part}/{name}" for name in options)
+
+
+def _files(library: str, kind: str) -> tuple[tuple[str, ...], ...]:
+    """What `library` needs to load one of its classes from a folder."""
+    if kind.endswith("Scheduler"):
+        return (("scheduler_config.json",),)
+    if "Tokenizer" in kind:
+        return (_TOKENIZERS,)
+    if kind.endswith(("Processor", "FeatureExtractor")):
+        return (("preprocessor_config.json", "processor_config.json"),)
+    return (("config.json",), (_READ[library],) if library in _READ else tuple(_READ.values()))
+
+
+def _instead(folder: Path, name: str) -> str:
+    """What is there in place of a file of weights, but is not read: pickles and variants."""
+    file = folder / name
+    if file.suffix != ".safetensors" or not file.parent.is_dir():
+        return ""
+    others = (".bin", ".ckpt", ".pt", ".msgpack", ".safetensors")
+    found = sorted(one.name for one in file.parent.iterdir() if one.suffix in others)
+    return f" (only {', '.join(found)}, which is not read)" if found else ""
 
 
 def _problems(folder: Path, name: str) -> list[str] | None:
@@ -170,7 +202,7 @@ def content_hash(folder: Path) -> str:
     """A hash of every weight, config and vocabulary file below `folder`."""
     hashes = {}
     for file in sorted(folder.rglob("*")):
-        if file.suffix in (".safetensors", ".json", ".txt") and file.is_file():
+        if file.suffix in (".safetensors", ".json", ".txt", ".model") and file.is_file():
             with file.open("rb") as stream:
                 digest = hashlib.file_digest(stream, "sha256").hexdigest()
             hashes[file.relative_to(folder).as_posix()] = digest

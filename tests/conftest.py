@@ -23,7 +23,7 @@ MODELS = Path(str(files("sgid") / "assets" / "models"))
 @pytest.fixture(scope="session")
 def fashion() -> Any:
     """24 of the bundled training images as an `ImageSet`, of all classes."""
-    from sgid.data.bundled import fashion
+    from sgid.data.sources.bundled import fashion
 
     listing = fashion().train
     count = len(listing.keys)

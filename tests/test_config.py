@@ -54,7 +54,7 @@ def test_a_real_dataset_brings_real_models(dataset):
 
 @pytest.mark.parametrize(
     "names",
-    [["none"], ["sgid", "randaugment"], ["sgid", "text2img", "mixup", "cutmix"], []],
+    [["none"], ["sgid", "randaugment"], ["sgid", "text2img_label", "mixup", "cutmix"], []],
 )
 def test_augmentations_add_up(names):
     assert list(composed(f"aug=[{','.join(names)}]").aug) == names

@@ -56,16 +56,20 @@ def test_nearest(typed, near):
     assert nearest(typed, list(option_names(CONF))) == near
 
 
+def _choices(group: str) -> str:
+    return ", ".join(sorted(file.stem for file in (CONF / group).glob("*.yaml")))
+
+
 @pytest.mark.parametrize(
     ("hydra", "said"),
     [
         ("Could not override 'nois_rate'.", "nois_rate is not an option, did you mean noise_rate?"),
         ("In 'config': Could not find 'dataset/carz'\n\nAvailable", "dataset=carz: there is no "
-         "such dataset, did you mean cars?; one of cars, fashion, folder"),
-        ("Could not load 'guidance/xyz'", "guidance=xyz: there is no such guidance; one of fixed, "
-         "inverse, linear"),
-        ("Could not override 'backbone.model.name'.", "backbone.model.name is an option of "
-         "backbone=clip_vit, backbone=resnet50, backbone=vit only, which is not chosen here"),
+         "such dataset, did you mean cars?; one of " + _choices("dataset")),
+        ("Could not load 'guidance/xyz'", "guidance=xyz: there is no such guidance; one of "
+         + _choices("guidance")),
+        ("Could not override 'dataset.source.id'.", "dataset.source.id is an option of "
+         "dataset=hub only, which is not chosen here"),
         ("Could not override 'store.xyzzy'.", "store.xyzzy is not an option; there are "
          "store.format, store.shard_size"),
         ("Could not override 'xyzzy'.", "xyzzy is not an option; see --help"),

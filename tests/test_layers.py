@@ -26,6 +26,7 @@ LAYERS = (
     ("sgid.evaluation",),
     ("sgid.reporting",),
     ("sgid.config",),
+    ("sgid.slots",),
     ("sgid.limits",),
     ("sgid.models", "sgid.preflight", "sgid.provenance", "sgid.help"),
     ("sgid.stages",),

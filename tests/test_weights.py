@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from huggingface_hub.utils import filter_repo_objects
 from safetensors.torch import save_file
 
 from sgid.weights import LAYOUTS, MissingWeights, content_hash, locate
@@ -15,15 +16,47 @@ OPTION = "models.scorer.weights"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
+# A pipeline with one part of each sort, and with those that are not loaded.
+INDEX = {
+    "_class_name": "SomePipeline",
+    "scheduler": ["diffusers", "DDIMScheduler"],
+    "tokenizer": ["transformers", "CLIPTokenizer"],
+    "text_encoder": ["transformers", "CLIPTextModel"],
+    "unet": ["diffusers", "UNet2DConditionModel"],
+    "prior_image_processor": ["transformers", "CLIPImageProcessor"],
+    "movq": ["somewhere_else", "Movq"],
+    "text_encoder_3": [None, None],
+    "safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"],
+    "feature_extractor": ["transformers", "CLIPImageProcessor"],
+    "requires_safety_checker": True,
+    "sizes": [1, 2],
+}
+FILES = {
+    **LAYOUTS,
+    "diffusers": (
+        ("model_index.json",),
+        ("scheduler/scheduler_config.json",),
+        ("tokenizer/vocab.json",),
+        ("text_encoder/config.json",),
+        ("text_encoder/model.safetensors",),
+        ("unet/config.json",),
+        ("unet/diffusion_pytorch_model.safetensors",),
+        ("prior_image_processor/preprocessor_config.json",),
+        ("movq/config.json",),
+        ("movq/diffusion_pytorch_model.safetensors",),
+    ),
+}
+
+
 def write(folder: Path, layout: str) -> Path:
     """The first alternative of each file of a layout."""
-    for name, *_ in LAYOUTS[layout]:
+    for name, *_ in FILES[layout]:
         file = folder / name
         file.parent.mkdir(parents=True, exist_ok=True)
         if file.suffix == ".safetensors":
             save_file({"a": torch.zeros(3), "b": torch.ones(2, 2)}, file)
         else:
-            file.write_text("{}")
+            file.write_text(json.dumps(INDEX) if name == "model_index.json" else "{}")
     return folder
 
 
@@ -49,10 +82,36 @@ def test_a_folder_by_path(layout, tmp_path):
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_each_file_that_is_missing_is_named(layout, tmp_path):
-    for number, (name, *_) in enumerate(LAYOUTS[layout]):
+    for number, (name, *_) in enumerate(FILES[layout]):
         folder = write(tmp_path / str(number), layout)
         (folder / name).unlink()
         assert name in missing(layout=layout, path=str(folder))
+
+
+@pytest.mark.parametrize(
+    ("there", "said"),
+    [
+        ("model.bin", "text_encoder/model.safetensors (only model.bin, which is not read)"),
+        ("model.fp16.safetensors", "(only model.fp16.safetensors, which is not read)"),
+    ],
+)
+def test_pickles_and_variants_do_not_count(tmp_path, there, said):
+    folder = write(tmp_path, "diffusers") / "text_encoder"
+    (folder / "model.safetensors").rename(folder / there)
+    assert said in missing(layout="diffusers", path=str(tmp_path))
+
+
+@pytest.mark.parametrize("content", [b"", b"version https://git-lfs", b"{"])
+def test_a_pipeline_without_an_index(tmp_path, content):
+    (write(tmp_path, "diffusers") / "model_index.json").write_bytes(content)
+    assert "lacks model_index.json" in missing(layout="diffusers", path=str(tmp_path))
+
+
+def test_the_words_of_a_tokenizer_are_content(tmp_path):
+    folder = write(tmp_path, "diffusers")
+    before = content_hash(folder)
+    (folder / "tokenizer" / "spiece.model").write_bytes(b"words")
+    assert content_hash(folder) != before
 
 
 def test_the_content_decides_not_the_place(tmp_path):
@@ -122,7 +181,16 @@ def test_the_command_that_fetches_what_is_missing(layout, hub):
     words = shlex.split(line)
     options = list(zip(words[::2], words[1::2], strict=True))
     assert options[:2] == [("--revision", COMMIT), ("--exclude", "*.bin")]
-    assert {name for name, _ in options[2:]} <= {"--exclude"}
+    given = {name: [v for n, v in options if n == name] for name in ("--exclude", "--include")}
+    assert len(options) == 1 + len(given["--exclude"]) + len(given["--include"])
+    unread = ["unet/model.bin", "unet/model.fp16.safetensors", "sd_xl_base.safetensors"]
+    read = [name for name, *_ in FILES[layout]]
+    fetched = filter_repo_objects(
+        read + unread * (layout == "diffusers"),
+        allow_patterns=given["--include"] or None,
+        ignore_patterns=given["--exclude"],
+    )
+    assert list(fetched) == read
 
 
 def test_what_no_place_can_be_looked_for():

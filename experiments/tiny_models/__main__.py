@@ -30,6 +30,7 @@ from experiments.tiny_models import (
     judge,
     picture,
     vae,
+    vit,
 )
 
 REPOSITORY = Path(__file__).parents[2]
@@ -72,6 +73,9 @@ class Recipe:
             )
         )
 
+    def vit(self) -> None:
+        self._bundle(vit.fit(self.parts["pretraining"], self.attributes, self.work, **self.steps))
+
     def judge(self) -> None:
         judge.fit(self.parts["pretraining"], self.work, **self.steps)
 
@@ -79,6 +83,7 @@ class Recipe:
         """Measure the bundled models; the figures also go to `figures.json` in the work folder."""
         arbiter = judge.fit(self.parts["pretraining"], self.work, **self.steps)
         figures = evaluation.measure_all(self.output / "models", arbiter, self.parts)
+        figures["vit"] = vit.accuracies(self.output / "models" / "vit", self.parts["validation"])
         (self.work / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")
         print(json.dumps(figures, indent=2))
 
@@ -103,7 +108,7 @@ class Recipe:
         os.replace(partial, target)
 
 
-STAGES = ("images", "vae", "clip", "blip", "sd", "judge", "evaluate", "picture")
+STAGES = ("images", "vae", "clip", "blip", "sd", "vit", "judge", "evaluate", "picture")
 
 
 def main() -> None:

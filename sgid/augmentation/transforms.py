@@ -11,28 +11,66 @@ from torchvision.transforms import v2
 
 from sgid.augmentation.sizes import SMALL
 
+Base = Callable[[int], Callable[[Image], Image]]
+"""From a side in pixels to what brings each image to it; every training begins with one."""
+
+
+def flip_crop(
+    size: int,
+    *,
+    padding: float = 0.125,
+    area: Sequence[float] = (0.25, 1.0),
+    flip: float = 0.5,
+) -> Callable[[Image], Image]:
+    """A random crop, then a random flip; PIL RGB -> PIL RGB (size, size).
+
+    Args:
+        padding: share of the side by which small images are padded, in black, before they are
+            cropped (He et al., 2016).
+        area: smallest and largest share of a larger image that is cropped and resized.
+        flip: probability of left and right changing places.
+
+    Raises:
+        ValueError: for a number that is out of range.
+    """
+    if len(area) != 2 or not 0 < area[0] <= area[1] <= 1:
+        raise ValueError(f"area={list(area)}: must be two numbers above 0, ascending, at most 1")
+    if padding < 0:
+        raise ValueError(f"padding={padding}: must be at least 0")
+    if not 0 <= flip <= 1:
+        raise ValueError(f"flip={flip}: must be from 0 to 1")
+    if size <= SMALL:
+        crop = [v2.Resize((size, size)), v2.RandomCrop(size, padding=int(size * padding))]
+    else:
+        crop = [v2.RandomResizedCrop(size, scale=(area[0], area[1]), antialias=True)]
+    return v2.Compose([*crop, v2.RandomHorizontalFlip(flip)])
+
+
+def as_is(size: int) -> Callable[[Image], Image]:
+    """The whole of a small image, the centre of a larger one; PIL RGB -> PIL RGB (size, size)."""
+    if size <= SMALL:
+        return v2.Resize((size, size))
+    return v2.Compose([v2.Resize(round(size / 0.875), antialias=True), v2.CenterCrop(size)])
+
 
 def training_transform(
-    size: int, online: Sequence[Callable[[Image], Image]] = ()
+    size: int, online: Sequence[Callable[[Image], Image]] = (), base: Base = flip_crop
 ) -> Callable[[Image], Tensor]:
-    """Crop and flip, then `online` in the order given; PIL RGB -> uint8 (3, size, size).
-
-    Small images are padded by an eighth and cropped (He et al., 2016); larger ones are cropped to a
-    random area of 25% or more and resized.
-    """
-    if size <= SMALL:
-        crop = [v2.Resize((size, size)), v2.RandomCrop(size, padding=size // 8)]
-    else:
-        crop = [v2.RandomResizedCrop(size, scale=(0.25, 1.0), antialias=True)]
-    return v2.Compose([*crop, v2.RandomHorizontalFlip(), *online, v2.PILToTensor()])
+    """`base`, then `online` in the order given; PIL RGB -> uint8 (3, size, size)."""
+    return v2.Compose([base(size), *online, v2.PILToTensor()])
 
 
 def evaluation_transform(size: int) -> Callable[[Image], Tensor]:
-    """PIL RGB -> uint8 (3, size, size): the whole of a small image, the centre of a larger one."""
-    if size <= SMALL:
-        return v2.Compose([v2.Resize((size, size)), v2.PILToTensor()])
-    resize = v2.Resize(round(size / 0.875), antialias=True)
-    return v2.Compose([resize, v2.CenterCrop(size), v2.PILToTensor()])
+    """What a classifier is scored on, `as_is`; PIL RGB -> uint8 (3, size, size)."""
+    return v2.Compose([as_is(size), v2.PILToTensor()])
+
+
+def autoaugment(*, policy: str) -> Callable[[Image], Image]:
+    """torchvision's AutoAugment with one of the policies that the paper found, by its name."""
+    policies = [one.value for one in v2.AutoAugmentPolicy]
+    if policy not in policies:
+        raise ValueError(f"policy={policy}: must be one of {', '.join(policies)}")
+    return v2.AutoAugment(v2.AutoAugmentPolicy(policy))
 
 
 def batch_transform(choices: Sequence[Callable[..., Any]], num_classes: int) -> Any:

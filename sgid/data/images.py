@@ -55,3 +55,30 @@ class ImageSet:
         return fingerprint(
             [self.class_names, list(zip(self.keys, self.labels, self.checksums, strict=True))]
         )
+
+
+def join(first: ImageSet, second: ImageSet) -> ImageSet:
+    """The images of both, in that order, as one set; they have the same classes and other keys."""
+    assert first.class_names == second.class_names
+    offset = max(first.rows, default=-1) + 1
+    return ImageSet(
+        keys=first.keys + second.keys,
+        labels=first.labels + second.labels,
+        checksums=first.checksums + second.checksums,
+        class_names=first.class_names,
+        rows=first.rows + tuple(offset + row for row in second.rows),
+        read=_JoinedReader(first.read, second.read, offset),
+    )
+
+
+@final
+@dataclass(frozen=True)
+class _JoinedReader:
+    """Rows below `offset` are read by `first`, the others, less `offset`, by `second`."""
+
+    first: Callable[[int], bytes]
+    second: Callable[[int], bytes]
+    offset: int
+
+    def __call__(self, row: int) -> bytes:
+        return self.first(row) if row < self.offset else self.second(row - self.offset)

@@ -28,14 +28,26 @@ class Consistency:
     diversity: float | None
 
 
-def consistency(
+@dataclass(frozen=True)
+class Judged:
+    """What CLIP says of each of N generated images.
+
+    `labels` are the classes that they are trained as, `nearest` the classes whose names they are
+    most similar to, zero-shot, and `cosines` their similarities to their originals, in [-1, 1].
+    """
+
+    labels: NDArray[np.int64]
+    nearest: NDArray[np.int64]
+    cosines: NDArray[np.float32]
+
+
+def judge(
     generated: NDArray,
     origin: NDArray,
     originals: NDArray,
     labels: NDArray,
     classes: NDArray,
-    class_names: Sequence[str],
-) -> Consistency:
+) -> Judged:
     """Compare generated images with their originals and with the class names.
 
     Args:
@@ -46,7 +58,14 @@ def consistency(
         classes: (C, D) text embeddings of the class names.
     """
     cosines = np.einsum("nd,nd->n", generated, originals[origin])
-    agreement = (generated @ classes.T).argmax(1) == labels
+    return Judged(labels, (generated @ classes.T).argmax(1), cosines)
+
+
+def consistency(
+    judged: Judged, generated: NDArray, origin: NDArray, class_names: Sequence[str]
+) -> Consistency:
+    """The summary of what was judged; `generated` and `origin` as for `judge`."""
+    labels, cosines = judged.labels, judged.cosines
     return Consistency(
         cosine=float(cosines.mean()),
         cosine_per_class={
@@ -54,7 +73,7 @@ def consistency(
             for label, name in enumerate(class_names)
             if (labels == label).any()
         },
-        label_agreement=100 * float(agreement.mean()),
+        label_agreement=100 * float((judged.nearest == labels).mean()),
         diversity=_pairwise_distance(generated, origin),
     )
 

@@ -7,16 +7,24 @@ guidance scale is its own, and the unconditional half is left out where guidance
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, final
 
+from sgid.generation.autoencoder import Autoencoder
+from sgid.generation.batching import Batches
+from sgid.generation.conditioning import Text, encode, encode_none, unet_arguments
+from sgid.generation.loading import load
 from sgid.records import Generated, Request
 
 if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
+
+SERVED = tuple(
+    f"StableDiffusion{size}{task}Pipeline" for size in ("", "XL") for task in ("", "Img2Img")
+)
+"""The pipelines that this loop can stand in for: Stable Diffusion 1, 2, XL, and turbo ones."""
 
 
 class Engine(Protocol):
@@ -29,14 +37,18 @@ class Engine(Protocol):
 
 @final
 class StableDiffusionEngine:
-    """Stable Diffusion 1.x/2.x text-to-image and img2img over mixed batches.
+    """Stable Diffusion 1.x, 2.x and XL, text-to-image and img2img over mixed batches.
 
     Args:
-        folder: a diffusers pipeline with vae, unet, text_encoder, tokenizer and scheduler.
+        folder: a diffusers pipeline, one of `SERVED`.
         steps: denoising steps at strength 1; `int(steps * strength)` of them are run.
-        scheduler: name of a diffusers scheduler class; it takes over the folder's own settings.
+        scheduler: name of a diffusers scheduler class, which takes over the settings of the
+            folder's own; or "own" for that one itself.
         resolution: side in pixels of images drawn from text alone.
         batch_size: images per batch; halved, for good, when the device runs out of memory.
+
+    Raises:
+        ValueError: when the folder holds another kind of pipeline.
     """
 
     def __init__(
@@ -50,83 +62,54 @@ class StableDiffusionEngine:
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
-        import diffusers
+        import torch
+        from diffusers.pipelines.auto_pipeline import AutoPipelineForImage2Image
 
-        kind: Any = diffusers
-        self.pipe: Any = kind.StableDiffusionImg2ImgPipeline.from_pretrained(
-            folder,
-            local_files_only=True,
-            use_safetensors=True,
-            safety_checker=None,
-            feature_extractor=None,
-            image_encoder=None,
-            requires_safety_checker=False,
-        ).to(device, dtype)
-        self.pipe.set_progress_bar_config(disable=True)
-        self.pipe.scheduler = _scheduler(scheduler, self.pipe.scheduler.config)
+        pipe = load(folder, scheduler=scheduler, device=device, dtype=dtype)
+        if why := _not_served(pipe):
+            raise ValueError(
+                f"models.generator.weights: {folder} {why}; this engine draws with "
+                f"{', '.join(SERVED)}. Take models=any, which draws with whatever diffusers can"
+            )
+        self.pipe = AutoPipelineForImage2Image.from_pipe(pipe)
+        is_xl = "XL" in type(pipe).__name__
+        upcast = is_xl and pipe.vae.config.force_upcast and dtype != torch.float32
+        self.autoencoder = Autoencoder(self.pipe, dtype=dtype, upcast=upcast)
+        self.batches = Batches(batch_size)
         self.steps = steps
         self.resolution = resolution
-        self.batch_size = batch_size
         self.device = device
         self.dtype = dtype
 
     def generate(self, requests: Sequence[Request]) -> Iterator[Generated]:
         """One image per request; requests that can share a batch do."""
-        buckets = defaultdict(list)
-        for request in requests:
-            size = request.init_image.size if request.init_image else None
-            buckets[size, request.strength, request.guidance_scale > 1].append(request)
-        embeddings = self._encode_prompts(requests)
-        for bucket in buckets.values():
-            yield from self._generate_bucket(bucket, embeddings)
+        texts = self._texts(requests)
+        yield from self.batches.draw(
+            requests, lambda batch: self._draw(batch, texts), alike=_can_share_a_batch
+        )
 
-    def _generate_bucket(
-        self, bucket: Sequence[Request], embeddings: dict[str, torch.Tensor]
-    ) -> Iterator[Generated]:
+    def _texts(self, requests: Sequence[Request]) -> dict[str | None, Text]:
+        """What each distinct prompt says; under `None`, what guidance leads away from."""
         import torch
 
-        start = 0
-        while start < len(bucket):
-            batch = bucket[start : start + self.batch_size]
-            try:
-                images = self._generate_batch(batch, embeddings)
-            except torch.OutOfMemoryError:
-                if len(batch) == 1:
-                    raise
-                images = None
-            if images is None:
-                # Out here, since the error holds on to the frames that hold the memory.
-                self.batch_size = len(batch) // 2
-                torch.cuda.empty_cache()
-                continue
-            yield from map(Generated, batch, images)
-            start += len(batch)
-
-    def _encode_prompts(self, requests: Sequence[Request]) -> dict[str, torch.Tensor]:
-        """(T, D) for each distinct prompt, and for the empty one."""
-        import torch
-
-        prompts = sorted({"", *(request.prompt for request in requests)})
-        embeddings = {}
+        prompts = sorted({request.prompt for request in requests})
+        texts: dict[str | None, Text] = {}
         with torch.inference_mode():
-            for start in range(0, len(prompts), self.batch_size):
-                some = prompts[start : start + self.batch_size]
-                encoded, _ = self.pipe.encode_prompt(some, self.device, 1, False)
-                embeddings.update(zip(some, encoded, strict=True))
-        return embeddings
+            texts[None] = encode_none(self.pipe)
+            for start in range(0, len(prompts), self.batches.size):
+                some = prompts[start : start + self.batches.size]
+                texts.update(zip(some, encode(self.pipe, some), strict=True))
+        return texts
 
-    def _generate_batch(
-        self, batch: Sequence[Request], embeddings: dict[str, torch.Tensor]
-    ) -> list[Image]:
-        """Images for requests of one size, one strength, and guidance all above 1 or all not."""
+    def _draw(self, batch: Sequence[Request], texts: dict[str | None, Text]) -> list[Image]:
+        """Images for requests that can share a batch."""
         import torch
 
         generators = [torch.Generator("cpu").manual_seed(request.seed) for request in batch]
         with torch.inference_mode():
             latents, timesteps = self._start(batch, generators)
-            latents = self._denoise(latents, timesteps, batch, embeddings, generators)
-            pixels = self._decode(latents)  # (B, 3, H, W) in [-1, 1]
-        return self.pipe.image_processor.postprocess(pixels, output_type="pil")
+            latents = self._denoise(latents, timesteps, batch, texts, generators)
+            return self.autoencoder.decode(latents)
 
     def _start(
         self, batch: Sequence[Request], generators: list[torch.Generator]
@@ -136,46 +119,30 @@ class StableDiffusionEngine:
 
         scheduler = self.pipe.scheduler
         scheduler.set_timesteps(self.steps, device=self.device)
-        if batch[0].init_image is None:
+        images = [request.init_image for request in batch if request.init_image is not None]
+        if not images:
             side = self.resolution // self.pipe.vae_scale_factor
-            shape = (self.pipe.unet.config.in_channels, side, side)
-            noise = self._noise(shape, generators)
-            return noise * scheduler.init_noise_sigma, scheduler.timesteps
+            shape = (len(batch), self.pipe.unet.config.in_channels, side, side)
+            return self._noise(shape, generators) * scheduler.init_noise_sigma, scheduler.timesteps
 
         timesteps, _ = self.pipe.get_timesteps(self.steps, batch[0].strength, self.device)
-        latents = self._encode_images(batch, generators)
-        noise = self._noise(latents.shape[1:], generators)
+        latents = self.autoencoder.encode(images, generators)
+        noise = self._noise(latents.shape, generators)
         start = timesteps[:1].repeat(len(batch))
         return torch.as_tensor(scheduler.add_noise(latents, noise, start)), timesteps
 
-    def _encode_images(
-        self, batch: Sequence[Request], generators: list[torch.Generator]
-    ) -> torch.Tensor:
-        """VAE latents (B, C, h, w), sampled per request; an image is encoded once per batch."""
-        import torch
+    def _noise(self, shape: tuple[int, ...], generators: list[torch.Generator]) -> torch.Tensor:
+        """(B, ...), row i drawn from generator i on the CPU, so that devices agree."""
+        from diffusers.utils.torch_utils import randn_tensor
 
-        distinct = {id(request.init_image): request.init_image for request in batch}
-        pixels = self.pipe.image_processor.preprocess(list(distinct.values()))
-        posterior = self.pipe.vae.encode(pixels.to(self.device, self.dtype)).latent_dist
-        position = {key: i for i, key in enumerate(distinct)}
-        rows = torch.tensor([position[id(request.init_image)] for request in batch])
-        mean, std = posterior.mean[rows], posterior.std[rows]
-        latents = mean + std * self._noise(mean.shape[1:], generators)
-        return latents * self.pipe.vae.config.scaling_factor
-
-    def _noise(self, shape: Sequence[int], generators: list[torch.Generator]) -> torch.Tensor:
-        """(B, *shape), row i drawn from generator i on the CPU, so that devices agree."""
-        import torch
-
-        rows = [torch.randn(1, *shape, generator=g, dtype=self.dtype) for g in generators]
-        return torch.cat(rows).to(self.device)
+        return randn_tensor(shape, generator=generators, device=self.device, dtype=self.dtype)
 
     def _denoise(
         self,
         latents: torch.Tensor,
         timesteps: torch.Tensor,
         batch: Sequence[Request],
-        embeddings: dict[str, torch.Tensor],
+        texts: dict[str | None, Text],
         generators: list[torch.Generator],
     ) -> torch.Tensor:
         """Classifier-free guidance (Ho & Salimans, 2022) with a scale for each image."""
@@ -184,50 +151,36 @@ class StableDiffusionEngine:
         scheduler, unet = self.pipe.scheduler, self.pipe.unet
         extra = self.pipe.prepare_extra_step_kwargs(generators, 0.0)
         guided = batch[0].guidance_scale > 1
-        text = torch.stack([embeddings[request.prompt] for request in batch])  # (B, T, D)
-        if guided:
-            text = torch.cat([embeddings[""].expand_as(text), text])  # (2B, T, D)
+        height, width = (side * self.pipe.vae_scale_factor for side in latents.shape[-2:])
+        told = [texts[None]] * len(batch) if guided else []
+        told += [texts[request.prompt] for request in batch]
+        text = unet_arguments(told, width=width, height=height)  # of B or 2B rows
         scale = torch.tensor([request.guidance_scale for request in batch], device=self.device)
         scale = scale.to(latents.dtype).view(-1, 1, 1, 1)
 
         for t in timesteps:
             inputs = torch.cat([latents, latents]) if guided else latents
             inputs = scheduler.scale_model_input(inputs, t)
-            noise = unet(inputs, t, encoder_hidden_states=text, return_dict=False)[0]
+            noise = unet(inputs, t, **text, return_dict=False)[0]
             if guided:
                 unconditional, conditional = noise.chunk(2)
                 noise = unconditional + scale * (conditional - unconditional)
             latents = scheduler.step(noise, t, latents, **extra, return_dict=False)[0]
         return latents
 
-    def _decode(self, latents: torch.Tensor) -> torch.Tensor:
-        import torch
 
-        vae = self.pipe.vae
-        latents = latents / vae.config.scaling_factor
-        pixels = vae.decode(latents, return_dict=False)[0]
-        overflown = ~torch.isfinite(pixels).flatten(1).all(1)  # (B,)
-        if self.dtype != torch.float32 and overflown.any():
-            # The VAE of SD 1.x overflows float16 on some inputs. The others keep what they have,
-            # so that no image depends on its neighbours.
-            vae.to(torch.float32)
-            try:
-                again = vae.decode(latents[overflown].float(), return_dict=False)[0]
-            finally:
-                vae.to(self.dtype)
-            pixels = pixels.float()
-            pixels[overflown] = again
-        return pixels
+def _not_served(pipe: Any) -> str | None:
+    """Why this loop would not give what the pipeline itself does, if so."""
+    if (name := type(pipe).__name__) not in SERVED:
+        return f"holds a {name}"
+    if pipe.unet.config.time_cond_proj_dim is not None:
+        return "has a UNet that is told its guidance scale"
+    if pipe.config.get("requires_aesthetics_score"):
+        return "is a refiner, which is told an aesthetic score"
+    return None
 
 
-def _scheduler(name: str, config: Any) -> Any:
-    """The diffusers scheduler `name`, with the noise schedule that the model was trained on."""
-    import diffusers
-
-    kind = getattr(diffusers, name, None)
-    if kind is None or not hasattr(kind, "add_noise"):
-        raise ValueError(
-            f"models.generator.scheduler={name}: no such diffusers scheduler; for example "
-            "DPMSolverMultistepScheduler, DDIMScheduler, UniPCMultistepScheduler"
-        )
-    return kind.from_config(config)
+def _can_share_a_batch(request: Request) -> Hashable:
+    """Requests of one size, one strength, and guidance all above 1 or all not."""
+    size = request.init_image.size if request.init_image else None
+    return size, request.strength, request.guidance_scale > 1

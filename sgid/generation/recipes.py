@@ -6,7 +6,7 @@ re-drawn at a noise rate, and the guidance scale follows the caption's similarit
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from sgid.generation.sizes import fit
 from sgid.records import Described, Request
 from sgid.seeding import derive_seed
 from sgid.semantics import prompts
+from sgid.semantics.guidance import Guidance, follows_similarity
 
 
 @dataclass(frozen=True)
@@ -29,29 +30,34 @@ class Recipe:
         from_image: img2img from the sample's own image, else text-to-image.
         strength: the paper's noise rate, in (0, 1].
         guidance: from the similarities of all samples to their guidance scales.
+        caption: one of `sgid.semantics.describe.CAPTIONS`.
     """
 
     method: str
     prompt: str
     from_image: bool
     strength: float
-    guidance: Callable[[Sequence[float]], NDArray]
+    guidance: Guidance
+    caption: str = "best"
 
     @property
     def needs_captions(self) -> bool:
-        return "caption" in prompts.fields(self.prompt)
+        """Captions are in the prompt, or their similarity steers the guidance."""
+        return "caption" in prompts.fields(self.prompt) or follows_similarity(self.guidance)
 
 
 @dataclass(frozen=True)
 class Plan:
     """All requests of a recipe over a training set, made when they are asked for.
 
-    Request `i` is repeat `i % expansion` of sample `i // expansion`.
+    Request `i` is repeat `i % expansion` of sample `i // expansion`. `phrases` are the class names
+    as prompts say them.
     """
 
     images: ImageSet
     described: Sequence[Described]
     recipe: Recipe
+    phrases: Sequence[str]
     expansion: int
     seed: int
     resolution: int
@@ -65,9 +71,9 @@ class Plan:
     def __len__(self) -> int:
         return len(self.described) * self.expansion
 
-    def requests(self, rows: range) -> list[Request]:
+    def requests(self, rows: Sequence[int]) -> list[Request]:
         """The requests of `rows`; repeats of a sample share one image object."""
-        samples = range(rows.start // self.expansion, (rows.stop - 1) // self.expansion + 1)
+        samples = dict.fromkeys(row // self.expansion for row in rows)
         inits = {i: self._init_image(i) for i in samples}
         return [self._request(*divmod(row, self.expansion), inits) for row in rows]
 
@@ -83,7 +89,9 @@ class Plan:
             repeat=repeat,
             method=self.recipe.method,
             prompt=prompts.render(
-                self.recipe.prompt, label=described.class_name, caption=described.caption
+                self.recipe.prompt,
+                label=self.phrases[described.label],
+                caption=described.caption,
             ),
             init_image=inits[sample],
             strength=self.recipe.strength,

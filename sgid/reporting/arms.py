@@ -9,6 +9,11 @@ from typing import Any
 from sgid.fingerprint import fingerprint
 from sgid.reporting.results import Result
 
+# The augmentation that all others are measured against, and have beneath them without naming it.
+BASELINE = "flip_crop"
+# Its options, as they are beneath the others. `sgid.augmentation.transforms` has them as defaults,
+# but PyTorch can no longer be imported when the table of a sweep that failed is made.
+PLAIN = {"padding": 0.125, "area": [0.25, 1.0], "flip": 0.5}
 # Decides where and how a run is computed, not what comes of it.
 INCIDENTAL = (
     *("seed", "stage", "paths", "logger", "store.shard_size"),
@@ -16,9 +21,9 @@ INCIDENTAL = (
     *(f"models.{model}.batch_size" for model in ("captioner", "scorer", "generator")),
 )
 # Read by nothing in a run that generates no images.
-GENERATION = ("noise_rate", "expansion", "steps", "mix", "store", "models", "guidance")
+GENERATION = ("noise_rate", "expansion", "steps", "mix", "store", "models", "guidance", "filter")
 # The config groups, in the order of their columns.
-GROUPS = ("dataset", "backbone", "models", "guidance")
+GROUPS = ("dataset", "backbone", "models", "guidance", "filter")
 
 
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -34,7 +39,23 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def generates(config: Mapping[str, Any], aug: Iterable[str]) -> bool:
     """Whether any of these augmentations adds generated images."""
-    return any(config["aug"][name].get("slot") == "offline" for name in aug)
+    return any(entry(config, name).get("slot") == "offline" for name in aug)
+
+
+def entry(config: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """What the config says of one augmentation; of `flip_crop` only what is not its default.
+
+    A run has `flip_crop` in its config only where it is all that it has.
+    """
+    if name != BASELINE:
+        return config["aug"][name]
+    transform = (config["aug"].get(name) or {}).get("transform", {})
+    changed = {
+        key: value
+        for key, value in transform.items()
+        if not key.startswith("_") and (key not in PLAIN or PLAIN[key] != value)
+    }
+    return {"transform": changed} if changed else {}
 
 
 def settings(config: Mapping[str, Any], aug: Sequence[str]) -> dict[str, Any]:
@@ -42,7 +63,7 @@ def settings(config: Mapping[str, Any], aug: Sequence[str]) -> dict[str, Any]:
 
     `aug` is the run's augmentations, or those of them that another run would keep.
     """
-    kept = {**config, "aug": {name: config["aug"][name] for name in aug}}
+    kept = {**config, "aug": {name: entry(config, name) for name in aug}}
     ignored = INCIDENTAL if generates(config, aug) else INCIDENTAL + GENERATION
     flat = {
         key: value
@@ -54,12 +75,23 @@ def settings(config: Mapping[str, Any], aug: Sequence[str]) -> dict[str, Any]:
 
 def arm(config: Mapping[str, Any], aug: Sequence[str]) -> str:
     """Runs of the same arm have the same arm string and differ by their seed."""
-    return fingerprint(settings(config, aug))
+    # What older results do not have is null in newer ones, where it is not used.
+    return fingerprint({k: v for k, v in settings(config, aug).items() if v is not None})
+
+
+def is_baseline(result: Result) -> bool:
+    """Whether it has `flip_crop` alone, as the others have it: its options not changed."""
+    return result.aug == (BASELINE,) and not entry(result.config, BASELINE)
 
 
 def find_baseline(result: Result, results: Sequence[Result]) -> Result | None:
-    """The run that is like `result` in all, seed included, but for `aug=none`."""
-    return _find(result, results, ()) if result.aug else None
+    """The run that is like `result` in all, seed included, but for `aug=flip_crop`.
+
+    The baseline itself has none.
+    """
+    if is_baseline(result):
+        return None
+    return _find(result, results, {**result.config, "aug": {}}, [BASELINE])
 
 
 def find_perturbed(result: Result, results: Sequence[Result]) -> Result | None:
@@ -67,7 +99,7 @@ def find_perturbed(result: Result, results: Sequence[Result]) -> Result | None:
     perturbations = [name for name in result.aug if not generates(result.config, [name])]
     if not perturbations or len(perturbations) == len(result.aug):
         return None
-    return _find(result, results, perturbations)
+    return _find(result, results, result.config, perturbations)
 
 
 def varying(results: Sequence[Result]) -> list[str]:
@@ -81,24 +113,25 @@ def varying(results: Sequence[Result]) -> list[str]:
     keys = list(dict.fromkeys(key for flat in flats for key in flat if key != "aug"))
     found: list[str] = []
     for key in keys:
-        rows = [(r, f) for r, f in zip(results, flats, strict=True) if key in f]
         own = key.startswith("aug.") or key.split(".")[0] in GENERATION
         by_choice: dict[str, set[str]] = {}
-        for result, flat in rows:
+        for result, flat in zip(results, flats, strict=True):
             groups = [str(result.choices.get(group)) for group in GROUPS]
             choice = json.dumps([groups, result.aug if own else None])
-            by_choice.setdefault(choice, set()).add(json.dumps(flat[key]))
+            by_choice.setdefault(choice, set()).add(json.dumps(flat.get(key)))
         # An augmentation that reads `${noise_rate}` repeats it.
         copied = key.startswith("aug.") and any(
-            all(flat.get(other) == flat[key] for _, flat in rows) for other in found
+            all(flat.get(other) == flat[key] for flat in flats if key in flat) for other in found
         )
         if any(len(values) > 1 for values in by_choice.values()) and not copied:
             found.append(key)
     return found
 
 
-def _find(result: Result, results: Sequence[Result], aug: Sequence[str]) -> Result | None:
-    wanted = arm(result.config, aug)
+def _find(
+    result: Result, results: Sequence[Result], config: Mapping[str, Any], aug: Sequence[str]
+) -> Result | None:
+    wanted = arm(config, aug)
     for other in reversed(results):
         same = other.seed == result.seed and other.aug == tuple(aug)
         if same and arm(other.config, other.aug) == wanted:

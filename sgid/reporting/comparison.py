@@ -3,32 +3,27 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
-from sgid.evaluation.statistics import Estimate, holm, mean_interval, paired_difference
-from sgid.reporting.arms import (
-    GENERATION,
-    GROUPS,
-    arm,
-    find_baseline,
-    find_perturbed,
-    generates,
-    settings,
-    varying,
-)
+from sgid.evaluation.statistics import Estimate, holm, mean_interval
+from sgid.reporting.arms import BASELINE, GROUPS, find_baseline, find_perturbed, varying
 from sgid.reporting.results import Result
-from sgid.reporting.table import Cell, Table
-from sgid.reporting.wording import (
-    ABSENT,
-    aug_text,
-    difference_text,
-    mean_text,
-    sizes_text,
-    value_text,
+from sgid.reporting.rows import (
+    CHOSEN_NOTE,
+    Partner,
+    Row,
+    choice,
+    choices,
+    difference,
+    fixed,
+    rows_of,
+    setting,
 )
+from sgid.reporting.table import Cell, Table
+from sgid.reporting.wording import ABSENT, aug_text, difference_text, mean_text, sizes_text
 
-_PARTNERS: dict[str, Callable[[Result, Sequence[Result]], Result | None]] = {
-    "vs none": find_baseline,
+_PARTNERS: dict[str, Partner] = {
+    f"vs {BASELINE}": find_baseline,
     "vs perturbation alone": find_perturbed,
 }
 
@@ -39,19 +34,11 @@ def comparison_table(results: Sequence[Result], title: str = "Comparison") -> Ta
     A column is shown for every choice and config value that varies among the arms. Differences
     are taken between runs of the same seed and Holm-corrected over the whole table.
     """
-    arms: dict[str, dict[int, Result]] = {}
-    for result in results:
-        arms.setdefault(arm(result.config, result.aug), {})[result.seed] = result
-    rows = [list(seeds.values()) for seeds in arms.values()]
-
-    choices = {
-        group: dict.fromkeys(_choice(row[0], group) for row in rows if _choice(row[0], group))
-        for group in GROUPS
-    }
-    groups = [group for group, made in choices.items() if len(made) > 1]
-    knobs = varying(results)
+    rows = rows_of(results)
+    groups = [group for group in GROUPS if len(choices(rows, group)) > 1]
+    keys = varying(results)
     differences = {
-        header: [_difference(row, results, partner) for row in rows]
+        header: [difference(row, results, partner) for row in rows]
         for header, partner in _PARTNERS.items()
     }
     differences = {
@@ -67,9 +54,9 @@ def comparison_table(results: Sequence[Result], title: str = "Comparison") -> Ta
     }
     cells = [
         (
-            *(Cell(_choice(row[0], group) or ABSENT) for group in groups),
+            *(Cell(choice(row[0], group) or ABSENT) for group in groups),
             Cell(aug_text(row[0].aug)),
-            *(Cell(_knob(row[0], knob)) for knob in knobs),
+            *(Cell(setting(row[0], key)) for key in keys),
             Cell(str(len(row))),
             Cell(_test(row)),
             Cell(_validation(row)),
@@ -80,28 +67,16 @@ def comparison_table(results: Sequence[Result], title: str = "Comparison") -> Ta
     headers = (
         *groups,
         "augmentation",
-        *knobs,
+        *keys,
         "seeds",
         "test top-1 (%)",
         "validation top-1 (%)",
         *(f"{header} (points)" for header in compared),
     )
-    fixed = [f"{group} {next(iter(made))}" for group, made in choices.items() if len(made) == 1]
-    return Table(title, headers, tuple(cells), _notes(rows, fixed, differences))
+    return Table(title, headers, tuple(cells), _notes(rows, differences))
 
 
-def _choice(result: Result, group: str) -> str | None:
-    """The choice of a config group, `None` where it changes nothing."""
-    unread = group in GENERATION and not generates(result.config, result.aug)
-    return None if unread or group not in result.choices else value_text(result.choices[group])
-
-
-def _knob(result: Result, knob: str) -> str:
-    values = settings(result.config, result.aug)
-    return value_text(values[knob]) if knob in values else ABSENT
-
-
-def _test(row: Sequence[Result]) -> str:
+def _test(row: Row) -> str:
     estimate = mean_interval([result.metrics["test/top1"] for result in row])
     metrics = row[0].metrics
     if len(row) == 1 and {"test/top1_low", "test/top1_high"} <= metrics.keys():
@@ -110,19 +85,9 @@ def _test(row: Sequence[Result]) -> str:
     return mean_text(estimate)
 
 
-def _validation(row: Sequence[Result]) -> str:
+def _validation(row: Row) -> str:
     values = [r.metrics["validation/top1"] for r in row if "validation/top1" in r.metrics]
     return mean_text(mean_interval(values)) if values else ABSENT
-
-
-def _difference(
-    row: Sequence[Result],
-    results: Sequence[Result],
-    partner: Callable[[Result, Sequence[Result]], Result | None],
-) -> Estimate:
-    found = [(result, partner(result, results)) for result in row]
-    pairs = [(a.metrics["test/top1"], b.metrics["test/top1"]) for a, b in found if b is not None]
-    return paired_difference([a for a, _ in pairs], [b for _, b in pairs])
 
 
 def _difference_cell(estimate: Estimate, p: float, seeds: int) -> Cell:
@@ -134,14 +99,11 @@ def _difference_cell(estimate: Estimate, p: float, seeds: int) -> Cell:
     return Cell(text, bold=estimate.excludes_zero and p < 0.05)
 
 
-def _notes(
-    rows: Sequence[Sequence[Result]],
-    fixed: Sequence[str],
-    differences: Mapping[str, Sequence[Estimate]],
-) -> tuple[str, ...]:
+def _notes(rows: Sequence[Row], differences: Mapping[str, Sequence[Estimate]]) -> tuple[str, ...]:
     if not rows:
         return ("No run has finished.",)
-    notes = [f"All rows: {', '.join(fixed)}."] if fixed else []
+    same = fixed(rows)
+    notes = [f"All rows: {', '.join(same)}."] if same else []
     if any(len(row) > 1 for row in rows):
         notes.append("± is the half-width of the 95 % t-interval of the mean over the seeds.")
     if any(len(row) == 1 for row in rows):
@@ -161,8 +123,6 @@ def _notes(
             "A difference without ± rests on one pair of seeds, or on pairs that all differ by "
             "the same: it is not tested."
         )
-    notes.append(
-        "The best checkpoint is chosen on the validation part; the test set is touched once, by it."
-    )
+    notes.append(CHOSEN_NOTE)
     sizes = sizes_text([result.protocol for row in rows for result in row])
     return (*notes, f"Images of each run: {sizes}.") if sizes else tuple(notes)

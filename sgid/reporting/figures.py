@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from sgid.reporting.arms import BASELINE
 from sgid.reporting.results import Curve, Generation
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def class_cosine(generated: Sequence[Generation]) -> Figure:
 def class_accuracy(
     accuracy: Mapping[str, float], baseline: Mapping[str, float] | None = None
 ) -> Figure:
-    """Test top-1 of each class in percent; the baseline's as dots."""
+    """Test top-1 of each class in percent; that of the baseline (`aug=flip_crop`) as dots."""
     return _class_bars({"this run": accuracy}, "test top-1 (%)", dots=baseline)
 
 
@@ -97,7 +98,9 @@ def _class_bars(
         if dots is not None:
             places = [dots.get(name, math.nan) for name in shown]
             style = {"markerfacecolor": ORANGE, "markeredgecolor": "black", "markeredgewidth": 0.6}
-            axes.plot(places, range(len(shown)), "o", ms=3.5 if dense else 5, label="none", **style)
+            axes.plot(
+                places, range(len(shown)), "o", ms=3.5 if dense else 5, label=BASELINE, **style
+            )
         axes.set_yticks(range(len(shown)), [names[name] for name in shown], parse_math=False)
         axes.set_xlim(*limits)
         axes.set_ylim(per_panel - 0.4, -0.6)

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from sgid.reporting.arms import BASELINE
 from sgid.reporting.results import Example, Result, read_curves
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def draw_pictures(
 ) -> dict[str, Picture]:
     """Every picture that the run has something to show in, by name.
 
-    `baseline` is the run with `aug=none` to draw beside it.
+    `baseline` is the run with `aug=flip_crop` to draw beside it.
     """
     from sgid.reporting import figures
     from sgid.reporting.grid import example_grid
@@ -63,7 +64,7 @@ def draw_pictures(
             figures.class_accuracy(
                 result.class_accuracy, baseline.class_accuracy if baseline else None
             ),
-            "Test top-1 by class" + ("; dots: the run with aug=none" if baseline else ""),
+            "Test top-1 by class" + (f"; dots: the run with aug={BASELINE}" if baseline else ""),
         )
     if logged := read_curves(result.folder):
         drawn["curves"] = (figures.curves(logged), "What was logged during training")

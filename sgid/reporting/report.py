@@ -9,10 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from sgid.evaluation.statistics import Estimate, paired_bootstrap
-from sgid.reporting.arms import generates
+from sgid.reporting.arms import BASELINE, is_baseline
+from sgid.reporting.facts import made, provenance
 from sgid.reporting.pictures import draw_pictures, image_uri
 from sgid.reporting.results import (
     Example,
+    Filtered,
     Result,
     load_result,
     read_correct,
@@ -26,7 +28,6 @@ from sgid.reporting.wording import (
     run_command,
     signed,
     steering_text,
-    value_text,
 )
 from sgid.store import write_atomic
 
@@ -34,7 +35,8 @@ from sgid.store import write_atomic
 def write_report(run_folder: Path, baseline: Result | None) -> Path:
     """Write `report.html` and its pictures (PNG) into a run's folder, from what lies there.
 
-    `baseline` is what `find_baseline` gives: the run with `aug=none` that is the same in all else.
+    `baseline` is what `find_baseline` gives: the run with `aug=flip_crop` that is the
+    same in all else.
     """
     result = load_result(run_folder)
     examples = read_examples(run_folder)
@@ -47,12 +49,12 @@ def write_report(run_folder: Path, baseline: Result | None) -> Path:
         title=f"{aug_text(result.aug)} on {result.choices['dataset']}",
         subtitle=f"{result.choices['backbone']}, seed {result.seed}, finished {finished} UTC",
         **_headline(result, baseline),
-        made=_made(result),
+        made=made(result),
         examples=[_shown(example) for example in examples],
-        generated=_generated(result),
+        **_generated(result),
         **_classes(result, baseline),
         pictures=pictures,
-        provenance=_provenance(result),
+        provenance=provenance(result),
         command=run_command(result),
         config=json.dumps(result.config, indent=2, ensure_ascii=False),
     )
@@ -87,20 +89,20 @@ def _headline(result: Result, baseline: Result | None) -> dict[str, Any]:
         "next_command": None,
         "verdict": [],
     }
-    if not result.aug:
+    if is_baseline(result):
         shown["verdict"] = ["This run is the baseline: no augmentation but flip and crop."]
     elif baseline is None:
-        shown["verdict"] = ["No run with aug=none and all else equal was found. To make it:"]
-        shown["next_command"] = run_command(result, aug="none")
+        shown["verdict"] = [f"No run with aug={BASELINE} and all else equal was found. To make it:"]
+        shown["next_command"] = run_command(result, aug=BASELINE)
     else:
         shown |= _lead(lead_over(result, baseline), baseline)
-        arms = f"[none],[{','.join(result.aug)}]"
+        arms = f"[{BASELINE}],[{','.join(result.aug)}]"
         shown["next_command"] = run_command(result, aug=arms, seed="0,1,2,3,4", sweep=True)
     return shown
 
 
 def _lead(lead: Estimate, baseline: Result) -> dict[str, Any]:
-    note = f"points against aug=none ({baseline.metrics['test/top1']:.1f} %)"
+    note = f"points against aug={BASELINE} ({baseline.metrics['test/top1']:.1f} %)"
     verdict = "The two runs' predictions cannot be compared image by image: no test was made."
     if not math.isnan(lead.p):
         note += f", 95 % interval {signed(lead.low, 1)} to {signed(lead.high, 1)}, {p_text(lead.p)}"
@@ -117,56 +119,39 @@ def _lead(lead: Estimate, baseline: Result) -> dict[str, Any]:
     return {"lead": signed(lead.value, 1), "lead_note": note, "verdict": [verdict, caution]}
 
 
-def _made(result: Result) -> list[tuple[str, str]]:
-    config, choices = result.config, result.choices
-    rows = [(group, str(choices[group])) for group in ("dataset", "backbone") if group in choices]
-    rows.append(("augmentation", aug_text(result.aug)))
-    if generates(config, result.aug):
-        guidance = {k: v for k, v in config["guidance"].items() if not k.startswith("_")}
-        rows += [
-            ("models", str(choices.get("models", ABSENT))),
-            ("guidance", f"{choices.get('guidance', '')} {value_text(guidance)}"),
-            ("noise rate (img2img strength)", value_text(config.get("noise_rate"))),
-            ("images per original", value_text(config.get("expansion"))),
-            ("denoising steps", value_text(config.get("steps"))),
-        ]
-    for name in result.aug:
-        if "prompt" in config["aug"][name]:
-            rows.append((f"prompt of {name}", config["aug"][name]["prompt"]))
-    return rows + _images(result.protocol)
-
-
-def _images(protocol: dict[str, Any]) -> list[tuple[str, str]]:
-    """How many images each part has, and how it came about."""
-    rows = []
-    for part in ("train", "validation", "test"):
-        if part in protocol:
-            origin = protocol.get(f"{part}_from")
-            rows.append((f"{part} images", f"{protocol[part]:,}{f', {origin}' if origin else ''}"))
-    if protocol.get("shots"):
-        rows.append(("shots per class", str(protocol["shots"])))
-    if protocol.get("train_test_duplicates"):
-        rows.append(("train images also in test", str(protocol["train_test_duplicates"])))
-    return rows
-
-
-def _generated(result: Result) -> list[tuple[str, ...]]:
-    return [
+def _generated(result: Result) -> dict[str, Any]:
+    filtered = any(one.filter for one in result.generated)
+    headers = ["method", "images", *(["kept by the filter"] if filtered else [])]
+    rows = [
         (
             one.method,
             f"{one.images:,}",
+            *([_kept(one.filter)] if filtered else []),
             _number(one.cosine, "{:.3f}"),
             _number(one.label_agreement, "{:.1f} %"),
             _number(one.diversity, "{:.3f}"),
         )
         for one in result.generated
     ]
+    return {
+        "generated_headers": [*headers, "cosine to original", "label agreement", "diversity"],
+        "generated": rows,
+        "filtered": filtered,
+    }
+
+
+def _kept(filtered: Filtered | None) -> str:
+    if filtered is None:
+        return "all"
+    made = filtered.kept + filtered.dropped
+    return f"{filtered.kept:,} of {made:,} ({100 * filtered.kept / made:.0f} %), {filtered.name}"
 
 
 def _classes(result: Result, baseline: Result | None) -> dict[str, Any]:
     theirs = baseline.class_accuracy if baseline else {}
-    headers = ["class", "top-1 (%)", *(["none", "difference"] if theirs else [])]
+    headers = ["class", "top-1 (%)", *([BASELINE, "difference"] if theirs else [])]
     headers += [f"cosine, {one.method}" for one in result.generated if one.cosine_per_class]
+    headers += [f"dropped, {one.method}" for one in result.generated if one.filter]
     rows = []
     for name, percent in result.class_accuracy.items():
         others = []
@@ -179,20 +164,13 @@ def _classes(result: Result, baseline: Result | None) -> dict[str, Any]:
             for one in result.generated
             if one.cosine_per_class
         ]
+        others += [
+            f"{one.filter.dropped_per_class.get(name, 0):,}"
+            for one in result.generated
+            if one.filter
+        ]
         rows.append({"name": name, "percent": percent, "others": others})
     return {"class_headers": headers, "classes": rows}
-
-
-def _provenance(result: Result) -> list[tuple[str, str]]:
-    seconds = [f"{stage} {value:,.0f} s" for stage, value in result.seconds.items()]
-    versions = [f"{name} {version}" for name, version in result.versions.items()]
-    return [
-        ("fingerprint", result.fingerprint),
-        ("commit", result.commit or "not in a git checkout"),
-        ("time", ", ".join(seconds) or ABSENT),
-        ("stores", ", ".join(result.stores) or "none"),
-        ("versions", ", ".join(versions) or ABSENT),
-    ]
 
 
 def _shown(example: Example) -> dict[str, Any]:
@@ -204,7 +182,10 @@ def _shown(example: Example) -> dict[str, Any]:
         "caption": example.caption,
         "note": steering_text(example),
         "original": image_uri(example.original),
-        "images": [image_uri(image) for image in example.images],
+        "images": [
+            {"uri": image_uri(image), "kept": kept}
+            for image, kept in zip(example.images, example.kept, strict=True)
+        ],
         "small": side < 96,
     }
 

@@ -14,12 +14,23 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
+class Filtered:
+    """What a filter let through of a method's images to be trained on; counts of images."""
+
+    name: str
+    kept: int
+    dropped: int
+    dropped_per_class: dict[str, int]
+
+
+@dataclass(frozen=True)
 class Generation:
     """The images that one method made for a run, summed up.
 
     `histograms` maps what was counted ("similarity", "guidance_scale") to its `edges` (K + 1) and
     `counts` (K). `cosine` is the mean cosine between an augmented image and its original;
-    `label_agreement` is in percent. What was not measured is `None` or empty.
+    `label_agreement` is in percent. What was not measured is `None` or empty. All of it is of the
+    images as they were made, whatever `filter` dropped of them later; `None` is no filter.
     """
 
     method: str
@@ -30,6 +41,7 @@ class Generation:
     cosine_per_class: dict[str, float]
     label_agreement: float | None
     diversity: float | None
+    filter: Filtered | None
 
 
 @dataclass(frozen=True)
@@ -53,8 +65,8 @@ class Result:
 
     @property
     def aug(self) -> tuple[str, ...]:
-        """The names of the augmentations; empty for `aug=none`."""
-        return tuple(name for name in self.choices["aug"] if name != "none")
+        """The names of the augmentations; at least one."""
+        return tuple(self.choices["aug"])
 
     @property
     def class_accuracy(self) -> dict[str, float]:
@@ -71,7 +83,8 @@ class Result:
 class Example:
     """An original with the images that a method made of it, all of them encoded (PNG).
 
-    What the method does not have (a similarity, without captions) is NaN or `None`.
+    What the method does not have (a similarity, without captions) is NaN or `None`. `kept` says of
+    each image whether the filter let it be trained on.
     """
 
     method: str
@@ -84,6 +97,7 @@ class Example:
     strength: float | None
     original: bytes
     images: tuple[bytes, ...]
+    kept: tuple[bool, ...]
 
 
 @dataclass(frozen=True)
@@ -106,7 +120,8 @@ def load_result(folder: Path) -> Result:
         return Result(
             folder=Path(folder),
             fingerprint=raw["fingerprint"],
-            choices={**raw["choices"], "aug": _names(raw["choices"]["aug"])},
+            # Older results know no filters, and were made without.
+            choices={"filter": "none", **raw["choices"], "aug": _names(raw["choices"]["aug"])},
             seed=int(raw["seed"]),
             config=dict(raw["config"]),
             protocol=dict(raw.get("protocol", {})),
@@ -157,9 +172,17 @@ def read_examples(folder: Path) -> list[Example]:
         return []
     import pyarrow.parquet as pq
 
+    known = [name for name in Example.__dataclass_fields__ if name in pq.read_schema(path).names]
     return [
-        Example(**{**row, "images": tuple(row["images"])})
-        for row in pq.read_table(path, columns=list(Example.__dataclass_fields__)).to_pylist()
+        Example(
+            **{
+                **row,
+                "images": tuple(row["images"]),
+                # Older files have no such column: there was no filter.
+                "kept": tuple(row.get("kept") or [True] * len(row["images"])),
+            }
+        )
+        for row in pq.read_table(path, columns=known).to_pylist()
     ]
 
 
@@ -193,7 +216,10 @@ def read_curves(folder: Path) -> dict[str, Curve]:
 
 
 def _names(aug: str | list[str]) -> list[str]:
-    return [aug] if isinstance(aug, str) else list(aug)
+    names = [aug] if isinstance(aug, str) else list(aug)
+    if not names:
+        raise ValueError("choices.aug names no augmentation")
+    return names
 
 
 def _generation(raw: dict[str, Any]) -> Generation:
@@ -206,4 +232,16 @@ def _generation(raw: dict[str, Any]) -> Generation:
         cosine_per_class=dict(raw.get("cosine_per_class") or {}),
         label_agreement=raw.get("label_agreement"),
         diversity=raw.get("diversity"),
+        filter=_filtered(raw.get("filter")),
+    )
+
+
+def _filtered(raw: dict[str, Any] | None) -> Filtered | None:
+    if raw is None:
+        return None
+    return Filtered(
+        name=raw["name"],
+        kept=int(raw["kept"]),
+        dropped=int(raw["dropped"]),
+        dropped_per_class=dict(raw.get("dropped_per_class") or {}),
     )

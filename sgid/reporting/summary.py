@@ -13,7 +13,7 @@ from sgid.reporting.results import load_result, load_results
 
 
 def report(folder: Path, results: Path, console: Console) -> None:
-    """Write `report.html` of the run in `folder`, and print it beside its `aug=none` baseline."""
+    """Write `report.html` of the run in `folder`, and print the run beside its baseline."""
     result = load_result(folder)
     baseline = find_baseline(result, load_results(results))
     page = write_report(folder, baseline)

@@ -1,10 +1,10 @@
-"""What a sweep ends with: one table of all its runs, and the names of those that failed."""
+"""What a sweep ends with: tables of all its runs, and the names of those that failed."""
 
 from __future__ import annotations
 
 import atexit
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
@@ -12,12 +12,14 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from sgid.reporting.comparison import comparison_table
+from sgid.reporting.matrix import matrix_table
 from sgid.reporting.results import load_each
 from sgid.reporting.table import Table
 from sgid.reporting.wording import command
 from sgid.store import write_atomic
 
-# A job that finishes leaves the path of its result folder under this name in its own folder.
+# A job that finishes leaves the path of its result folder under this name in its own folder, or
+# nothing but an empty file where its stage has no result.
 POINTER = "result.txt"
 
 
@@ -27,15 +29,18 @@ class Job:
 
     folder: Path
     overrides: tuple[str, ...]
+    finished: bool
     result: Path | None
 
 
 @final
 class SweepTable(Callback):
-    """Hydra callback: prints a multirun's table and writes it into the sweep's folder.
+    """Hydra callback: prints a multirun's tables and writes them into the sweep's folder.
 
-    Hydra leaves out `on_multirun_end` when a job has failed or the sweep was interrupted, just when
-    one wants to know what there is; so the table is due at the end of the process at the latest.
+    `table` has a row per arm; `matrix`, with more than one dataset or backbone, is the compact one
+    that papers print. Hydra leaves out `on_multirun_end` when a job has failed or the sweep was
+    interrupted, just when one wants to know what there is; so the tables are due at the end of the
+    process at the latest.
     """
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
@@ -52,13 +57,14 @@ class SweepTable(Callback):
         jobs = read_jobs(folder)
         if not jobs:
             return
-        table = sweep_table(jobs)
-        write_atomic(folder / "table.md", table.markdown().encode())
-        write_atomic(folder / "table.tex", table.latex().encode())
-        write_atomic(folder / "table.html", table.html().encode())
         console = Console()
-        console.print(table.rich())
-        console.print(f"{folder / 'table.md'}, .tex, .html", style="dim", highlight=False)
+        for name, table in sweep_tables(jobs).items():
+            write_atomic(folder / f"{name}.md", table.markdown().encode())
+            write_atomic(folder / f"{name}.tex", table.latex().encode())
+            write_atomic(folder / f"{name}.html", table.html().encode())
+            console.print(table.rich())
+            path = folder / f"{name}.md"
+            console.print(f"{path}, .tex, .html", style="dim", markup=False, highlight=False)
 
 
 def read_jobs(folder: Path) -> list[Job]:
@@ -67,19 +73,32 @@ def read_jobs(folder: Path) -> list[Job]:
     for path in sorted(folder.glob("**/.hydra/hydra.yaml"), key=_number):
         job = path.parent.parent
         pointer = job / POINTER
-        target = Path(pointer.read_text(encoding="utf-8").strip()) if pointer.is_file() else None
-        jobs.append(Job(job, _overrides(path.parent / "overrides.yaml"), target))
+        finished = pointer.is_file()
+        target = pointer.read_text(encoding="utf-8").strip() if finished else ""
+        overrides = _overrides(path.parent / "overrides.yaml")
+        jobs.append(Job(job, overrides, finished, Path(target) if target else None))
     return jobs
 
 
-def sweep_table(jobs: Sequence[Job]) -> Table:
-    """The comparison of all that finished; what did not is listed with the line to run it again."""
+def sweep_tables(jobs: Sequence[Job]) -> dict[str, Table]:
+    """By file name: the comparison of all that finished, and the matrix where there is one.
+
+    What did not finish is listed beneath the comparison with the line to run it again.
+    """
     results = load_each(dict.fromkeys(job.result for job in jobs if job.result is not None))
     read = {result.folder for result in results}
-    failed = [job for job in jobs if job.result not in read]
+    failed = [
+        job
+        for job in jobs
+        if not job.finished or (job.result is not None and job.result not in read)
+    ]
+    if not results and not failed:
+        return {}
     table = comparison_table(results, f"{len(jobs) - len(failed)} of {len(jobs)} runs finished")
     notes = [f"Failed: {command(job.overrides)} (log in {job.folder})" for job in failed]
-    return Table(table.title, table.headers, table.rows, (*notes, *table.notes))
+    tables = {"table": replace(table, notes=(*notes, *table.notes))}
+    matrix = matrix_table(results)
+    return tables if matrix is None else {**tables, "matrix": matrix}
 
 
 def _number(path: Path) -> tuple[int, str]:

@@ -51,14 +51,14 @@ def open_run(
     fingerprint = run_folder.name
     if wandb.run is not None and wandb.run.id == fingerprint:
         return wandb.run
-    aug = [name for name in choices["aug"] if name != "none"]
+    aug = choices["aug"]
     words = [str(choices["dataset"]), str(choices["backbone"]), aug_text(aug)]
     run = wandb.init(
         project=settings.project,
         entity=settings.entity,
         group=settings.group or f"{' '.join(words)} {arm(config, aug)[:6]}",
         name=f"{' '.join(words)} seed {seed}",
-        tags=[*settings.tags, *words[:2], *(aug or ["none"])],
+        tags=[*settings.tags, *words[:2], *aug],
         config=dict(config),
         dir=run_folder,
         id=fingerprint,
@@ -126,7 +126,7 @@ def _class_table(result: Result) -> wandb.Table:
 
 
 def _example_table(examples: Sequence[Example]) -> wandb.Table:
-    """A row per augmented image, its original beside it."""
+    """A row per augmented image, its original beside it, and whether a filter kept it."""
     import wandb
     from PIL import Image
 
@@ -135,8 +135,8 @@ def _example_table(examples: Sequence[Example]) -> wandb.Table:
 
     shown = ["method", "class_name", "caption", "similarity", "guidance_scale", "strength"]
     rows: list[Any] = [
-        [picture(one.original), picture(image), *(getattr(one, name) for name in shown)]
+        [picture(one.original), picture(image), kept, *(getattr(one, name) for name in shown)]
         for one in examples
-        for image in one.images
+        for image, kept in zip(one.images, one.kept, strict=True)
     ]
-    return wandb.Table(columns=["original", "augmented", *shown], data=rows)
+    return wandb.Table(columns=["original", "augmented", "kept", *shown], data=rows)

@@ -56,8 +56,19 @@ def value_text(value: Any) -> str:
 
 
 def aug_text(aug: Sequence[str]) -> str:
-    """`sgid + randaugment`, or `none`."""
-    return " + ".join(aug) or "none"
+    """`sgid + randaugment`"""
+    return " + ".join(aug)
+
+
+def call_text(node: Mapping[str, Any]) -> str:
+    """A config node as the call it stands for: `averaged(of=linear(min=3, max=7.5))`, `label`."""
+    arguments = [
+        f"{key}={call_text(one) if isinstance(one, Mapping) else value_text(one)}"
+        for key, one in node.items()
+        if not key.startswith("_")
+    ]
+    name = str(node.get("_target_", "")).rpartition(".")[2]
+    return f"{name}({', '.join(arguments)})" if arguments else name
 
 
 def sizes_text(protocols: Sequence[Mapping[str, Any]]) -> str:

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from sgid.records import Described, Sample
+from sgid.seeding import derive_seed
 from sgid.semantics.captions import Captioner
 from sgid.semantics.similarity import OpenClipScorer
+
+CAPTIONS = ("best", "random")
+"""Which of an image's candidate captions a method takes: the most similar one, or any."""
 
 
 def describe(
@@ -33,6 +38,21 @@ def describe(
             candidates=captions,
             scores=tuple(scores),
         )
+
+
+def choose(described: Described, how: str, seed: int) -> Described:
+    """`described` as it is (`best`), or with one of its captions drawn at random (`random`).
+
+    The similarity becomes that of the caption drawn. The draw hangs on `seed` and the key alone.
+    """
+    if how == "best":
+        return described
+    if how != "random":
+        raise ValueError(f"caption={how}: unknown; one of {', '.join(CAPTIONS)}")
+    drawn = derive_seed(seed, "random caption", described.key) % len(described.candidates)
+    return replace(
+        described, caption=described.candidates[drawn], similarity=described.scores[drawn]
+    )
 
 
 def undescribed(

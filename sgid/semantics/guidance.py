@@ -7,10 +7,13 @@ the linear ones calibrate themselves on its quantiles: CLIP models differ in wha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+
+Guidance = Callable[..., NDArray[np.float64]]
+"""From the similarities of a training set to as many guidance scales."""
 
 
 def linear(
@@ -36,13 +39,23 @@ def fixed(similarities: ArrayLike, *, scale: float) -> NDArray[np.float64]:
     return np.full(np.shape(similarities), float(scale))
 
 
+def averaged(similarities: ArrayLike, *, of: Guidance) -> NDArray[np.float64]:
+    """The mean of the map `of` for every image: as strong as `of`, but blind to the similarity."""
+    scales = of(similarities)
+    return np.full(scales.shape, scales.mean() if scales.size else 0.0)
+
+
+def follows_similarity(guidance: Guidance) -> bool:
+    """Whether a map, or a `functools.partial` of it, looks at the similarities at all."""
+    return getattr(guidance, "func", guidance) is not fixed
+
+
 def _position(similarities: ArrayLike, quantiles: Sequence[float]) -> NDArray[np.float64]:
     """Where each similarity lies between the two quantiles, in [0, 1]."""
     s = np.asarray(similarities, dtype=np.float64)
     if np.isnan(s).any():
         raise ValueError(
-            "this guidance map needs similarities, and this augmentation has no captions; "
-            "use guidance=fixed for it"
+            "this guidance map needs the similarity of every caption; some are missing"
         )
     low, high = np.quantile(s, quantiles)
     if high <= low:

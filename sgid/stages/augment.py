@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from hydra.utils import instantiate
 from tqdm import tqdm
 
 from sgid.config import Config
@@ -20,10 +19,10 @@ from sgid.data.images import ImageSet
 from sgid.generation.recipes import Plan, Recipe
 from sgid.generation.rows import schema, to_row
 from sgid.models import Models
-from sgid.preflight import in_slot
 from sgid.progress import progress
 from sgid.records import Described
-from sgid.semantics.describe import describe, undescribed
+from sgid.semantics.describe import choose, describe, undescribed
+from sgid.slots import in_slot, recipes
 from sgid.store import Store
 
 
@@ -42,32 +41,36 @@ class Augmentation:
 
 def augmentations(config: Config, dataset: Dataset, models: Models) -> list[Augmentation]:
     """What the config's generative methods need and where it lies; nothing is computed."""
-    return [
-        _augmentation(name, entry, config, dataset.train, models)
-        for name, entry in in_slot(config, "offline").items()
-    ]
+    return [_augmentation(recipe, config, dataset, models) for recipe in recipes(config)]
 
 
 def augment(augmentation: Augmentation, config: Config, dataset: Dataset, models: Models) -> None:
     """Make what is missing of an augmentation's stores. Safe to kill and to run again."""
     if augmentation.complete:
         return
-    images = dataset.train
+    plan = planned(augmentation, config, dataset, models)
+    _generate(augmentation.generated, plan, models, format=config.store.format)
+
+
+def planned(augmentation: Augmentation, config: Config, dataset: Dataset, models: Models) -> Plan:
+    """All requests of an augmentation; captions are made first, where they are missing."""
+    images, recipe = dataset.train, augmentation.recipe
     if augmentation.described is None:
         described = undescribed(images.keys, images.labels, images.class_names)
     else:
         _describe(augmentation.described, images, models)
-        described = read_described(augmentation.described)
-    plan = Plan(
+        read = read_described(augmentation.described)
+        described = [choose(one, recipe.caption, config.seed) for one in read]
+    return Plan(
         images=images,
         described=described,
-        recipe=augmentation.recipe,
+        recipe=recipe,
+        phrases=dataset.phrases,
         expansion=config.expansion,
         seed=config.seed,
         resolution=config.models.generator.resolution,
         multiple=config.models.generator.size_multiple,
     )
-    _generate(augmentation.generated, plan, models, format=config.store.format)
 
 
 def read_described(store: Store) -> list[Described]:
@@ -79,28 +82,18 @@ def read_described(store: Store) -> list[Described]:
     ]
 
 
-def _augmentation(
-    name: str, entry: dict[str, Any], config: Config, images: ImageSet, models: Models
-) -> Augmentation:
-    recipe = Recipe(
-        method=name,
-        prompt=entry["prompt"],
-        from_image=entry["from_image"],
-        strength=entry["strength"],
-        guidance=instantiate(entry["guidance"]),
-    )
-    artifacts = Path(config.paths.artifacts)
+def _augmentation(recipe: Recipe, config: Config, dataset: Dataset, models: Models) -> Augmentation:
+    artifacts, images = Path(config.paths.artifacts), dataset.train
     described = None
     if recipe.needs_captions:
         described = _described_store(artifacts, config, images, models)
     spec = {
         "kind": "generated",
         "source": described.folder.name if described else images.digest(),
-        "method": name,
-        "prompt": recipe.prompt,
-        "from_image": recipe.from_image,
-        "strength": recipe.strength,
-        "guidance": entry["guidance"],
+        "method": recipe.method,
+        **in_slot(config, "offline")[recipe.method],
+        "caption": recipe.caption,
+        "noun": dataset.noun,
         "steps": config.steps,
         "size_multiple": config.models.generator.size_multiple,
         "generator": models.identity("generator"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +10,11 @@ import numpy as np
 from sgid.config import Config
 from sgid.data.datasets import Dataset
 from sgid.evaluation.statistics import wilson
-from sgid.evaluation.stores import examples, summarise
-from sgid.fingerprint import fingerprint
+from sgid.evaluation.stores import examples
 from sgid.models import Models
 from sgid.progress import progress
 from sgid.stages.augment import Augmentation
+from sgid.stages.judge import Judgement
 from sgid.stages.train import Training
 from sgid.store import write_atomic
 
@@ -56,20 +55,16 @@ def evaluate_classifier(
 
 
 def evaluate_stores(
-    chosen: list[Augmentation], dataset: Dataset, models: Models, folder: Path
+    chosen: list[Augmentation], config: Config, dataset: Dataset, models: Models, folder: Path
 ) -> list[dict[str, Any]]:
     """Summaries of the stores, kept beside each; leaves `examples.parquet` behind."""
     summaries, shown = [], []
     for augmentation in chosen:
-        store = augmentation.generated
-        scorer = fingerprint(models.identity("scorer"))
-        path = store.folder / f"evaluation-{scorer}.json"
-        if not path.is_file():
-            with progress("evaluate", store.rows, "images") as bar:
-                summary = summarise(store, dataset.train, models.scorer, on_images=bar.update)
-            write_atomic(path, json.dumps(summary, indent=2, ensure_ascii=False).encode())
-        summaries.append(json.loads(path.read_text()))
-        shown += examples(store, dataset.train, count=EXAMPLES)
+        judgement = Judgement(augmentation.generated, config, dataset, models)
+        summaries.append(judgement.summary())
+        shown += examples(
+            augmentation.generated, dataset.train, count=EXAMPLES, kept=judgement.kept()
+        )
     if shown:
         columns = {name: [row[name] for row in shown] for name in shown[0]}
         _write_table(folder / "examples.parquet", columns)

@@ -11,16 +11,22 @@ from hydra.utils import instantiate
 
 from sgid.augmentation.mixing import Mixed
 from sgid.augmentation.sizes import training_size
-from sgid.augmentation.transforms import batch_transform, evaluation_transform, training_transform
+from sgid.augmentation.transforms import (
+    batch_transform,
+    evaluation_transform,
+    flip_crop,
+    training_transform,
+)
 from sgid.config import Config
 from sgid.data.datamodule import DataModule
 from sgid.data.datasets import Dataset
 from sgid.data.images import ImageSet
 from sgid.device import pick_device
-from sgid.preflight import in_slot
 from sgid.progress import progress
 from sgid.seeding import derive_seed
+from sgid.slots import transforms
 from sgid.store import write_atomic
+from sgid.training.backbones import own_size
 from sgid.training.fit import Schedule, fit, schedule
 from sgid.training.module import Classifier
 from sgid.weights import Located
@@ -45,9 +51,9 @@ def prepare(
 ) -> Training:
     """Instantiate backbone, transforms and data; `folder` is where checkpoints go."""
     backbone, trainer = config.backbone, config.trainer
-    size = backbone.image_size or training_size(dataset.train)
-    online = [instantiate(entry["transform"]) for entry in in_slot(config, "online").values()]
-    batch = [instantiate(entry["transform"]) for entry in in_slot(config, "batch").values()]
+    build, at = instantiate(backbone.model), weights.folder if weights else None
+    size = backbone.image_size or own_size(build, at) or training_size(dataset.train)
+    base, online, batch = (transforms(config, slot) for slot in ("base", "online", "batch"))
     plan = schedule(
         steps=backbone.steps,
         epochs=backbone.epochs,
@@ -55,15 +61,17 @@ def prepare(
         batch_size=backbone.batch_size,
         validations=trainer.validations,
     )
-    network = instantiate(backbone.model)(
-        num_classes=len(dataset.class_names),
+    network = build(
+        class_names=dataset.phrases,
         image_size=size,
-        weights=weights.folder if weights else None,
+        weights=at,
         seed=derive_seed(config.seed, "weights"),
     )
     classifier = Classifier(
         network,
         optimizer=instantiate(backbone.optimizer),
+        trained=backbone.trained,
+        layer_decay=backbone.layer_decay,
         steps=plan.steps,
         warmup=backbone.warmup,
         label_smoothing=backbone.label_smoothing,
@@ -73,7 +81,7 @@ def prepare(
     train = Mixed(
         dataset.train,
         generated,
-        transform=training_transform(size, online),
+        transform=training_transform(size, online, base=base[0] if base else flip_crop),
         cache_bytes=cache,
         **asdict(config.mix),
     )

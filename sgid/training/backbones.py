@@ -2,49 +2,95 @@
 
 from __future__ import annotations
 
+import difflib
+import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sgid.augmentation.sizes import SMALL
+from sgid.quiet import quiet
+from sgid.training.parameters import head
 
 if TYPE_CHECKING:
     from torch import nn
 
+log = logging.getLogger(__name__)
+
 
 def timm_model(
-    *, name: str, num_classes: int, image_size: int, weights: Path | None, seed: int
+    *,
+    name: str,
+    class_names: Sequence[str],
+    image_size: int,
+    weights: Path | None,
+    seed: int,
+    **options: Any,
 ) -> nn.Module:
     """Any timm model; `weights` is a folder with a safetensors file, `None` trains from scratch.
 
-    ResNets on small images get the CIFAR stem of He et al. (2016): a 3×3 convolution of stride 1
-    and no max pooling, in place of the 7×7 of stride 2 and pooling that would leave 32 px at 1×1.
-    With `weights` they keep the stem that the weights are for.
+    `options` are the model's own, such as `drop_path_rate`. From scratch, ResNets on small images
+    keep the resolution (see `_keep_resolution`); with `weights` they keep what these are for.
 
     Raises:
         ValueError: if timm has no such model, or the file holds the weights of another one.
     """
     import timm
     import torch
-    from torch import nn
 
-    if not timm.is_model(name):
-        raise ValueError(f"backbone.model.name={name}: not in timm; see timm.list_models()")
     # Transformers fix their image size when they are made; convolutional networks take any.
-    config = timm.get_pretrained_cfg(name)
-    size: dict[str, Any] = {"img_size": image_size} if config and config.fixed_input_size else {}
+    if _pretrained_config(name).fixed_input_size:
+        options["img_size"] = image_size
+    options["num_classes"] = len(class_names)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        model = timm.create_model(name, pretrained=False, num_classes=num_classes, **size)
+        model = timm.create_model(name, pretrained=False, **options)
         if weights is not None:
             torch.manual_seed(seed)
-            return _pretrained(model, name, weights, num_classes=num_classes, **size)
-        if isinstance(model, timm.models.resnet.ResNet) and image_size <= SMALL:
-            old = model.conv1
-            if not isinstance(old, nn.Conv2d):
-                return model
-            model.conv1 = nn.Conv2d(3, old.out_channels, 3, stride=1, padding=1, bias=False)
-            model.maxpool = nn.Identity()
+            model = _pretrained(model, name, weights, **options)
+        elif image_size <= SMALL:
+            _keep_resolution(model, name, image_size)
     return model
+
+
+def own_size(model: Any, weights: Path | None) -> int | None:
+    """The side, in pixels, of the images that a backbone is made for; `None` where any will do.
+
+    That is what its weights were trained on; from scratch, what a transformer has positions for.
+    `model` is the partial that the config gives.
+    """
+    from sgid.training import clip
+
+    if model.func is clip.open_clip_model:
+        return clip.own_size(model.keywords["name"], weights)
+    if model.func is timm_model:
+        config = _pretrained_config(model.keywords["name"])
+        return config.input_size[-1] if weights or config.fixed_input_size else None
+    return None
+
+
+def _pretrained_config(name: str) -> Any:
+    """What timm knows of the weights of a model: the size and normalisation of their images.
+
+    Raises:
+        ValueError: if timm has no such model, or no such weights of it.
+    """
+    import timm
+
+    architecture, _, tag = name.partition(".")
+    if not timm.is_model(architecture):
+        near = difflib.get_close_matches(architecture, timm.list_models(), 3)
+        mean = f", did you mean {' or '.join(near)}?" if near else ""
+        raise ValueError(f"backbone.model.name={name}: not in timm{mean}; see timm.list_models()")
+    try:
+        config = timm.get_pretrained_cfg(name)
+    except RuntimeError:
+        known = timm.list_pretrained(f"{architecture}.*")
+        raise ValueError(
+            f"backbone.model.name={name}: timm knows no weights {tag} of {architecture}; there are "
+            f"{', '.join(known)}"
+        ) from None
+    return config or timm.models.PretrainedCfg()
 
 
 def _pretrained(blank: nn.Module, name: str, weights: Path, **options: Any) -> nn.Module:
@@ -55,16 +101,17 @@ def _pretrained(blank: nn.Module, name: str, weights: Path, **options: Any) -> n
     import timm
     import torch
 
+    quiet()
     file = min(weights.glob("*model.safetensors"))  # timm's own before open_clip's
     # No classes: timm then always leaves out the file's head, of whatever size it is. It passes
     # over names that it does not find, too, and would train from scratch without a word.
     overlay = {"file": str(file), "num_classes": 0, "custom_load": False}
     model: Any = timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **options)
-    head = {id(weight) for weight in model.get_classifier().parameters()}
+    new = {id(weight) for weight in head(model).parameters()}
     left = [
         key
         for (key, weight), old in zip(model.named_parameters(), blank.parameters(), strict=True)
-        if id(weight) not in head and weight.std(correction=0) > 0 and torch.equal(weight, old)
+        if id(weight) not in new and weight.std(correction=0) > 0 and torch.equal(weight, old)
     ]
     if left:
         raise ValueError(
@@ -74,8 +121,41 @@ def _pretrained(blank: nn.Module, name: str, weights: Path, **options: Any) -> n
     return model
 
 
+def _keep_resolution(model: Any, name: str, image_size: int) -> None:
+    """Give a ResNet the CIFAR stem of He et al. (2016): stride 1 and no max pooling.
+
+    The usual stem, a 7×7 convolution of stride 2, becomes a 3×3 one; of a deep stem, which is 3×3
+    already, the stride goes. Otherwise 32 px would end at 1×1, as they do in other networks, which
+    is told.
+    """
+    from timm.models.resnet import ResNet
+    from torch import nn
+
+    if not isinstance(model, ResNet):
+        info = getattr(model, "feature_info", None)
+        if info and image_size // info[-1]["reduction"] < 2:
+            log.warning(
+                "backbone.model.name=%s leaves %d px images no more than 1×1 places; "
+                "backbone.image_size=224 enlarges them", name, image_size,
+            )  # fmt: skip
+        return
+    if isinstance(model.conv1, nn.Sequential):
+        first: Any = model.conv1[0]
+        first.stride = (1, 1)
+    else:
+        model.conv1 = nn.Conv2d(3, model.conv1.out_channels, 3, padding=1, bias=False)
+        # As timm's ResNet draws its convolutions (He et al., 2015).
+        nn.init.kaiming_normal_(model.conv1.weight, mode="fan_out", nonlinearity="relu")
+    model.maxpool = nn.Identity()
+
+
 def small_resnet(
-    *, num_classes: int, image_size: int, weights: Path | None, seed: int, width: int = 16
+    *,
+    class_names: Sequence[str],
+    image_size: int,
+    weights: Path | None,
+    seed: int,
+    width: int = 16,
 ) -> nn.Module:
     """A ResNet of four one-block stages of `width`, 2, 4 and 8 times `width` channels.
 
@@ -95,7 +175,7 @@ def small_resnet(
             block,
             layers=(1, 1, 1, 1),
             channels=channels,
-            num_classes=num_classes,
+            num_classes=len(class_names),
             stem_type="deep",
             stem_width=width // 2,
         )

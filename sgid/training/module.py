@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, final
 
 import pytorch_lightning as pl
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sgid.training.backbones import normalisation
+from sgid.training.parameters import TRAINED, freeze_all_but_head, head, make_optimizer
 
 
 @final
@@ -19,7 +20,10 @@ class Classifier(pl.LightningModule):
     """Trains `network` on uint8 batches (B, 3, H, W) with integer labels (B,).
 
     Args:
-        optimizer: from parameters to an optimizer.
+        optimizer: from parameters, or groups of them, to an optimizer.
+        trained: `all`, or `head`: the rest is frozen and stays in evaluation mode, so that its
+            running statistics do not move either.
+        layer_decay: see `make_optimizer`.
         steps: optimizer steps of the whole training; the learning rate follows a cosine to 0.
         warmup: share of the steps in which the learning rate rises linearly.
         batch_transform: mixes a normalised batch and its labels (Mixup, CutMix), or `None`.
@@ -29,15 +33,23 @@ class Classifier(pl.LightningModule):
         self,
         network: nn.Module,
         *,
-        optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer],
+        optimizer: Callable[[Any], torch.optim.Optimizer],
+        trained: str,
+        layer_decay: float | None,
         steps: int,
         warmup: float,
         label_smoothing: float,
         batch_transform: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None,
     ) -> None:
         super().__init__()
+        if trained not in TRAINED:
+            raise ValueError(f"backbone.trained={trained}: must be one of {', '.join(TRAINED)}")
         self.network = network.to(memory_format=torch.channels_last)
         self.optimizer = optimizer
+        self.layer_decay = layer_decay
+        self.head_only = trained == "head"
+        if self.head_only:
+            freeze_all_but_head(network)
         self.steps = steps
         self.warmup = warmup
         self.label_smoothing = label_smoothing
@@ -48,6 +60,14 @@ class Classifier(pl.LightningModule):
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1) * 255, persistent=False)
         self.predictions: list[Tensor] = []
+        self.train()  # Lightning keeps the modes that it finds
+
+    def train(self, mode: bool = True) -> Classifier:
+        super().train(mode)
+        if self.head_only:
+            self.network.eval()
+            head(self.network).train(mode)
+        return self
 
     def normalise(self, images: Tensor) -> Tensor:
         """uint8 (B, 3, H, W) -> float of mean 0 and deviation 1 per channel."""
@@ -87,7 +107,7 @@ class Classifier(pl.LightningModule):
         return logits
 
     def configure_optimizers(self) -> Any:
-        optimizer = self.optimizer(self.network.parameters())
+        optimizer = make_optimizer(self.network, self.optimizer, layer_decay=self.layer_decay)
         schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, self._factor)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 

@@ -7,6 +7,7 @@ import numpy as np
 import open_clip
 import pyarrow.parquet as pq
 import pytest
+import timm
 import torch
 from diffusers import (
     DDPMScheduler,
@@ -15,6 +16,7 @@ from diffusers import (
 )
 from PIL import Image
 from safetensors.torch import load_file
+from torchvision.transforms.v2.functional import pil_to_tensor
 from transformers import AutoProcessor, BlipForConditionalGeneration
 
 import sgid
@@ -34,7 +36,17 @@ def offline():
 @pytest.fixture(scope="module")
 def validation() -> tuple[list[Image.Image], np.ndarray, list[str]]:
     """200 pictures, 20 of each class, with labels and class names."""
-    table = pq.read_table(ASSETS / "fashion" / "validation.parquet")
+    return read("validation")
+
+
+@pytest.fixture(scope="module")
+def train() -> tuple[list[Image.Image], np.ndarray, list[str]]:
+    """200 others."""
+    return read("train")
+
+
+def read(part: str) -> tuple[list[Image.Image], np.ndarray, list[str]]:
+    table = pq.read_table(ASSETS / "fashion" / f"{part}.parquet")
     labels = table["label"].to_numpy()
     rows = np.concatenate([np.flatnonzero(labels == label)[:20] for label in range(10)])
     pictures = [
@@ -75,6 +87,47 @@ def test_clip_knows_the_classes(validation):
     texts = model.encode_text(tokenize([f"a photo of a {n}" for n in names]), normalize=True)
     right = (images @ texts.T).argmax(1).numpy() == labels
     assert right.mean() >= 0.7
+
+
+def probe(model, few, held_out) -> float:
+    """Accuracy of a linear classifier of the model's features, by ridge regression."""
+
+    def features(images):
+        pixels = torch.stack([pil_to_tensor(image) for image in images]).float() / 127.5 - 1
+        return torch.nn.functional.pad(model(pixels), (0, 1), value=1.0)  # (N, D + 1)
+
+    (images, labels, _), (others, expected, _) = few, held_out
+    known = features(images)
+    mean, deviation = known[:, :-1].mean(0), known[:, :-1].std(0).clip(1e-6)
+
+    def scaled(x):
+        return torch.cat([(x[:, :-1] - mean) / deviation, x[:, -1:]], 1)
+
+    a, targets = scaled(known), torch.nn.functional.one_hot(torch.tensor(labels), 10).float()
+    weights = torch.linalg.solve(a.T @ a + 10 * torch.eye(a.shape[1]), a.T @ targets)
+    return float(((scaled(features(others)) @ weights).argmax(1).numpy() == expected).mean())
+
+
+@torch.inference_mode()
+def test_vit_has_learned_to_see(train, validation):
+    """timm loads it by its folder; a few images are enough to tell the classes by its features."""
+    name = f"local-dir:{MODELS / 'vit'}"
+    trained = timm.create_model(name, pretrained=True, num_classes=0).eval()
+    torch.manual_seed(0)
+    random = timm.create_model(name, pretrained=False, num_classes=0).eval()
+    assert probe(trained, train, validation) > 0.65 > probe(random, train, validation)
+
+
+@torch.inference_mode()
+def test_vit_was_taught_attributes_and_not_the_classes(validation):
+    pictures, _, _ = validation
+    model = timm.create_model(f"local-dir:{MODELS / 'vit'}", pretrained=True).eval()
+    assert model.num_classes == 3 + 3 + 3 + 10 + 4
+    pixels = torch.stack([pil_to_tensor(picture) for picture in pictures]).float() / 127.5 - 1
+    brightness = model(pixels)[:, :3].argmax(1).numpy()  # dark, grey, white
+    levels = np.array([np.asarray(p.convert("L"))[np.asarray(p.convert("L")) > 20].mean()
+                       for p in pictures])  # fmt: skip
+    assert levels[brightness == 0].mean() < 95 < 165 < levels[brightness == 2].mean()
 
 
 @torch.inference_mode()

@@ -1,4 +1,5 @@
 from functools import partial
+from inspect import signature
 
 import numpy as np
 import pytest
@@ -7,7 +8,12 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from sgid.augmentation.sizes import LARGE, SMALL, training_size
-from sgid.augmentation.transforms import batch_transform, evaluation_transform, training_transform
+from sgid.augmentation.transforms import (
+    as_is,
+    evaluation_transform,
+    flip_crop,
+    training_transform,
+)
 from sgid.data.images import ImageSet
 from tests.data.writers import encoded, picture
 
@@ -67,6 +73,79 @@ def test_large_images_are_cropped_to_a_quarter_or_more():
     assert 0.22 < min(shares) < 0.5 and 0.8 < max(shares) <= 1
 
 
+def before(size: int):
+    """What training had when flips and crops were not a choice: the drawn numbers must not move."""
+    if size <= SMALL:
+        crop = [v2.Resize((size, size)), v2.RandomCrop(size, padding=size // 8)]
+    else:
+        crop = [v2.RandomResizedCrop(size, scale=(0.25, 1.0), antialias=True)]
+    return v2.Compose([*crop, v2.RandomHorizontalFlip(), v2.RandAugment(2, 9), v2.PILToTensor()])
+
+
+@pytest.mark.parametrize("size", [28, 32, 96, 128])
+def test_flip_and_crop_draw_as_they_always_have(make, size):
+    slot, base = make("flip_crop")
+    assert slot == "base"
+    made = []
+    randaugment = [v2.RandAugment(2, 9)]
+    for transform in (
+        before(size),
+        training_transform(size, randaugment),
+        training_transform(size, randaugment, base=flip_crop),
+        training_transform(size, randaugment, base=base),
+    ):
+        torch.manual_seed(5)
+        made.append(torch.stack([transform(gradient(140, 100)) for _ in range(12)]))
+    assert all(torch.equal(made[0], one) for one in made[1:])
+
+
+def test_the_numbers_of_flip_crop_are_those_of_its_file(make):
+    _, base = make("flip_crop")
+    defaults = {name: one.default for name, one in signature(flip_crop).parameters.items()}
+    assert {**base.keywords, "area": tuple(base.keywords["area"])} == {
+        name: value for name, value in defaults.items() if name != "size"
+    }
+
+
+def test_flip_crop_can_be_told_otherwise(make):
+    image = picture(0, 0, 32)
+    _, still = make("flip_crop", flip=0, padding=0)
+    assert flip_crop(32, flip=0, padding=0)(image).tobytes() == image.tobytes()
+    assert torch.equal(training_transform(32, base=still)(image), v2.PILToTensor()(image))
+    flipped = training_transform(32, base=partial(flip_crop, flip=1, padding=0))(image)
+    assert torch.equal(flipped, v2.PILToTensor()(image).flip(2))
+    torch.manual_seed(0)
+    whole = training_transform(224, base=make("flip_crop", area="[0.97,1.0]", flip=0)[1])
+    red, green, _ = whole(gradient(400, 400)).float()
+    assert (red.max() - red.min()) * (green.max() - green.min()) / 255**2 > 0.93
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"area": (0, 1)}, "area=.*: must be two numbers above 0, ascending, at most 1"),
+        ({"area": (0.5, 0.4)}, "area=.*ascending"),
+        ({"area": (0.5, 1.5)}, "area=.*at most 1"),
+        ({"padding": -0.1}, "padding=-0.1: must be at least 0"),
+        ({"flip": 2}, "flip=2: must be from 0 to 1"),
+    ],
+)
+def test_what_flip_crop_cannot_do_is_told(options, message):
+    with pytest.raises(ValueError, match=message):
+        flip_crop(32, **options)
+
+
+@pytest.mark.parametrize("size", [32, 224])
+def test_none_trains_on_what_is_scored(make, size):
+    slot, base = make("none")
+    assert slot == "base"
+    for image in (gradient(300, 260), picture(1, 0, 32)):
+        expected = evaluation_transform(size)(image)
+        for _ in range(3):
+            assert torch.equal(training_transform(size, base=base)(image), expected)
+        assert torch.equal(v2.PILToTensor()(as_is(size)(image)), expected)
+
+
 def test_online_augmentations_run_in_order_after_the_flip():
     def paint(colour):
         return lambda image: Image.new("RGB", image.size, colour)
@@ -84,42 +163,6 @@ def test_the_same_seed_gives_the_same_image():
         torch.manual_seed(3)
         images.append(torch.stack([transform(picture(0, i, 32)) for i in range(5)]))
     assert torch.equal(*images)
-
-
-MIXUP, CUTMIX = partial(v2.MixUp, alpha=1.0), partial(v2.CutMix, alpha=1.0)
-
-
-def batch():
-    images = torch.stack([torch.full((3, 16, 16), float(i)) for i in range(4)])
-    return images, torch.arange(4)
-
-
-def test_no_batch_augmentation():
-    assert batch_transform([], 10) is None
-
-
-def test_mixup_mixes_labels_as_it_mixes_images():
-    torch.manual_seed(0)
-    images, labels = batch_transform([MIXUP], 4)(*batch())
-    assert labels.shape == (4, 4)
-    torch.testing.assert_close(labels.sum(1), torch.ones(4))
-    # Image i is full of i: what it is full of now is what its labels say.
-    torch.testing.assert_close(images[:, 0, 0, 0], labels @ torch.arange(4.0))
-
-
-def test_cutmix_mixes_labels_by_area():
-    torch.manual_seed(1)
-    images, labels = batch_transform([CUTMIX], 4)(*batch())
-    torch.testing.assert_close(labels.sum(1), torch.ones(4))
-    torch.testing.assert_close(images.mean((1, 2, 3)), labels @ torch.arange(4.0))
-    assert len(images[1].unique()) == 2
-
-
-def test_one_of_several_for_each_batch():
-    torch.manual_seed(0)
-    transform = batch_transform([MIXUP, CUTMIX], 4)
-    whole = [bool((transform(*batch())[0].frac() == 0).all()) for _ in range(40)]
-    assert 8 < sum(whole) < 32  # CutMix leaves whole numbers, Mixup does not
 
 
 def images_of(sizes):

@@ -1,18 +1,26 @@
 import json
 import logging
+import pickle
 
 import pytest
 
-from sgid.data.datasets import Dataset, check, load
-from sgid.data.folder import folder
+from sgid.data.datasets import Dataset, Protocol, check, load
 from sgid.data.listing import Splits
-from sgid.data.parquet import parquet
+from sgid.data.sources.folder import folder
+from sgid.data.sources.parquet import parquet
 from tests.data.writers import encoded, picture, write_folder, write_parquet
 
 
-def loaded(splits: Splits, cache, **options) -> Dataset:
-    defaults = {"shots": None, "validation": 0.1, "test": 0.2, "max_bad": 0.05, "seed": 0}
-    return load(splits, name="set", cache=cache, **{**defaults, **options})
+def loaded(splits: Splits, cache, *, max_bad=0.05, seed=0, noun=None, **protocol) -> Dataset:
+    return load(
+        splits,
+        Protocol(**protocol),
+        name="set",
+        noun=noun,
+        max_bad=max_bad,
+        seed=seed,
+        cache=cache,
+    )
 
 
 @pytest.fixture
@@ -29,11 +37,15 @@ def test_the_sources_own_splits(tmp_path):
         "name": "set",
         "classes": 2,
         "train": 6,
+        "train_per_class": [3, 3],
         "train_drawn_from": 18,
         "shots": 3,
+        "fraction": None,
+        "imbalance": None,
         "seed": 0,
         "validation": 8,
         "test": 10,
+        "train_from": "the source's own train split",
         "validation_from": "the source's own split",
         "test_from": "the source's own split",
         "train_test_duplicates": 0,
@@ -87,14 +99,14 @@ def test_what_is_left_out_and_passed_over_is_told(tmp_path):
 
 
 def test_too_small_classes_are_told_before_anything_is_read(one_place, tmp_path):
-    check(one_place, shots=14, validation=0.1, test=0.2)
+    check(one_place, Protocol(shots=14))
     with pytest.raises(ValueError, match=r"'a' has 14 images .*dataset.shots=15"):
-        check(one_place, shots=15, validation=0.1, test=0.2)
+        check(one_place, Protocol(shots=15))
     with pytest.raises(ValueError, match="dataset.validation=1.5"):
-        check(one_place, shots=None, validation=1.5, test=0.2)
+        check(one_place, Protocol(validation=1.5))
     tiny = folder(str(write_folder(tmp_path / "tiny", {"a": 2, "b": 9})))
     with pytest.raises(ValueError, match=r"'a' has 1 image.*dataset.validation"):
-        check(tiny, shots=None, validation=0.1, test=0.2)
+        check(tiny, Protocol())
 
 
 def test_a_class_that_only_has_unreadable_images(tmp_path):
@@ -104,3 +116,55 @@ def test_a_class_that_only_has_unreadable_images(tmp_path):
     (tmp_path / "train" / "c" / "0.png").write_bytes(encoded(picture(2, 0))[:60])
     with pytest.raises(ValueError, match="without an image to train on: c"):
         loaded(folder(str(tmp_path)), tmp_path / "cache", max_bad=0.5)
+
+
+def test_trainval_joins_the_sources_validation_split(tmp_path):
+    splits = parquet(write_parquet(tmp_path, {"train": 9, "validation": 4, "test": 5}, ["a", "b"]))
+    apart = loaded(splits, tmp_path / "cache")
+    data = loaded(splits, tmp_path / "cache", trainval=True, validation=0.2)
+    assert (len(data.train), len(data.validation), len(data.test)) == (20, 6, 10)
+    assert {*data.train.keys, *data.validation.keys} == {*apart.train.keys, *apart.validation.keys}
+    assert data.test.digest() == apart.test.digest()
+    pictures = {s.key: s.image.tobytes() for part in (apart.train, apart.validation) for s in part}
+    for sample in (*data.train, *data.validation):
+        assert sample.image.tobytes() == pictures[sample.key]
+    assert data.protocol["train_from"] == "the source's own train and validation split"
+    assert data.protocol["validation_from"].startswith("0.2 of each class of train, held out")
+    assert pickle.loads(pickle.dumps(data.train))[0] == data.train[0]
+
+
+def test_trainval_needs_a_validation_split(one_place):
+    with pytest.raises(ValueError, match=r"dataset.trainval=true: .* no validation split"):
+        check(one_place, Protocol(trainval=True))
+
+
+def test_train_per_class_leaves_the_rest_for_test(one_place, tmp_path):
+    first, other = (loaded(one_place, tmp_path, train_per_class=10, seed=s) for s in (0, 1))
+    assert (len(first.train), len(first.validation), len(first.test)) == (18, 2, 10 + 20)
+    assert first.test.digest() == other.test.digest()
+    assert first.protocol["test_from"].startswith("all but 10 images of each class of train")
+    with pytest.raises(ValueError, match=r"'a' has 20 images, but dataset.train_per_class=20"):
+        check(one_place, Protocol(train_per_class=20))
+    own_test = Splits(one_place.train, None, one_place.train)
+    with pytest.raises(ValueError, match=r"train_per_class=5 .* has its own"):
+        check(own_test, Protocol(train_per_class=5))
+
+
+def test_cuts_leave_the_held_out_images_alone_and_are_told(one_place, tmp_path):
+    whole = loaded(one_place, tmp_path)
+    for cut in ({"fraction": 0.5}, {"imbalance": 4}, {"shots": 3}):
+        data = loaded(one_place, tmp_path, **cut)
+        assert set(data.train.keys) < set(whole.train.keys)
+        assert data.validation.digest() == whole.validation.digest()
+        assert data.test.digest() == whole.test.digest()
+        assert cut.items() <= data.protocol.items()
+
+
+def test_only_one_cut():
+    with pytest.raises(ValueError, match=r"dataset.shots=3, dataset.imbalance=10: give one"):
+        Protocol(shots=3, imbalance=10)
+
+
+def test_phrases_are_names_with_the_noun(one_place, tmp_path):
+    assert loaded(one_place, tmp_path, noun="flower").phrases == ("a flower", "b flower")
+    assert loaded(one_place, tmp_path).phrases == ("a", "b")

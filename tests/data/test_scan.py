@@ -6,8 +6,8 @@ from dataclasses import replace
 import pytest
 
 from sgid.data.decode import decode
-from sgid.data.folder import folder
 from sgid.data.scan import scan
+from sgid.data.sources.folder import folder
 from tests.data.writers import encoded, picture, write_folder, write_parquet
 
 
@@ -146,7 +146,7 @@ def test_two_sets_do_not_share_findings(root, tmp_path):
 
 
 def test_parquet(tmp_path):
-    from sgid.data.parquet import parquet
+    from sgid.data.sources.parquet import parquet
 
     write_parquet(tmp_path, {"train": 5}, ["a", "b"])
     images, bad = scan(parquet(tmp_path).train, max_bad=0, cache=tmp_path / "cache")

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sgid.data.images import ImageSet
-from sgid.data.splits import few_shot, hold_out
+from sgid.data.splits import few_shot, hold_out, keep, long_tail, subset
 from tests.data.writers import encoded, picture
 
 NAMES = ("cat", "dog", "hen")
@@ -94,3 +94,41 @@ def test_too_few_images_name_the_class_and_the_option():
     for share in (0, 1, -0.5, 3, float("nan")):
         with pytest.raises(ValueError, match=f"dataset.test={share} must be"):
             hold_out(images, share, 0, option="dataset.test")
+
+
+@light
+@given(counts, seeds, st.floats(0.01, 1), st.floats(0.01, 1))
+def test_subsets_are_nested_stratified_and_independent_of_order(counts, seed, less, more):
+    less, more = sorted((less, more))
+    images = image_set(counts)
+    small, large = subset(images, less, seed), subset(images, more, seed)
+    for label, count in enumerate(counts):
+        assert abs(large.labels.count(label) - max(1, more * count)) <= 0.5
+    assert set(small.keys) <= set(large.keys)
+    assert subset(shuffled(images, seed), more, seed).digest() == large.digest()
+    assert set(subset(images, 1, seed).keys) == set(images.keys)
+
+
+def test_a_long_tail_falls_exponentially():
+    images = image_set([100, 100, 100])
+    tail = long_tail(images, 100, seed=0)
+    assert Counter(tail.labels) == {0: 100, 1: 10, 2: 1}
+    assert set(long_tail(images, 50, 0).keys) >= set(tail.keys)
+    assert set(long_tail(images, 100, 1).keys) != set(tail.keys)
+    assert long_tail(shuffled(images, 3), 100, 0).digest() == tail.digest()
+    assert len(long_tail(images, 1, 0)) == 300
+    # A class has no more than it has, and never none.
+    assert Counter(long_tail(image_set([100, 5, 9]), 1000, 0).labels) == {0: 100, 1: 3, 2: 1}
+    with pytest.raises(ValueError, match="dataset.imbalance=0.5"):
+        long_tail(images, 0.5, 0)
+
+
+@light
+@given(counts, seeds, st.integers(1, 7))
+def test_keeping_some_of_each_class_leaves_the_others(counts, seed, per_class):
+    images = image_set(counts)
+    kept, others = keep(images, per_class, seed)
+    assert Counter(kept.labels) == dict.fromkeys(range(3), per_class)
+    assert not set(kept.keys) & set(others.keys) and len(kept) + len(others) == len(images)
+    again, _ = keep(shuffled(images, seed), per_class, seed)
+    assert again.digest() == kept.digest()

@@ -70,7 +70,7 @@ def test_from_the_hub_cache_to_the_report(cached):
     outcome.good()
     result = place.result()
     assert result["choices"] == {
-        "dataset": "cars", "backbone": "vit", "models": "sd15", "guidance": "linear",
+        "dataset": "cars", "backbone": "vit", "models": "sd15", "guidance": "linear", "filter": "none",
         "aug": ["sgid"],
     }  # fmt: skip
     assert 0 <= result["metrics"]["test/top1"] <= 100

@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.end_to_end.command import SHORT, Place
 
@@ -39,7 +40,7 @@ def test_the_result_says_all_that_it_should(default):
     result = place.result()
     assert result["choices"] == {
         "dataset": "fashion", "backbone": "small_resnet", "models": "tiny", "guidance": "linear",
-        "aug": ["sgid"],
+        "filter": "none", "aug": ["sgid"],
     }  # fmt: skip
     assert result["seed"] == 0 and result["config"]["expansion"] == 1
     assert "dataset.shots=2" in result["overrides"]
@@ -91,21 +92,23 @@ def test_stages_one_by_one_and_out_of_order(place, own, tmp_path):
 
 def test_everything_combined(place, own):
     place.run(
-        *own, "aug=[sgid,text2img,randaugment,mixup,cutmix]", "guidance=inverse",
+        *own, "aug=[none,sgid,text2img_label,trivialaugment,cutout,mixup,cutmix]",
+        "guidance=inverse",
         "mix.how=replace", "store.format=webp", "trainer.workers=1", "expansion=2",
     ).good()  # fmt: skip
     result = place.result()
-    assert result["choices"]["aug"] == ["sgid", "text2img", "randaugment", "mixup", "cutmix"]
-    assert [one["method"] for one in result["generated"]] == ["sgid", "text2img"]
+    assert result["choices"]["aug"] == [
+        *("none", "sgid", "text2img_label", "trivialaugment", "cutout", "mixup", "cutmix")
+    ]
+    assert [one["method"] for one in result["generated"]] == ["sgid", "text2img_label"]
     assert "generated/diversity" in result["metrics"]
 
 
 def test_the_baseline_needs_no_models(place, own):
     missing = "models.generator.weights.path=/nowhere"
-    place.run(*own, "aug=none", missing).good()
+    place.run(*own, "aug=flip_crop", missing).good()
     assert not (place.artifacts / "generated").exists()
     assert place.result()["stores"] == []
-    assert "done before" in place.run(*own, "aug=[]").good().out
 
 
 def test_the_shards_of_a_store_may_change_size(place, own):
@@ -115,3 +118,41 @@ def test_the_shards_of_a_store_may_change_size(place, own):
     stores = [Path(file).parent for file in place.artifacts.glob("generated/*/manifest.json")]
     rows = [json.loads((store / "manifest.json").read_text())["rows"] for store in stores]
     assert len(rows) == 2 and rows[0] == rows[1]
+
+
+def test_a_filter_drops_from_training_and_not_from_the_store(place, own):
+    place.run(*own, "expansion=3", "filter=label").good()
+    filtered = place.result()
+    (summary,) = filtered["generated"]
+    dropped = summary["filter"]
+    assert dropped["name"] == "label" and dropped["kept"] + dropped["dropped"] == summary["images"]
+    assert 0 < dropped["dropped"] < summary["images"]
+    assert sum(dropped["dropped_per_class"].values()) == dropped["dropped"]
+    # By CLIP itself, one by one.
+    agreement = 100 * dropped["kept"] / summary["images"]
+    assert summary["label_agreement"] == pytest.approx(agreement)
+    before = place.files()
+
+    # The same images, all of them, make another run of the same store.
+    place.run(*own, "expansion=3").good()
+    results = [json.loads(path.read_text()) for path in place.results.glob("*/result.json")]
+    whole = next(one for one in results if one["fingerprint"] != filtered["fingerprint"])
+    assert whole["stores"] == filtered["stores"] and whole["generated"][0]["filter"] is None
+    stores = {name: time for name, time in before.items() if name.endswith(".parquet")}
+    assert stores.items() <= place.files().items()
+
+
+def test_a_filter_that_drops_everything_is_an_error(place, own):
+    outcome = place.run(*own, "filter=band", "filter.min=0.9999", "filter.max=1")
+    assert outcome.code == 1 and "Traceback" not in outcome.text
+    assert "band(min=0.9999, max=1)" in outcome.err and "filter=none" in outcome.err
+
+
+def test_stage_data_shows_what_a_set_holds_and_nothing_else_is_needed(place, images):
+    outcome = place.run(
+        "stage=data", "dataset=folder", f"dataset.root={images}", "dataset.noun=garment"
+    ).good()
+    assert "32 × 32" in outcome.out and "bag garment, coat garment" in outcome.out
+    assert "held out" in outcome.out and not place.results.exists()
+    with Image.open(place.artifacts / "data" / "folder.png") as picture:
+        assert min(picture.size) > 100

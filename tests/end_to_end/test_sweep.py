@@ -33,6 +33,13 @@ def test_again_it_does_nothing(swept, own):
     assert swept.files() == before
 
 
+def test_stages_without_a_result_have_no_table_and_do_not_count_as_failed(swept, own, tmp_path):
+    for stage in ("data", "augment"):
+        outcome = swept.run(*own, *SWEEP, f"stage={stage}", f"hydra.sweep.dir={tmp_path}").good()
+        assert "finished" not in outcome.out and "Failed" not in outcome.text
+    assert not list(tmp_path.glob("table.*"))
+
+
 def test_a_job_that_fails_is_named_and_the_others_run(swept, own, tmp_path):
     outcome = swept.spawn(*own, "-m", "noise_rate=2,0.5", f"hydra.sweep.dir={tmp_path}")
     assert outcome.code == 1, outcome.text

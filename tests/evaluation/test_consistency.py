@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sgid.evaluation.consistency import consistency
+from sgid.evaluation.consistency import Consistency, consistency, judge
 
 
 def unit(rng, rows, size=6):
@@ -19,6 +19,12 @@ def cosine(a, b):
     return sum(x * y for x, y in zip(a, b, strict=True)) / (np.linalg.norm(a) * np.linalg.norm(b))
 
 
+def measure(made, origin, source, labels, classes, names) -> Consistency:
+    judged = judge(made, origin, source, labels, classes)
+    assert len(judged.nearest) == len(judged.cosines) == len(made)
+    return consistency(judged, made, origin, names)
+
+
 @given(st.integers(0, 10**6), st.integers(1, 5), st.integers(1, 4))
 def test_against_brute_force(seed, originals, repeats):
     rng = np.random.default_rng(seed)
@@ -27,7 +33,7 @@ def test_against_brute_force(seed, originals, repeats):
     label_of = rng.integers(0, 3, originals)
     labels = label_of[origin]
     names = ["bag", "coat", "shirt"]
-    found = consistency(made, origin, source, labels, classes, names)
+    found = measure(made, origin, source, labels, classes, names)
 
     cosines = [cosine(made[i], source[origin[i]]) for i in range(len(made))]
     assert found.cosine == pytest.approx(np.mean(cosines))
@@ -54,7 +60,7 @@ def test_copies_are_consistent_and_not_diverse():
     rng = np.random.default_rng(0)
     source = unit(rng, 4)
     origin = np.repeat(np.arange(4), 3)
-    found = consistency(source[origin], origin, source, origin, source, list("abcd"))
+    found = measure(source[origin], origin, source, origin, source, list("abcd"))
     assert found.cosine == pytest.approx(1) and found.label_agreement == 100
     assert found.diversity == pytest.approx(0)
 
@@ -63,7 +69,7 @@ def test_a_class_without_images_is_left_out():
     rng = np.random.default_rng(0)
     origin = np.array([0, 1])
     labels = np.array([0, 2])
-    found = consistency(unit(rng, 2), origin, unit(rng, 2), labels, unit(rng, 3), list("abc"))
+    found = measure(unit(rng, 2), origin, unit(rng, 2), labels, unit(rng, 3), list("abc"))
     assert set(found.cosine_per_class) == {"a", "c"}
 
 
@@ -71,5 +77,5 @@ def test_groups_of_one_do_not_count_for_diversity():
     rng = np.random.default_rng(0)
     made = unit(rng, 3)
     origin = np.array([0, 0, 1])
-    found = consistency(made, origin, unit(rng, 2), origin, unit(rng, 2), list("ab"))
+    found = measure(made, origin, unit(rng, 2), origin, unit(rng, 2), list("ab"))
     assert found.diversity == pytest.approx(1 - cosine(made[0], made[1]))

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from sgid.data.decode import decode
-from sgid.evaluation.stores import embed, examples, summarise
+from sgid.evaluation.embeddings import embed, stored_embeddings
+from sgid.evaluation.stores import examples, judge_store, summarise
 from sgid.generation.rows import schema, to_row
 from sgid.records import Described, Generated, Request
 from sgid.store import Store
@@ -40,8 +41,14 @@ def scorer(make_scorer):
     return make_scorer()
 
 
+def summary_of(store, images, scorer):
+    vectors = stored_embeddings(store, lambda: scorer, name="x")
+    judged = judge_store(store, vectors, images, images.class_names, scorer)
+    return json.loads(json.dumps(summarise(store, vectors, judged, images)))
+
+
 def test_summary(store, fashion, scorer):
-    summary = json.loads(json.dumps(summarise(store, fashion, scorer)))
+    summary = summary_of(store, fashion, scorer)
     cosines = [
         float(np.dot(*scorer.embed_images([sample.image, sample.image.transpose(repeat)])))
         for sample in fashion
@@ -60,7 +67,7 @@ def test_summary(store, fashion, scorer):
 
 def test_a_method_without_similarities_has_no_histogram_of_them(fashion, scorer, tmp_path):
     few = fashion.select([0, 1])
-    summary = summarise(write(tmp_path, few, float("nan")), few, scorer)
+    summary = summary_of(write(tmp_path, few, float("nan")), few, scorer)
     assert set(summary["histograms"]) == {"guidance_scale"}
 
 
@@ -85,3 +92,32 @@ def test_examples_are_the_same_for_every_order_of_the_images(store, fashion):
 def test_embeddings_do_not_depend_on_how_many_are_decoded_at_once(fashion, scorer):
     few, all_at_once = embed(fashion, scorer, at_once=5), embed(fashion, scorer)
     np.testing.assert_allclose(few, all_at_once, atol=1e-6)
+
+
+def test_embeddings_of_a_store_are_made_once_and_row_by_row(fashion, scorer, tmp_path):
+    few = fashion.select([0, 1, 2])
+    store = write(tmp_path, few, 0.5)
+    done = []
+    first = stored_embeddings(store, lambda: scorer, name="x", on_images=done.append)
+    images = [sample.image.transpose(repeat) for sample in few for repeat in range(REPEATS)]
+    np.testing.assert_allclose(first, scorer.embed_images(images), atol=1e-5)
+    again = stored_embeddings(store, pytest.fail, name="x")
+    np.testing.assert_array_equal(first, again)
+    assert sum(done) == store.rows
+
+
+def test_the_nearest_class_is_that_of_the_phrases(store, fashion, scorer):
+    vectors = stored_embeddings(store, lambda: scorer, name="x")
+    phrases = [f"{name} garment" for name in fashion.class_names]
+    judged = judge_store(store, vectors, fashion, phrases, scorer)
+    texts = scorer.embed_texts([f"a photo of a {phrase}" for phrase in phrases])
+    np.testing.assert_array_equal(judged.nearest, (vectors @ texts.T).argmax(1))
+    np.testing.assert_array_equal(judged.labels, np.repeat(fashion.labels, REPEATS))
+
+
+def test_examples_say_what_a_filter_keeps(store, fashion):
+    kept = np.arange(store.rows) % 3 == 0
+    for one in examples(store, fashion, count=5, kept=kept):
+        row = REPEATS * fashion.keys.index(one["key"])
+        assert one["kept"] == [bool(kept[row + repeat]) for repeat in range(REPEATS)]
+    assert all(all(one["kept"]) for one in examples(store, fashion, count=5))

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 
 from sgid.records import Described, Request
@@ -61,30 +65,40 @@ def difference(one: Image.Image, other: Image.Image) -> int:
 
 
 @cache
-def _pipeline(kind: str) -> Any:
+def _pipeline(folder: Path, task: str, dtype: torch.dtype) -> Any:
     import diffusers
 
-    pipe = getattr(diffusers, kind).from_pretrained(
-        MODELS / "sd", safety_checker=None, local_files_only=True
+    index = json.loads((folder / "model_index.json").read_text())
+    without = {part: None for part, named in index.items() if named == [None, None]}
+    pipe = getattr(diffusers, f"AutoPipelineFor{task}").from_pretrained(
+        folder, dtype=dtype, local_files_only=True, **without
     )
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
 
-def reference(request: Request, *, steps: int, scheduler: str) -> Image.Image:
+def reference(
+    request: Request,
+    *,
+    steps: int,
+    scheduler: str = "own",
+    folder: Path = MODELS / "sd",
+    dtype: torch.dtype = torch.float32,
+) -> Image.Image:
     """What diffusers' own pipeline gives for one request."""
     import diffusers
-    import torch
 
-    from_image = request.init_image is not None
-    pipe = _pipeline("StableDiffusionImg2ImgPipeline" if from_image else "StableDiffusionPipeline")
-    config = diffusers.DPMSolverMultistepScheduler.load_config(MODELS / "sd" / "scheduler")
-    pipe.scheduler = getattr(diffusers, scheduler).from_config(config)
+    pipe = _pipeline(folder, "Image2Image" if request.init_image else "Text2Image", dtype)
+    config = diffusers.DDIMScheduler.load_config(folder, subfolder="scheduler")
+    kind = config["_class_name"] if scheduler == "own" else scheduler
+    pipe.scheduler = getattr(diffusers, kind).from_config(config)
     where = (
         {"image": request.init_image, "strength": request.strength}
-        if from_image
+        if request.init_image
         else {"height": 32, "width": 32}
     )
+    if request.init_image and "height" in inspect.signature(pipe.__call__).parameters:
+        where |= {"width": request.init_image.width, "height": request.init_image.height}
     return pipe(
         request.prompt,
         **where,

@@ -3,11 +3,12 @@ from functools import partial
 import numpy as np
 import pytest
 
+from sgid.data.names import phrase
 from sgid.generation.recipes import Plan, Recipe
 from sgid.records import Described
 from sgid.seeding import derive_seed
 from sgid.semantics.describe import undescribed
-from sgid.semantics.guidance import fixed, linear
+from sgid.semantics.guidance import averaged, fixed, linear
 
 TEMPLATE = "a photo of a {label}, {caption}"
 
@@ -26,6 +27,7 @@ def make_plan(images, *, described=None, expansion=3, seed=0, **recipe):
         images=images,
         described=described or describe(images),
         recipe=Recipe(**{**settings, **recipe}),
+        phrases=[phrase(name, "garment") for name in images.class_names],
         expansion=expansion,
         seed=seed,
         resolution=32,
@@ -60,7 +62,7 @@ def test_rows_are_samples_times_repeats(fashion):
         sample = fashion[row // 3]
         assert (request.described.key, request.repeat) == (sample.key, row % 3)
         assert (request.label, request.method) == (sample.label, "sgid")
-        assert request.prompt == f"a photo of a {sample.class_name}, caption {sample.key}"
+        assert request.prompt == f"a photo of a {sample.class_name} garment, caption {sample.key}"
 
 
 def test_a_shard_of_a_plan_is_a_slice_of_it(fashion):
@@ -69,6 +71,7 @@ def test_a_shard_of_a_plan_is_a_slice_of_it(fashion):
     shard = plan.requests(range(10, 23))
     assert shard == whole[10:23]  # also the init images, pixel by pixel
     assert plan.requests(range(10, 23)) == shard
+    assert plan.requests([22, 3, 10]) == [whole[22], whole[3], whole[10]]
 
 
 def test_seeds_are_hashes_of_seed_key_and_repeat(fashion):
@@ -113,11 +116,21 @@ def test_text_to_image_reads_no_image_and_needs_no_caption(counted):
     assert {one.guidance_scale for one in requests} == {7.5}
 
 
-def test_captions_are_needed_where_the_prompt_has_them(fashion):
-    assert make_plan(fashion).recipe.needs_captions
-    assert not make_plan(fashion, prompt="{label}").recipe.needs_captions
+@pytest.mark.parametrize(
+    ("prompt", "guidance", "needed"),
+    [
+        (TEMPLATE, partial(fixed, scale=7.5), True),
+        ("{label}", partial(linear, min=3, max=7.5), True),
+        ("{label}", partial(averaged, of=partial(linear, min=3, max=7.5)), True),
+        ("{label}", partial(fixed, scale=7.5), False),
+        ("", fixed, False),
+    ],
+)
+def test_captions_are_needed_by_prompts_and_by_guidance(prompt, guidance, needed):
+    recipe = Recipe("m", prompt=prompt, from_image=True, strength=0.5, guidance=guidance)
+    assert recipe.needs_captions is needed
 
 
 def test_a_guidance_that_follows_similarities_needs_them(fashion):
-    with pytest.raises(ValueError, match="guidance=fixed"):
+    with pytest.raises(ValueError, match="similarity of every caption"):
         make_plan(fashion, described=undescribed(fashion.keys, fashion.labels, fashion.class_names))

@@ -19,20 +19,36 @@ from sgid.reporting.results import Result, load_result
 
 CLASSES = ("T-shirt/top", "sneaker", "<script>alert(1)</script>", "ankle boot & $x_1$")
 AUGS: dict[str, dict[str, Any]] = {
-    "none": {},
+    "none": {
+        "slot": "base",
+        "transform": {"_target_": "sgid.augmentation.transforms.as_is", "_partial_": True},
+    },
+    "flip_crop": {
+        "slot": "base",
+        "transform": {
+            "_target_": "sgid.augmentation.transforms.flip_crop",
+            "_partial_": True,
+            "padding": 0.125,
+            "area": [0.25, 1.0],
+            "flip": 0.5,
+        },
+    },
     "randaugment": {"slot": "online", "transform": {"num_ops": 2, "magnitude": 9}},
     "mixup": {"slot": "batch", "transform": {"alpha": 0.2}},
     "sgid": {
         "slot": "offline",
         "prompt": "a photo of a {label}, {caption}",
+        "caption": "best",
         "from_image": True,
         "strength": None,
+        "guidance": {"_target_": "sgid.semantics.guidance.linear", "min": 3.0, "max": 7.5},
     },
-    "text2img": {
+    "text2img_label": {
         "slot": "offline",
         "prompt": "a photo of a {label}",
         "from_image": False,
         "strength": 1.0,
+        "guidance": {"_target_": "sgid.semantics.guidance.fixed", "scale": 7.5},
     },
 }
 
@@ -55,6 +71,9 @@ def make_run(tmp_path: Path) -> MakeRun:
         backbone: str = "small_resnet",
         noise_rate: float = 0.5,
         shots: int = 10,
+        flip: float = 0.5,
+        filtered: bool = False,
+        protocol: dict[str, Any] | None = None,
         folder: Path | None = None,
     ) -> Result:
         offline = [name for name in aug if AUGS[name].get("slot") == "offline"]
@@ -72,6 +91,7 @@ def make_run(tmp_path: Path) -> MakeRun:
             "dataset": {"name": dataset, "shots": shots},
             "models": {"name": "tiny"},
             "guidance": {"_target_": "sgid.semantics.guidance.linear", "min": 3.0, "max": 7.5},
+            "filter": {"_target_": "sgid.evaluation.filters.label"} if filtered else {},
             "backbone": {
                 "name": backbone,
                 "optimizer": {"lr": {"small_resnet": 0.05}.get(backbone, 1e-4)},
@@ -79,6 +99,8 @@ def make_run(tmp_path: Path) -> MakeRun:
             },
             "aug": {
                 name: {**AUGS[name], **({"strength": noise_rate} if name == "sgid" else {})}
+                if name != "flip_crop"
+                else {**AUGS[name], "transform": {**AUGS[name]["transform"], "flip": flip}}
                 for name in aug
             },
         }
@@ -111,6 +133,7 @@ def make_run(tmp_path: Path) -> MakeRun:
                 "backbone": backbone,
                 "models": "tiny",
                 "guidance": "linear",
+                "filter": "label" if filtered else "none",
                 "aug": list(aug),
             },
             "seed": seed,
@@ -118,12 +141,18 @@ def make_run(tmp_path: Path) -> MakeRun:
             "protocol": {
                 "name": dataset,
                 "train": 40,
+                "train_per_class": [shots, shots],
+                "train_drawn_from": 4500,
+                "fraction": None,
+                "imbalance": None,
+                "train_from": "the source's own train split",
                 "shots": shots,
                 "seed": seed,
                 "validation": 20,
                 "test": images,
                 "test_from": "the source's own split",
                 "validation_from": "0.1 of each class of train, held out with seed 0",
+                **(protocol or {}),
             },
             "metrics": {
                 "test/top1": top1,
@@ -132,7 +161,7 @@ def make_run(tmp_path: Path) -> MakeRun:
                 "validation/top1": top1 + 1,
                 **per_class,
             },
-            "generated": [_generated(name, classes) for name in offline],
+            "generated": [_generated(name, classes, filtered) for name in offline],
             "overrides": [f"aug=[{','.join(aug)}]", f"seed={seed}", f"noise_rate={noise_rate}"],
             "seconds": {"augment": 12.3, "train": 60.1, "evaluate": 2.0},
             "stores": [f"artifacts/generated/{name}" for name in offline],
@@ -147,14 +176,18 @@ def make_run(tmp_path: Path) -> MakeRun:
         )
         (folder / "curves.csv").write_text("step,train/loss,validation/top1\n" + steps)
         if offline:
-            rows = [_example(name, index, classes, side) for name in offline for index in range(6)]
+            rows = [
+                _example(name, index, classes, side, filtered)
+                for name in offline
+                for index in range(6)
+            ]
             pq.write_table(pa.Table.from_pylist(rows), folder / "examples.parquet")
         return load_result(folder)
 
     return make
 
 
-def _generated(method: str, classes: Sequence[str]) -> dict[str, Any]:
+def _generated(method: str, classes: Sequence[str], filtered: bool) -> dict[str, Any]:
     rng = np.random.default_rng(len(method))
     histograms = {}
     for name, values in {
@@ -172,10 +205,24 @@ def _generated(method: str, classes: Sequence[str]) -> dict[str, Any]:
         "cosine_per_class": {name: 0.7 + 0.2 * rng.random() for name in classes},
         "label_agreement": 88.2,
         "diversity": 0.21,
+        "filter": _filter(classes) if filtered else None,
     }
 
 
-def _example(method: str, index: int, classes: Sequence[str], side: int) -> dict[str, Any]:
+def _filter(classes: Sequence[str]) -> dict[str, Any]:
+    dropped = {name: 5 * index for index, name in enumerate(classes) if index}
+    count = sum(dropped.values())
+    return {
+        "name": "label",
+        "kept": 500 - count,
+        "dropped": count,
+        "dropped_per_class": dropped,
+    }
+
+
+def _example(
+    method: str, index: int, classes: Sequence[str], side: int, filtered: bool
+) -> dict[str, Any]:
     rng = np.random.default_rng(index)
     base = rng.integers(0, 255, (4, 4, 3))
 
@@ -198,4 +245,5 @@ def _example(method: str, index: int, classes: Sequence[str], side: int) -> dict
         "strength": 0.5,
         "original": png(),
         "images": [png() for _ in range(5)],
+        "kept": [not filtered or repeat != 1 for repeat in range(5)],
     }

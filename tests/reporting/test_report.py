@@ -8,8 +8,9 @@ import pytest
 
 from sgid.evaluation.statistics import paired_bootstrap
 from sgid.reporting.arms import find_baseline
+from sgid.reporting.facts import made
 from sgid.reporting.report import lead_over, write_report
-from sgid.reporting.wording import run_command, signed
+from sgid.reporting.wording import call_text, run_command, signed
 
 
 class Page(HTMLParser):
@@ -32,7 +33,7 @@ class Page(HTMLParser):
 
 @pytest.fixture
 def pair(make_run):
-    return make_run(["sgid"], skill=0.75), make_run(["none"], skill=0.6)
+    return make_run(["sgid"], skill=0.75), make_run(["flip_crop"], skill=0.6)
 
 
 def test_report_against_its_baseline(pair):
@@ -49,7 +50,7 @@ def test_report_against_its_baseline(pair):
     assert signed(lead.value, 1) in page.words
     assert f"{signed(lead.low, 1)} to {signed(lead.high, 1)}" in page.words
     assert "better than the baseline" in page.words
-    assert "python run.py -m noise_rate=0.5 'aug=[none],[sgid]' seed=0,1,2,3,4" in page.words
+    assert "python run.py -m noise_rate=0.5 'aug=[flip_crop],[sgid]' seed=0,1,2,3,4" in page.words
 
 
 def test_report_stands_alone_and_is_escaped(pair):
@@ -61,6 +62,52 @@ def test_report_stands_alone_and_is_escaped(pair):
     assert "<b>with</b>" in page.words
 
 
+def test_what_the_filter_dropped_is_marked_and_counted(make_run):
+    run = make_run(["sgid"], filtered=True)
+    text = write_report(run.folder, None).read_text(encoding="utf-8")
+    page = Page(text)
+    assert text.count('class="dropped" title="dropped by the filter"') == 6
+    assert text.count(', dropped by the filter">') == 6
+    assert "470 of 500 (94 %), label" in page.words
+    rows = text.split("Per class")[1].split("<tbody>")[1].split("</tbody>")[0].split("</tr>")
+    assert [re.findall("<td>(.*)</td>", row)[-1] for row in rows[:4]] == ["0", "5", "10", "15"]
+    assert dict(made(run))["filter"] == "label" and "struck corner" in page.words
+
+    plain = write_report(make_run(["sgid"]).folder, None).read_text(encoding="utf-8")
+    assert "by the filter" not in plain and "struck corner" not in plain
+
+
+def test_facts_say_what_was_used_and_nothing_else(make_run):
+    facts = dict(made(make_run(["sgid", "randaugment"])))
+    assert facts["prompt of sgid"] == "a photo of a {label}, {caption}"
+    assert facts["noise rate of sgid"] == "0.5 (img2img strength)"
+    assert facts["caption of sgid"] == "best of the candidates"
+    assert facts["guidance of sgid"] == "linear(min=3, max=7.5)"
+    assert facts["train images"] == "40 drawn from 4,500, the source's own train split"
+    assert facts["train images per class"] == "10"
+    assert "shots per class" in facts and "filter" not in facts
+    assert not {"share of each class trained on", "long tail, first class to last"} & set(facts)
+
+    used = {"shots": None, "imbalance": 100.0, "fraction": 0.1, "train_per_class": [5, 500]}
+    facts = dict(made(make_run(["text2img_label"], protocol=used)))
+    assert facts["train images per class"] == "5–500"
+    assert facts["long tail, first class to last"] == "100"
+    assert facts["share of each class trained on"] == "0.1"
+    assert "shots per class" not in facts and "caption of text2img_label" not in facts
+    assert "noise rate of text2img_label" not in facts
+
+
+def test_a_config_node_reads_as_a_call():
+    linear = {
+        "_target_": "sgid.guidance.linear",
+        "_partial_": True,
+        "min": 3.0,
+        "quantiles": [0, 1],
+    }
+    node = {"_target_": "sgid.guidance.averaged", "of": linear}
+    assert call_text(node) == "averaged(of=linear(min=3, quantiles=[0,1]))"
+
+
 def test_pictures_lie_beside_it(pair):
     folder = write_report(pair[0].folder, pair[1]).parent
     names = ["class_accuracy", "class_cosine", "curves", "examples", "histograms"]
@@ -70,14 +117,20 @@ def test_pictures_lie_beside_it(pair):
 
 def test_without_a_baseline_it_says_how_to_get_one(pair):
     words = Page(write_report(pair[0].folder, None).read_text(encoding="utf-8")).words
-    assert "python run.py seed=0 noise_rate=0.5 aug=none" in words
-    assert "against aug=none" not in words
+    assert "python run.py seed=0 noise_rate=0.5 aug=flip_crop" in words
+    assert "against aug=flip_crop" not in words
 
 
 def test_the_baseline_itself(pair):
     words = Page(write_report(pair[1].folder, None).read_text(encoding="utf-8")).words
     assert "This run is the baseline" in words
     assert "Generated images" not in words
+
+
+def test_a_changed_baseline_is_measured_against_the_plain_one(make_run):
+    run = make_run(["flip_crop"], flip=0.0)
+    words = Page(write_report(run.folder, None).read_text(encoding="utf-8")).words
+    assert "This run is the baseline" not in words and "(flip=0)" in words
 
 
 def test_no_lead_is_claimed_without_one(make_run):
@@ -87,7 +140,7 @@ def test_no_lead_is_claimed_without_one(make_run):
 
 
 def test_other_test_images_are_not_compared_one_by_one(make_run):
-    ours, none = make_run(["sgid"], images=400), make_run(["none"], images=200)
+    ours, none = make_run(["sgid"], images=400), make_run(["flip_crop"], images=200)
     words = Page(write_report(ours.folder, none).read_text(encoding="utf-8")).words
     assert "no test was made" in words
 

@@ -4,6 +4,7 @@ import json
 import logging
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from sgid.reporting.results import (
@@ -31,13 +32,37 @@ def test_reads_what_a_run_left(make_run):
     assert logged["validation/top1"].steps == tuple(range(0, 401, 40))
 
 
-def test_none_is_no_augmentation_and_leaves_no_examples(make_run):
+def test_what_generates_nothing_leaves_no_examples(make_run):
     result = make_run(["none"])
-    assert result.aug == () and result.generated == ()
+    assert result.aug == ("none",) and result.generated == ()
     assert read_examples(result.folder) == []
     (result.folder / "curves.csv").unlink()
     (result.folder / "predictions.parquet").unlink()
     assert read_curves(result.folder) == {} and read_correct(result.folder) == {}
+
+
+def test_what_a_filter_dropped_is_read_and_older_files_had_none(make_run):
+    result = make_run(["sgid"], filtered=True)
+    filtered = result.generated[0].filter
+    assert filtered is not None and (filtered.name, filtered.kept, filtered.dropped) == (
+        *("label", 470, 30),
+    )
+    assert filtered.dropped_per_class["ankle boot & $x_1$"] == 15
+    examples = read_examples(result.folder)
+    assert examples[0].kept == (True, False, True, True, True)
+    path = result.folder / "examples.parquet"
+    pq.write_table(pq.read_table(path).drop_columns(["kept"]), path)
+    assert [one.kept for one in read_examples(result.folder)] == [(True,) * 5] * 6
+    assert make_run(["sgid"]).generated[0].filter is None
+
+
+def test_a_run_without_augmentations_is_broken(make_run):
+    result = make_run(["none"])
+    raw = json.loads((result.folder / "result.json").read_text())
+    raw["choices"]["aug"] = []
+    (result.folder / "result.json").write_text(json.dumps(raw))
+    with pytest.raises(ValueError, match="names no augmentation"):
+        load_result(result.folder)
 
 
 def test_broken_runs_are_named_and_left_out(make_run, caplog):

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from sgid.reporting.sweep import SweepTable, read_jobs, sweep_table
+from sgid.reporting.sweep import SweepTable, read_jobs, sweep_tables
 
 APP = """
 import sys
@@ -25,7 +25,7 @@ def main(config):
 main()
 """
 CONFIG = """
-aug: none
+aug: flip_crop
 seed: 0
 results: null
 hydra:
@@ -36,13 +36,13 @@ hydra:
 
 
 def test_multirun_leaves_a_table(make_run, tmp_path: Path):
-    for aug, skill in (("none", 0.6), ("sgid", 0.7)):
+    for aug, skill in (("flip_crop", 0.6), ("sgid", 0.7)):
         for seed in (0, 1):
             make_run([aug], seed, skill=skill, folder=tmp_path / "runs" / f"{aug}-{seed}")
     (tmp_path / "app.py").write_text(APP)
     (tmp_path / "config.yaml").write_text(CONFIG)
     sweep = tmp_path / "sweep"
-    overrides = ["aug=none,sgid", "seed=0,1,2", f"results={tmp_path / 'runs'}"]
+    overrides = ["aug=flip_crop,sgid", "seed=0,1,2", f"results={tmp_path / 'runs'}"]
     line = [
         sys.executable,
         "app.py",
@@ -57,12 +57,13 @@ def test_multirun_leaves_a_table(make_run, tmp_path: Path):
         text=True, check=False,
     )  # fmt: skip
     assert "4 of 6 runs finished" in done.stdout, done.stdout + done.stderr
-    markdown = (sweep / "table.md").read_text()
-    assert markdown.index("| none |") < markdown.index("| sgid |")
-    for aug in ("none", "sgid"):
-        assert f"python run.py aug={aug} seed=2" in markdown.replace("\\", "")
+    markdown = (sweep / "table.md").read_text().replace("\\", "")
+    assert markdown.index("| flip_crop |") < markdown.index("| sgid |")
+    for aug in ("flip_crop", "sgid"):
+        assert f"python run.py aug={aug} seed=2" in markdown
     assert r"\toprule" in (sweep / "table.tex").read_text()
     assert "<table>" in (sweep / "table.html").read_text()
+    assert not list(sweep.glob("matrix.*"))
 
 
 def test_a_sweep_that_ends_well_prints_once(make_run, tmp_path: Path, capsys, monkeypatch):
@@ -83,6 +84,24 @@ def test_a_sweep_that_ends_well_prints_once(make_run, tmp_path: Path, capsys, mo
     assert capsys.readouterr().out.count("1 of 1 runs finished") == 1
 
 
+def test_two_backbones_leave_a_matrix_too(make_run, tmp_path: Path, capsys):
+    for number, backbone in enumerate(("small_resnet", "vit")):
+        job = tmp_path / "sweep" / str(number)
+        (job / ".hydra").mkdir(parents=True)
+        (job / ".hydra" / "hydra.yaml").write_text(f"hydra: {{job: {{num: {number}}}}}")
+        (job / ".hydra" / "overrides.yaml").write_text("[]")
+        (job / "result.txt").write_text(str(make_run(backbone=backbone).folder))
+    config = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path / "sweep")}}})
+    SweepTable().on_multirun_end(config)
+    names = sorted(path.name for path in (tmp_path / "sweep").glob("*.*"))
+    ends = ("html", "md", "tex")
+    assert names == [f"{name}.{end}" for name in ("matrix", "table") for end in ends]
+    header = "| augmentation | small\\_resnet | vit |"
+    assert header in (tmp_path / "sweep" / "matrix.md").read_text()
+    shown = capsys.readouterr().out
+    assert shown.index("2 of 2 runs finished") < shown.index("by augmentation")
+
+
 def test_jobs_are_in_order_and_a_lost_result_is_a_failure(make_run, tmp_path: Path):
     for number in (10, 9, 2):
         job = tmp_path / "sweep" / str(number)
@@ -94,6 +113,6 @@ def test_jobs_are_in_order_and_a_lost_result_is_a_failure(make_run, tmp_path: Pa
     shutil.rmtree(run.folder)
     jobs = read_jobs(tmp_path / "sweep")
     assert [job.overrides[0] for job in jobs] == ["seed=2", "seed=9", "seed=10"]
-    table = sweep_table(jobs)
+    table = sweep_tables(jobs)["table"]
     assert table.title == "2 of 3 runs finished"
     assert "python run.py seed=2 'aug=[sgid,mixup]'" in table.notes[0]

@@ -60,7 +60,7 @@ def offline(monkeypatch):
 def test_one_offline_run_holds_live_curves_and_the_report(make_run, offline):
     import wandb
 
-    result = make_run(["sgid"], side=8)
+    result = make_run(["sgid"], side=8, filtered=True)
     write_report(result.folder, None)
     chosen = WandbSettings(project="test", tags=["paper"])
     live = open_run(
@@ -83,6 +83,10 @@ def test_one_offline_run_holds_live_curves_and_the_report(make_run, offline):
     media = {key: value for row in rows for key, value in row.items()}
     assert media["report/examples._type"] == "image-file"
     assert media["augmented.nrows"] == 6 * 5
+    (table,) = result.folder.glob("wandb/offline-run-*/files/media/table/augmented_*.json")
+    written = json.loads(table.read_text())
+    kept = [row[written["columns"].index("kept")] for row in written["data"]]
+    assert kept == [True, False, True, True, True] * 6
     summary: dict[str, Any] = {}
     for record in read:
         if record.WhichOneof("record_type") == "summary":

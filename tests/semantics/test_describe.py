@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from sgid.semantics.describe import describe, undescribed
+from sgid.semantics.describe import choose, describe, undescribed
 
 
 @pytest.fixture(scope="module")
@@ -37,3 +37,17 @@ def test_undescribed(fashion):
     assert [one.key for one in records] == list(fashion.keys)
     assert [one.class_name for one in records] == [sample.class_name for sample in fashion]
     assert all(math.isnan(one.similarity) and one.candidates == () for one in records)
+
+
+def test_choosing_a_caption_at_random(described):
+    assert [choose(one, "best", 0) for one in described] == described
+    drawn = [choose(one, "random", 0) for one in described]
+    for one, other in zip(described, drawn, strict=True):
+        place = one.candidates.index(other.caption)
+        assert other.similarity == one.scores[place]
+        assert (other.key, other.candidates, other.scores) == (one.key, one.candidates, one.scores)
+    assert [choose(one, "random", 0) for one in described[::-1]] == drawn[::-1]
+    assert [choose(one, "random", 1) for one in described] != drawn
+    assert sum(a.caption != b.caption for a, b in zip(described, drawn, strict=True)) > 5
+    with pytest.raises(ValueError, match="caption=worst: unknown; one of best, random"):
+        choose(described[0], "worst", 0)

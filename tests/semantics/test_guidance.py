@@ -1,9 +1,11 @@
+from functools import partial
+
 import numpy as np
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from sgid.semantics.guidance import fixed, inverse, linear
+from sgid.semantics.guidance import averaged, fixed, follows_similarity, inverse, linear
 
 SIMILARITIES = st.lists(st.floats(-1, 1).map(lambda s: round(s, 6)), min_size=1, max_size=40)
 BOUNDS = st.tuples(st.floats(0, 30), st.floats(0, 30)).map(sorted)
@@ -63,9 +65,19 @@ def test_equal_similarities_get_the_middle(guide):
 
 @pytest.mark.parametrize("guide", [linear, inverse])
 def test_without_captions_there_is_no_similarity_to_follow(guide):
-    with pytest.raises(ValueError, match="guidance=fixed"):
+    with pytest.raises(ValueError, match="similarity of every caption"):
         guide([0.3, float("nan")], min=3, max=7)
 
 
 def test_fixed_needs_no_similarity():
     assert fixed([0.1, float("nan"), 0.9], scale=5).tolist() == [5.0, 5.0, 5.0]
+
+
+def test_averaged_is_as_strong_as_the_map_and_the_same_for_all():
+    similarities = np.random.default_rng(0).uniform(0.2, 0.4, 200)
+    follow = partial(linear, min=3, max=7.5)
+    scales = averaged(similarities, of=follow)
+    assert len(set(scales.tolist())) == 1
+    assert scales[0] == pytest.approx(follow(similarities).mean())
+    assert follows_similarity(partial(averaged, of=follow)) and follows_similarity(linear)
+    assert not follows_similarity(partial(fixed, scale=3)) and not follows_similarity(fixed)

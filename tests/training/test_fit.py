@@ -27,14 +27,18 @@ def random_part(count, seed):
     return TensorDataset(images, torch.randint(0, 10, (count,), generator=generator))
 
 
-def make(fashion, *, seed=1, workers=0, network=None):
+def make(fashion, *, seed=1, workers=0, network=None, trained="all", layer_decay=None):
     """All that draws random numbers: order, crops, RandAugment, Mixup or CutMix, dropout."""
-    network = network or small_resnet(num_classes=10, image_size=32, weights=None, seed=0, width=8)
+    network = network or small_resnet(
+        class_names=range(10), image_size=32, weights=None, seed=0, width=8
+    )
     network.drop_rate = 0.3
     mix = [partial(v2.MixUp, alpha=0.4), partial(v2.CutMix, alpha=1.0)]
     classifier = Classifier(
         network,
         optimizer=partial(torch.optim.SGD, lr=0.05, momentum=0.9),
+        trained=trained,
+        layer_decay=layer_decay,
         steps=PLAN.steps,
         warmup=0.1,
         label_smoothing=0.1,
@@ -117,6 +121,29 @@ def test_loading_processes_do_not_change_that(fashion, tmp_path):
         classifier, data = make(fashion, workers=2)
         run((classifier, data), folder)
         ended.append(weights(classifier))
+    assert equal(*ended)
+
+
+@pytest.mark.parametrize("options", [{"layer_decay": 0.5}, {"trained": "head"}])
+def test_fine_tuning_resumes_as_well(fashion, tmp_path, options):
+    ended = []
+    for step in (None, 6):
+        folder = tmp_path / str(step)
+
+        def kill(at, of, step=step):
+            if at == step:
+                raise KeyboardInterrupt
+
+        if step:
+            with pytest.raises(KeyboardInterrupt):
+                run(make(fashion, **options), folder, on_step=kill)
+        classifier, data = make(fashion, **options)
+        before = weights(classifier)
+        run((classifier, data), folder)
+        ended.append(weights(classifier))
+        changed = {name for name, value in before.items() if (value != ended[-1][name]).any()}
+        # Validations, which switch modes, have come between.
+        assert (changed == {"fc.weight", "fc.bias"}) is ("trained" in options)
     assert equal(*ended)
 
 

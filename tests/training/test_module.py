@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import nn
 
+from sgid.training.backbones import small_resnet
 from sgid.training.module import Classifier
 
 
@@ -12,6 +13,7 @@ def make(network=None, **options):
     network = network or nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 4))
     settings = {"optimizer": partial(torch.optim.SGD, lr=1.0), "steps": 100, "warmup": 0.1}
     settings |= {"label_smoothing": 0.0, "batch_transform": None}
+    settings |= {"trained": "all", "layer_decay": None}
     return Classifier(network, **settings | options)
 
 
@@ -35,6 +37,64 @@ def test_the_learning_rate_rises_and_follows_a_cosine_to_nothing():
     np.testing.assert_allclose(rates[:10], np.arange(1, 11) / 10)
     assert max(rates) == 1 and (np.diff(rates[10:]) < 0).all()
     assert rates[55] == pytest.approx(0.5) and 0 < rates[-1] < 0.001
+
+
+def test_the_cosine_scales_the_rate_of_every_layer_alike():
+    network = small_resnet(class_names=range(4), image_size=32, weights=None, seed=0, width=8)
+    made = make(network, layer_decay=0.5).configure_optimizers()
+    optimizer, schedule = made["optimizer"], made["lr_scheduler"]["scheduler"]
+    first = np.array([group["lr"] for group in optimizer.param_groups]) * 10  # of the warm-up
+    assert set(first) == {1, 1 / 2, 1 / 4, 1 / 8, 1 / 16, 1 / 32}
+    for step in range(100):
+        rates = [group["lr"] for group in optimizer.param_groups]
+        np.testing.assert_allclose(rates, first * schedule.lr_lambdas[0](step))
+        optimizer.step()
+        schedule.step()
+
+
+def test_what_is_trained_must_be_known():
+    with pytest.raises(ValueError, match="backbone.trained=body: must be one of all, head"):
+        make(trained="body")
+
+
+def trained_a_little(**options):
+    """Weights and buffers of a ResNet before and after five steps at a high rate."""
+    torch.manual_seed(0)
+    network = small_resnet(class_names=range(4), image_size=32, weights=None, seed=0, width=8)
+    model = make(network, optimizer=partial(torch.optim.AdamW, lr=0.1), warmup=0, **options)
+    model.log = lambda *args, **kwargs: None
+    before = {key: value.clone() for key, value in network.state_dict().items()}
+    optimizer = model.configure_optimizers()["optimizer"]
+    images = torch.randint(0, 256, (8, 3, 32, 32), dtype=torch.uint8)
+    for step in range(5):
+        if step == 2:
+            model.eval().train()  # as around a validation
+        optimizer.zero_grad()
+        model.training_step((images, torch.arange(8) % 4), 0).backward()
+        optimizer.step()
+    changed = {key for key, value in network.state_dict().items() if (value != before[key]).any()}
+    return model, optimizer, changed
+
+
+@pytest.mark.parametrize("layer_decay", [None, 0.5])
+def test_a_head_alone_leaves_the_rest_as_it_is(layer_decay):
+    model, optimizer, changed = trained_a_little(trained="head", layer_decay=layer_decay)
+    assert changed == {"fc.weight", "fc.bias"}  # no running statistics either
+    held = [weight for group in optimizer.param_groups for weight in group["params"]]
+    assert {id(weight) for weight in held} == {
+        id(weight) for weight in model.network.fc.parameters()
+    }
+    others = [weight for name, weight in model.network.named_parameters() if "fc." not in name]
+    assert all(weight.grad is None for weight in others)
+    modes = {name: module.training for name, module in model.network.named_modules()}
+    assert [name for name, training in modes.items() if training] == ["fc"]
+    assert not any(module.training for module in model.eval().modules())
+
+
+def test_everything_is_trained_otherwise():
+    model, _, changed = trained_a_little()
+    assert changed == set(model.network.state_dict())
+    assert all(module.training for module in model.modules())
 
 
 @pytest.mark.parametrize(("steps", "warmup"), [(1, 0.05), (2, 1.0), (3, 0.0)])

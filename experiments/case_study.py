@@ -1,0 +1,150 @@
+"""What does each augmentation make of the same images? (The paper's Figure 4.)
+
+    python -m experiments.case_study                                   all of them, bundled images
+    python -m experiments.case_study dataset=cars 'aug=[cutmix,sgid]'  any dataset, any of them
+
+One row per augmentation, eight originals across. Options are those of run.py; the generated images
+are the very ones that a run with the same options trains on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from PIL.Image import Image
+from rich.console import Console
+
+from sgid.cli import CONF, message
+from sgid.config import Config, register
+from sgid.data.datasets import Dataset
+from sgid.data.images import ImageSet
+
+ACROSS = 8
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Draw the picture; the exit code."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--output", type=Path, help="PNG file; default: below paths.artifacts")
+    parser.add_argument("options", nargs="*", help="as for run.py")
+    given = parser.parse_args(arguments)
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    try:
+        config = compose(given.options)
+        path = (
+            given.output or Path(config.paths.artifacts) / f"case_study/{config.dataset.name}.png"
+        )
+        draw(config, path)
+    except Exception as error:
+        if (text := message(error)) is None:
+            raise
+        print(text, file=sys.stderr)
+        return 1
+    Console().print(f"picture: {path}", highlight=False, markup=False)
+    return 0
+
+
+def compose(options: Sequence[str]) -> Config:
+    """The config of a run with these options; all augmentations where none is named."""
+    import hydra
+    from omegaconf import OmegaConf
+
+    register()
+    if not any(option.startswith("aug=") for option in options):
+        options = [*options, f"aug=[{','.join(every_augmentation())}]"]
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        config: Any = OmegaConf.to_object(hydra.compose("config", list(options)))
+    return config
+
+
+def every_augmentation() -> list[str]:
+    """The names in conf/aug/, perturbations before generative methods."""
+    import yaml
+
+    def slot(name: str) -> str:
+        return yaml.safe_load((CONF / "aug" / f"{name}.yaml").read_text())[name]["slot"]
+
+    order = ("base", "online", "batch", "offline")
+    names = sorted(file.stem for file in (CONF / "aug").glob("*.yaml"))
+    return sorted(names, key=lambda name: order.index(slot(name)))
+
+
+def draw(config: Config, path: Path) -> None:
+    """The picture of `config`'s augmentations on its dataset, into `path`."""
+    import io
+
+    from sgid.evaluation.stores import spread
+    from sgid.models import Models
+    from sgid.pipeline import load
+    from sgid.preflight import check
+    from sgid.reporting.grid import augmentation_grid
+    from sgid.slots import in_slot
+    from sgid.store import write_atomic
+
+    offline = in_slot(config, "offline")
+    # Each is drawn alone, so that what cannot be combined, as none and flip_crop, can be shown.
+    ready = check(replace(config, aug={name: config.aug[name] for name in offline or config.aug}))
+    dataset = load(config, ready)
+    models = Models(config, ready.weights)
+    chosen = spread(dataset.train, ACROSS)
+    originals = [dataset.train[i] for i in chosen]
+    rows = {
+        name: generated(replace(config, aug={name: entry}), dataset, models, chosen)
+        if name in offline
+        else perturbed(replace(config, aug={name: entry}), dataset.train.select(chosen))
+        for name, entry in config.aug.items()
+    }
+    figure = augmentation_grid(
+        [one.image for one in originals], rows, [one.class_name for one in originals]
+    )
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", facecolor="white")
+    write_atomic(path, buffer.getvalue())
+
+
+def generated(config: Config, dataset: Dataset, models: Any, chosen: Sequence[int]) -> list[Image]:
+    """The first image that the config's generative method makes of each."""
+    from sgid.stages.augment import augmentations, planned
+
+    (augmentation,) = augmentations(config, dataset, models)
+    plan = planned(augmentation, config, dataset, models)
+    requests = plan.requests([i * config.expansion for i in chosen])
+    made = {one.request.described.key: one.image for one in models.generator.generate(requests)}
+    return [made[request.described.key] for request in requests]
+
+
+def perturbed(config: Config, images: ImageSet) -> list[Image]:
+    """What a training sees of each with the config's per-image or per-batch augmentation."""
+    import numpy as np
+    import torch
+    from torchvision.transforms.v2 import functional
+
+    from sgid.augmentation.sizes import training_size
+    from sgid.augmentation.transforms import batch_transform, flip_crop, training_transform
+    from sgid.slots import transforms
+
+    torch.manual_seed(config.seed)
+    random.seed(config.seed)
+    np.random.seed(config.seed % 2**32)
+    base, online, batch = (transforms(config, slot) for slot in ("base", "online", "batch"))
+    size = config.backbone.image_size or training_size(images)
+    view = training_transform(size, online, base=base[0] if base else partial(flip_crop))
+    pixels = torch.stack([view(sample.image) for sample in images])  # uint8 (8, 3, H, W)
+    if mix := batch_transform(batch, len(images.class_names)):
+        mixed, _ = mix(pixels.float() / 255, torch.tensor(images.labels))
+        pixels = (mixed * 255).round().to(torch.uint8)
+    return [functional.to_pil_image(one) for one in pixels]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

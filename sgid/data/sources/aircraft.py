@@ -1,0 +1,64 @@
+"""FGVC-Aircraft (Maji et al., 2013), its variants, through torchvision."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sgid.data.listing import Splits
+from sgid.data.sources.files import torchvision_files
+from sgid.data.sources.home import Home
+
+HOME = Home(
+    option="aircraft",
+    title="FGVC-Aircraft",
+    size="2.8 GB",
+    folder="fgvc-aircraft-2013b",
+    layout="""\
+ROOT/fgvc-aircraft-2013b/data/images/0034309.jpg ...
+ROOT/fgvc-aircraft-2013b/data/variants.txt  manufacturers.txt
+ROOT/fgvc-aircraft-2013b/data/images_variant_train.txt  _val.txt  _test.txt
+ROOT/fgvc-aircraft-2013b/data/images_manufacturer_train.txt  _val.txt  _test.txt""",
+    elsewhere="Its archive is at www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft.",
+)
+
+
+def aircraft(root: str | None, download: bool = False) -> Splits:
+    """100 variants; 3,334 images to train, 3,333 to validate, 3,333 to test.
+
+    Raises:
+        FileNotFoundError: if it is not there or cannot be fetched.
+        ValueError: if its lists cannot be read or do not fit together.
+    """
+    from torchvision.datasets import FGVCAircraft
+
+    return torchvision_files(
+        HOME,
+        FGVCAircraft,
+        root,
+        download=download,
+        images="data/images",
+        splits={
+            "train": {"split": "train"},
+            "validation": {"split": "val"},
+            "test": {"split": "test"},
+        },
+        names=_names,
+    )
+
+
+def _names(made: Any) -> list[str]:
+    """`Boeing 707-320`: the variant, its manufacturer in front unless it begins with that."""
+    makers = type(made)(made.root, made._split, annotation_level="manufacturer")
+    maker_of = dict(zip(makers._image_files, makers._labels, strict=True))
+    maker = {
+        label: makers.classes[maker_of[file]]
+        for file, label in zip(made._image_files, made._labels, strict=True)
+    }
+    return [named(variant, maker[label]) for label, variant in enumerate(made.classes)]
+
+
+def named(variant: str, maker: str) -> str:
+    """`707-320`, `Boeing` -> `Boeing 707-320`; `Saab 2000`, `Saab` -> `Saab 2000`."""
+    if variant.lower().startswith(maker.split()[0].lower()):
+        return variant
+    return f"{maker} {variant}"

@@ -1,0 +1,68 @@
+"""Caltech-101 (Fei-Fei et al., 2004), fetched by torchvision. It has no split of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sgid.data.listing import Splits
+from sgid.data.names import words
+from sgid.data.sources.files import listed
+from sgid.data.sources.home import Home
+from sgid.data.walk import folders_in
+
+HOME = Home(
+    option="caltech101",
+    title="Caltech-101",
+    size="137 MB",
+    folder="caltech101",
+    layout="""\
+ROOT/caltech101/101_ObjectCategories/accordion/image_0001.jpg ...
+or ROOT/101_ObjectCategories/accordion/image_0001.jpg ...""",
+    elsewhere="Its archive, which holds another one, is at data.caltech.edu/records/mzrjq-6wc02.",
+)
+BACKGROUND = "BACKGROUND_Google"
+# Both folders show the same faces; in the second they are cut to fill the image.
+NAMES = {"Faces_easy": "Faces close up"}
+
+
+def caltech101(root: str | None, download: bool = False) -> Splits:
+    """101 classes of things, without the background class; images are ordered by their paths.
+
+    Raises:
+        FileNotFoundError: if it is not there or cannot be fetched.
+    """
+    top = HOME.top(root)
+    place = top / "101_ObjectCategories"
+    if not place.is_dir():
+        top = HOME.find(root, download=download, fetch=_fetch)
+        place = top / HOME.folder / "101_ObjectCategories"
+    with HOME.reading(top):
+        folders = [folder for folder in folders_in(place) if folder.name != BACKGROUND]
+        images = [
+            (path, label) for label, folder in enumerate(folders) for path in _images(folder, top)
+        ]
+        return Splits(
+            train=listed(
+                HOME,
+                top,
+                "train",
+                images=place,
+                paths=[path for path, _ in images],
+                labels=[label for _, label in images],
+                class_names=[NAMES.get(folder.name, words(folder.name)) for folder in folders],
+            ),
+            validation=None,
+            test=None,
+        )
+
+
+def _images(folder: Path, top: Path) -> list[Path]:
+    if images := sorted(folder.glob("image_*.jpg")):
+        return images
+    raise HOME.incomplete(top, f"{folder} holds no image_*.jpg")
+
+
+def _fetch(place: Path) -> None:
+    from torchvision.datasets import Caltech101
+
+    Caltech101(place, download=True)

@@ -1,0 +1,131 @@
+"""Where a set is expected, how it is fetched, and what people are told when it is not there."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+import shutil
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from textwrap import indent
+from typing import final
+
+PATIENCE = 60.0
+"""Seconds without an answer after which a server is taken to be gone."""
+
+_AGAIN = "Nothing that is there is overwritten: move it away before the set is got anew."
+
+log = logging.getLogger(__name__)
+
+
+@final
+@dataclass(frozen=True)
+class Home:
+    """What there is to know of a set that lies in `dataset.root`: ROOT in `layout`.
+
+    `option` is its name in `conf/dataset`, `folder` the folder in ROOT that its archive unpacks to,
+    `size` what is fetched, or `None` where nobody serves it any more, `elsewhere` where else it is.
+    """
+
+    option: str
+    title: str
+    size: str | None
+    folder: str
+    layout: str
+    elsewhere: str = ""
+
+    def top(self, root: str | None) -> Path:
+        """`root` as an absolute path.
+
+        Raises:
+            FileNotFoundError: if it is not given.
+        """
+        if not root:
+            raise self.missing("dataset.root is not given.")
+        return Path(root).expanduser().absolute()
+
+    def find(self, root: str | None, *, download: bool, fetch: Callable[[Path], object]) -> Path:
+        """`root` as an absolute path, once it holds `folder`.
+
+        With `download`, a set that is not there is fetched: `fetch(place)` makes `place/folder`.
+        That happens in a folder of its own, and the set appears in `root` once it is whole, so
+        that a fetch may be killed at any time. What is there is never touched.
+
+        Raises:
+            FileNotFoundError: if it is not there, or cannot be fetched.
+        """
+        top = self.top(root)
+        if not (top / self.folder).is_dir():
+            if not download:
+                what = f"has no folder {self.folder}" if top.is_dir() else "is not there"
+                raise self.missing(f"{self.title}: dataset.root={root} {what}.", root)
+            self._fetch(top, fetch)
+        return top
+
+    def _fetch(self, top: Path, fetch: Callable[[Path], object]) -> None:
+        place = top / ".fetching"
+        waits = socket.getdefaulttimeout()
+        log.info("fetching %s (%s) into %s", self.title, self.size, top)
+        try:
+            socket.setdefaulttimeout(PATIENCE)
+            shutil.rmtree(place, ignore_errors=True)  # of a fetch that was killed
+            place.mkdir(parents=True)
+            fetch(place)
+            for archive in (place / self.folder).glob("*.t*gz"):  # some keep a gigabyte of them
+                archive.unlink()
+            os.replace(place / self.folder, top / self.folder)
+        except Exception as error:  # the network's, the archive's or the disk's, of any kind
+            cause = " ".join(str(error).split()) or type(error).__name__
+            raise FileNotFoundError(
+                f"{self.title} could not be fetched into {top}: {cause}\n"
+                f"The same command tries again. By hand, it is\n{self._by_hand}"
+            ) from error
+        finally:
+            socket.setdefaulttimeout(waits)
+            shutil.rmtree(place, ignore_errors=True)
+
+    def missing(self, what: str, root: str | Path | None = None) -> FileNotFoundError:
+        """The error to raise: `what` is missing, and how to get the set into `root`."""
+        if self.size is None:
+            return FileNotFoundError(f"{what}\n{self.title} is expected as\n{self._by_hand}")
+        place = shlex.quote(f"dataset.root={root}") if root else ""
+        command = f"python run.py stage=data dataset={self.option} {place}".rstrip()
+        return FileNotFoundError(
+            f"{what}\nFetch it ({self.size}): {command}\nBy hand, it is\n{self._by_hand}"
+        )
+
+    def incomplete(self, top: Path, what: str) -> FileNotFoundError:
+        """The error to raise: the set in `top` is not whole, since `what`."""
+        return self.missing(f"{top} holds {self.title} incompletely: {what}.\n{_AGAIN}", top)
+
+    @contextmanager
+    def reading(self, top: Path) -> Iterator[None]:
+        """Tell whatever goes wrong inside, while the set's own lists are read, as theirs.
+
+        Raises:
+            FileNotFoundError: if a file is missing or is not the original's.
+            ValueError: if a file cannot be read.
+        """
+        try:
+            yield
+        except FileNotFoundError as error:
+            if error.filename is None:  # told already
+                raise
+            raise self.incomplete(top, f"{error.filename} is not there") from error
+        except RuntimeError as error:  # how torchvision says so, whatever is wrong
+            raise self.incomplete(top, "files are missing or are not the original's") from error
+        except Exception as error:  # damaged lists make their readers raise nearly anything
+            what = str(error) if isinstance(error, ValueError) else repr(error)
+            raise ValueError(
+                f"{top / self.folder} cannot be read as {self.title}: {what}\n"
+                f"By hand, it is\n{self._by_hand}"
+            ) from error
+
+    @property
+    def _by_hand(self) -> str:
+        where = "Say where with dataset.root=ROOT."
+        return "\n".join(filter(None, (indent(self.layout, "  "), where, self.elsewhere)))

@@ -1,0 +1,193 @@
+"""Any text-to-image or image-to-image pipeline of diffusers, called as it is.
+
+Slower than `sgid.generation.engine` where that one serves: only requests of one strength and one
+guidance scale share a call. Each image is what the pipeline gives for its request alone.
+"""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Hashable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
+
+import numpy as np
+from PIL import ImageOps
+
+from sgid.generation.batching import Batches
+from sgid.generation.loading import load
+from sgid.records import Generated, Request
+
+if TYPE_CHECKING:
+    import torch
+    from PIL.Image import Image
+
+log = logging.getLogger(__name__)
+
+
+@final
+class PipelineEngine:
+    """Whatever diffusers' `AutoPipelineForImage2Image` and `AutoPipelineForText2Image` know.
+
+    Args:
+        folder: a diffusers pipeline; all of its parts must be in it.
+        steps: denoising steps at strength 1.
+        scheduler: "own", or the name of a diffusers scheduler class to take its place.
+        resolution: side in pixels of images drawn from text alone.
+        batch_size: images per call; halved, for good, when the device runs out of memory.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        steps: int,
+        scheduler: str,
+        resolution: int,
+        batch_size: int,
+        device: torch.device,
+        dtype: torch.dtype,
+    ) -> None:
+        self.loaded = load(folder, scheduler=scheduler, device=device, dtype=dtype)
+        self.steps = steps
+        self.resolution = resolution
+        self.batches = Batches(batch_size)
+        self._painters: dict[bool, Painter] = {}
+
+    def generate(self, requests: Sequence[Request]) -> Iterator[Generated]:
+        """One image per request.
+
+        Raises:
+            ValueError: when the pipeline cannot draw from an image, or not from text alone, or
+                has no strength or guidance scale while the requests do.
+        """
+        yield from self.batches.draw(requests, self._draw, alike=_can_share_a_call)
+
+    def _draw(self, batch: Sequence[Request]) -> list[Image]:
+        from_image = batch[0].init_image is not None
+        if from_image not in self._painters:
+            pipe = _for_task(self.loaded, from_image=from_image)
+            self._painters[from_image] = Painter(pipe, self.steps, self.resolution)
+        return self._painters[from_image].draw(batch)
+
+
+@final
+class Painter:
+    """A pipeline for one task, called with lists where that gives what single calls give.
+
+    Nothing that a pipeline says of itself tells whether it does, so it is tried once.
+    """
+
+    def __init__(self, pipe: Any, steps: int, resolution: int) -> None:
+        self.pipe = pipe
+        self.steps = steps
+        self.resolution = resolution
+        self.takes = frozenset(inspect.signature(pipe.__call__).parameters)
+        self.takes_lists: bool | None = None  # not known yet
+
+    def draw(self, batch: Sequence[Request]) -> list[Image]:
+        """Images for requests of one size, strength and guidance scale."""
+        if len(batch) > 1 and self.takes_lists is None:
+            why_not = self._try_lists(batch[0])
+            self.takes_lists = why_not is None
+            if why_not:
+                name = type(self.pipe).__name__
+                log.warning("%s draws one image at a time: %s", name, why_not)
+        if self.takes_lists:
+            return self._call(batch)
+        return [image for request in batch for image in self._call([request])]
+
+    def _try_lists(self, like: Request) -> str | None:
+        """Why two requests that differ in all are not drawn together as they are alone, if so."""
+        import torch
+
+        image = like.init_image
+        # Enough noise to tell one seed from another, and not so much that the image is lost.
+        one = replace(like, strength=max(like.strength, 0.75))
+        two = replace(one, seed=one.seed + 1, prompt="a photo",
+                      init_image=ImageOps.mirror(image) if image else None)  # fmt: skip
+        alone = [*self._call([one]), *self._call([two])]
+        try:
+            together = self._call([one, two])
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # pipelines fail on lists in many ways
+            return f"it fails on several ({type(error).__name__}: {error})"
+        off = max(map(_mean_difference, together, alone))
+        return f"several in one call come out {off:.1f} grey levels off" if off > 1 else None
+
+    def _call(self, batch: Sequence[Request]) -> list[Image]:
+        images = self.pipe(**self._arguments(batch)).images
+        if len(images) != len(batch):
+            raise ValueError(
+                f"{type(self.pipe).__name__} gave {len(images)} images for {len(batch)} prompts"
+            )
+        return [image.convert("RGB") for image in images]
+
+    def _arguments(self, batch: Sequence[Request]) -> dict[str, Any]:
+        """What the call takes: lists for several requests, as it is for one."""
+        import torch
+
+        first = batch[0]
+        name = type(self.pipe).__name__
+        if first.init_image and first.strength < 1 and "strength" not in self.takes:
+            raise ValueError(
+                f"{name} edits images and has no strength, but noise_rate={first.strength:g} asks "
+                "for one; take noise_rate=1, or another model"
+            )
+        if first.guidance_scale > 1 and "guidance_scale" not in self.takes:
+            raise ValueError(
+                f"{name} has no guidance scale, but {first.guidance_scale:g} is asked for; take "
+                "guidance=off models.guidance_scale=1, or another model"
+            )
+        size = first.init_image.size if first.init_image else (self.resolution, self.resolution)
+        generators = [torch.Generator("cpu").manual_seed(request.seed) for request in batch]
+        each = {"prompt": [request.prompt for request in batch], "generator": generators}
+        if first.init_image:
+            each["image"] = [request.init_image for request in batch]
+        given = {name: values if len(batch) > 1 else values[0] for name, values in each.items()}
+        given |= {
+            "num_inference_steps": self.steps,
+            "strength": first.strength,
+            "guidance_scale": first.guidance_scale,
+            "width": size[0],
+            "height": size[1],
+        }
+        return {name: value for name, value in given.items() if name in self.takes}
+
+
+def _for_task(loaded: Any, *, from_image: bool) -> Any:
+    """The pipeline for a task, over the same weights.
+
+    Raises:
+        ValueError: when diffusers has none.
+    """
+    import diffusers
+
+    task = "Image2Image" if from_image else "Text2Image"
+    try:
+        pipe = getattr(diffusers, f"AutoPipelineFor{task}").from_pipe(loaded)
+    except ValueError as error:
+        what, other, example = "an image", "text alone", "text2img_label"
+        if not from_image:
+            what, other, example = other, what, "sgid"
+        raise ValueError(
+            f"models.generator: {type(loaded).__name__} cannot draw from {what} ({error}); take "
+            f"a method that draws from {other}, such as aug={example}, or another model"
+        ) from error
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def _mean_difference(one: Image, other: Image) -> float:
+    """In grey levels; infinite between sizes."""
+    if one.size != other.size:
+        return float("inf")
+    return float(np.abs(np.asarray(one, np.float32) - np.asarray(other, np.float32)).mean())
+
+
+def _can_share_a_call(request: Request) -> Hashable:
+    size = request.init_image.size if request.init_image else None
+    return size, request.strength, request.guidance_scale

@@ -1,0 +1,82 @@
+"""`stage=data`: fetch or check a set, and show what it holds."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from statistics import median
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from sgid.data.datasets import Dataset
+from sgid.data.images import ImageSet
+from sgid.evaluation.stores import spread
+from sgid.store import write_atomic
+
+SIZES = 500
+"""Images of each split that are measured."""
+CLASSES, PER_CLASS = 24, 6
+
+
+def show(dataset: Dataset, artifacts: Path, console: Console) -> None:
+    """Print what each part holds; leave a picture of the classes in `artifacts`/data."""
+    console.print(_table(dataset))
+    names = ", ".join(dataset.phrases[:8])
+    more = f" and {len(dataset.phrases) - 8:,} more" if len(dataset.phrases) > 8 else ""
+    console.print(f"{len(dataset.phrases):,} classes, in prompts: {names}{more}", markup=False)
+    if dataset.protocol["train_test_duplicates"]:
+        count = dataset.protocol["train_test_duplicates"]
+        console.print(f"{count:,} training images are in the test set as well", style="yellow")
+    path = artifacts / "data" / f"{dataset.name}.png"
+    write_atomic(path, _picture(dataset.train))
+    console.print(f"picture: {path}", highlight=False, markup=False)
+
+
+def _table(dataset: Dataset) -> Table:
+    table = Table(title=Text(dataset.name), title_justify="left", box=box.SIMPLE_HEAD)
+    for header in ("part", "images", "per class", "size in px", "from"):
+        table.add_column(header, overflow="fold")
+    parts = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
+    for part, images in parts.items():
+        counts = Counter(images.labels).values()
+        table.add_row(
+            part,
+            f"{len(images):,}",
+            _range(min(counts), max(counts)),
+            _sizes(images),
+            Text(dataset.protocol[f"{part}_from"]),
+        )
+    return table
+
+
+def _sizes(images: ImageSet) -> str:
+    """Width × height of the first images of each class: `80–500 × 60–500, median 300 × 225`."""
+    sizes = [images[i].image.size for i in spread(images, SIZES)]
+    widths, heights = zip(*sizes, strict=True)
+    text = f"{_range(min(widths), max(widths))} × {_range(min(heights), max(heights))}"
+    if len(set(sizes)) > 1:
+        text += f", median {median(widths):.0f} × {median(heights):.0f}"
+    return text
+
+
+def _range(low: int, high: int) -> str:
+    return f"{low:,}" if low == high else f"{low:,}–{high:,}"
+
+
+def _picture(images: ImageSet) -> bytes:
+    """PNG: some images of each of the first classes."""
+    import io
+
+    from sgid.reporting.grid import class_grid
+
+    groups = {}
+    for label, name in enumerate(images.class_names[:CLASSES]):
+        members = [i for i, own in enumerate(images.labels) if own == label]
+        groups[name] = [images[i].image for i in members[:PER_CLASS]]
+    hidden = max(0, len(images.class_names) - CLASSES)
+    buffer = io.BytesIO()
+    class_grid(groups, hidden=hidden).savefig(buffer, format="png", facecolor="white")
+    return buffer.getvalue()

@@ -1,0 +1,87 @@
+"""Every dataset with every backbone and every augmentation: composed, checked, instantiated."""
+
+import json
+from dataclasses import asdict, replace
+from functools import cache
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from sgid.cli import CONF
+from sgid.config import Config, register
+from sgid.limits import out_of_range
+from sgid.slots import SLOTS, in_slot, recipes, transforms
+from sgid.training.backbones import own_size
+from sgid.training.parameters import make_optimizer
+
+DATASETS, BACKBONES, AUGS = (
+    sorted(file.stem for file in CONF.glob(f"{group}/*.yaml"))
+    for group in ("dataset", "backbone", "aug")
+)
+# What the project promises: a file more is a choice more, a file less is a broken promise.
+PROMISED = {
+    "dataset": "cifar10 cifar100 cars caltech101 flowers pets dtd food aircraft stl10 cub "
+    "tiny_imagenet fashion_mnist fashion folder hub",
+    "backbone": "resnet50 vit clip_vit timm open_clip small_resnet small_vit small_clip",
+    "aug": "none flip_crop cutout random_erasing mixup cutmix autoaugment randaugment "
+    "trivialaugment augmix gridmask text2img_label text2img_caption img2img_label img2img_caption "
+    "img2img_plain sgid no_label no_caption fixed_guidance random_caption",
+    "models": "tiny sd15 sd21 sd_turbo sdxl sdxl_turbo any",
+    "filter": "none label band",
+}
+
+
+def composed(*overrides: str) -> Config:
+    register()
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = OmegaConf.to_object(compose("config", list(overrides)))
+    assert isinstance(config, Config)
+    return config
+
+
+@cache
+def make_network(settings: str) -> None:
+    """Instantiate a backbone, with random weights where its own are not bundled."""
+    backbone = json.loads(settings)
+    path = (backbone["weights"] or {}).get("path")
+    model = backbone["model"]
+    if path is None and "head" in model:
+        model |= {"head": "random", "name": "ViT-B-32"}  # what else its weights would tell
+    build, weights = instantiate(model), path and Path(path)
+    size = backbone["image_size"] or own_size(build, weights) or 32
+    network = build(
+        class_names=("rose", "tulip", "daisy"), image_size=size, weights=weights, seed=0
+    )
+    make_optimizer(network, instantiate(backbone["optimizer"]), layer_decay=backbone["layer_decay"])
+
+
+@cache
+def make_augmentation(settings: str) -> None:
+    config = composed()
+    config = replace(config, aug=json.loads(settings))
+    made = [*recipes(config), *(one for slot in SLOTS[1:] for one in transforms(config, slot))]
+    assert len(made) == 1
+
+
+@pytest.mark.parametrize("group", PROMISED)
+def test_what_is_promised_is_there(group):
+    files = {file.stem for file in CONF.glob(f"{group}/*.yaml")}
+    assert set(PROMISED[group].split()) <= files
+
+
+@pytest.mark.parametrize("dataset", DATASETS)
+def test_with_every_backbone_and_augmentation(dataset):
+    """An augmentation fills a key of its own, so that one composition holds all of them."""
+    for backbone in BACKBONES:
+        config = composed(f"dataset={dataset}", f"backbone={backbone}", f"aug=[{','.join(AUGS)}]")
+        assert (config.dataset.name, config.backbone.name) == (dataset, backbone)
+        assert list(config.aug) == AUGS
+        for name, entry in config.aug.items():
+            one = replace(config, aug={name: entry})
+            assert out_of_range(one) == []
+            assert sum(len(in_slot(one, slot)) for slot in SLOTS) == 1
+            make_augmentation(json.dumps(one.aug))
+        make_network(json.dumps(asdict(config.backbone), sort_keys=True))
