@@ -70,8 +70,8 @@ def test_from_the_hub_cache_to_the_report(cached):
     outcome.good()
     result = place.result()
     assert result["choices"] == {
-        "dataset": "cars", "backbone": "vit", "models": "sd15", "guidance": "linear", "filter": "none",
-        "aug": ["sgid"],
+        "dataset": "cars", "backbone": "vit", "models": "sd15", "guidance": "linear",
+        "filter": "none", "aug": ["sgid"],
     }  # fmt: skip
     assert 0 <= result["metrics"]["test/top1"] <= 100
     assert (place.results / result["fingerprint"] / "report.html").is_file()
