@@ -4,7 +4,8 @@
     python -m experiments.case_study dataset=cars 'aug=[cutmix,sgid]'  any dataset, any of them
 
 One row per augmentation, eight originals across. Options are those of run.py; the generated images
-are the very ones that a run with the same options trains on.
+are the very ones that a run with the same options trains on. Guidance is calibrated on the whole
+training set, so all of it is captioned: dataset.shots=20 makes that short.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import random
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     try:
         config = compose(given.options)
+        fonts = Path(config.paths.artifacts).absolute() / "fonts"
+        os.environ.setdefault("MPLCONFIGDIR", str(fonts))  # else they go to the home folder
         path = (
             given.output or Path(config.paths.artifacts) / f"case_study/{config.dataset.name}.png"
         )
@@ -85,10 +87,11 @@ def draw(config: Config, path: Path) -> None:
 
     from sgid.evaluation.stores import spread
     from sgid.models import Models
-    from sgid.pipeline import load
+    from sgid.pipeline import load, warn
     from sgid.preflight import check
     from sgid.reporting.grid import augmentation_grid
     from sgid.slots import in_slot
+    from sgid.stages.train import image_size
     from sgid.store import write_atomic
 
     offline = in_slot(config, "offline")
@@ -96,12 +99,14 @@ def draw(config: Config, path: Path) -> None:
     ready = check(replace(config, aug={name: config.aug[name] for name in offline or config.aug}))
     dataset = load(config, ready)
     models = Models(config, ready.weights)
+    warn(config, Console())
     chosen = spread(dataset.train, ACROSS)
+    size = image_size(config.backbone, ready.weights.get("backbone"), dataset.train)
     originals = [dataset.train[i] for i in chosen]
     rows = {
         name: generated(replace(config, aug={name: entry}), dataset, models, chosen)
         if name in offline
-        else perturbed(replace(config, aug={name: entry}), dataset.train.select(chosen))
+        else perturbed(replace(config, aug={name: entry}), dataset.train.select(chosen), size)
         for name, entry in config.aug.items()
     }
     figure = augmentation_grid(
@@ -123,13 +128,12 @@ def generated(config: Config, dataset: Dataset, models: Any, chosen: Sequence[in
     return [made[request.described.key] for request in requests]
 
 
-def perturbed(config: Config, images: ImageSet) -> list[Image]:
+def perturbed(config: Config, images: ImageSet, size: int) -> list[Image]:
     """What a training sees of each with the config's per-image or per-batch augmentation."""
     import numpy as np
     import torch
     from torchvision.transforms.v2 import functional
 
-    from sgid.augmentation.sizes import training_size
     from sgid.augmentation.transforms import batch_transform, flip_crop, training_transform
     from sgid.slots import transforms
 
@@ -137,8 +141,7 @@ def perturbed(config: Config, images: ImageSet) -> list[Image]:
     random.seed(config.seed)
     np.random.seed(config.seed % 2**32)
     base, online, batch = (transforms(config, slot) for slot in ("base", "online", "batch"))
-    size = config.backbone.image_size or training_size(images)
-    view = training_transform(size, online, base=base[0] if base else partial(flip_crop))
+    view = training_transform(size, online, base=base[0] if base else flip_crop)
     pixels = torch.stack([view(sample.image) for sample in images])  # uint8 (8, 3, H, W)
     if mix := batch_transform(batch, len(images.class_names)):
         mixed, _ = mix(pixels.float() / 255, torch.tensor(images.labels))

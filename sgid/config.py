@@ -87,6 +87,7 @@ class ModelsConfig:
     name: str = MISSING
     knows: str | None = None
     known: list[str] = field(default_factory=list)
+    seen: list[str] = field(default_factory=list)
     guidance_scale: float = 7.5
     captioner: CaptionerConfig = field(default_factory=CaptionerConfig)
     scorer: ModelConfig = field(default_factory=ModelConfig)

@@ -157,7 +157,7 @@ def _guidance(option: str, settings: dict[str, Any]) -> Iterator[str]:
 
 def _filter(settings: dict[str, Any]) -> Iterator[str]:
     low, high = settings.get("min", -1), settings.get("max", 1)
-    if not _numbers_within(-1, low, high, 1):
+    if not _numbers_within(-1, low, high, 1) or low == high:
         yield f"filter.min={low}, filter.max={high}: must be cosines in [-1, 1], the lower first"
 
 

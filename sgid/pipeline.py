@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from hydra.utils import instantiate
 from rich.console import Console
 
 from sgid.config import Config, Stage
@@ -19,6 +21,7 @@ from sgid.data.datasets import Dataset
 from sgid.fingerprint import fingerprint
 from sgid.models import Models
 from sgid.preflight import Ready, check, rehearse
+from sgid.semantics.guidance import follows_similarity
 from sgid.slots import in_slot
 from sgid.stages.augment import Augmentation, augment, augmentations
 from sgid.stages.data import show
@@ -50,14 +53,16 @@ class Run:
         return {
             "kind": "run",
             "code": CODE,
+            "noun": data.noun,  # zero-shot heads are made of phrases
             "images": [part.digest() for part in (data.train, data.validation, data.test)],
             "generated": [one.generated.folder.name for one in self.augmentations],
             "scorer": self.models.identity("scorer") if self.augmentations else None,
             "filter": config.filter if self.augmentations else None,
             "mix": asdict(config.mix) if self.augmentations else None,
             "base": in_slot(config, "base"),
-            "online": in_slot(config, "online"),
-            "batch": in_slot(config, "batch"),
+            # In their order: it decides what comes of them.
+            "online": list(in_slot(config, "online").items()),
+            "batch": list(in_slot(config, "batch").items()),
             "backbone": {**asdict(config.backbone), "weights": backbone and backbone.identity},
             "precision": config.trainer.precision,
             "validations": config.trainer.validations,
@@ -66,8 +71,11 @@ class Run:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The config as JSON can say it; weights by what they are, not by where they lie here."""
+        """The config as JSON can say it, with what weights and images are, not only where."""
         settings = {**asdict(self.config), "stage": self.config.stage.value}
+        # Neither part hangs on the seed.
+        parts = [self.dataset.validation.digest(), self.dataset.test.digest()]
+        settings["dataset"]["images"] = fingerprint(parts)
         for name, located in self.ready.weights.items():
             at = settings
             for key in name.split("."):
@@ -78,7 +86,7 @@ class Run:
     def judgement(self, augmentation: Augmentation) -> Judgement:
         return Judgement(augmentation.generated, self.config, self.dataset, self.models)
 
-    @property
+    @cached_property
     def folder(self) -> Path:
         return Path(self.config.paths.results) / fingerprint(self.spec)
 
@@ -98,7 +106,7 @@ def run(
     if config.stage is Stage.data:
         show(dataset, Path(config.paths.artifacts), console)
         return None
-    _warn_of_strangers(config, console)
+    warn(config, console)
     models = Models(config, ready.weights)
     chosen = augmentations(config, dataset, models)
     this = Run(config, choices, overrides, ready, dataset, models, chosen)
@@ -127,13 +135,29 @@ def load(config: Config, ready: Ready) -> Dataset:
     )
 
 
-def _warn_of_strangers(config: Config, console: Console) -> None:
-    """Models that know one kind of image only make nonsense of all others."""
+def warn(config: Config, console: Console) -> None:
+    """Say what can be done, but does not mean what it seems to."""
     models, data = config.models, config.dataset.name
-    if models.knows and data not in models.known and in_slot(config, "offline"):
+    chosen = in_slot(config, "offline")
+    if chosen and models.knows and data not in models.known:
         console.print(
             f"[yellow]models={models.name} knows {models.knows} and nothing else: "
             f"its captions and images of {data} will be nonsense.[/yellow]"
+        )
+    if data in models.seen:
+        console.print(
+            f"[yellow]models={models.name} and the bundled backbones were trained on images of "
+            f"{data}: a gain by them is no evidence.[/yellow]"
+        )
+    followers = [
+        name
+        for name, entry in chosen.items()
+        if entry["guidance"] == config.guidance and name != "fixed_guidance"
+    ]
+    if followers and not follows_similarity(instantiate(config.guidance)):
+        console.print(
+            f"[yellow]guidance is the same for every image: {', '.join(followers)} does not follow "
+            "the similarity of captions.[/yellow]"
         )
 
 

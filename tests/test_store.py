@@ -200,3 +200,11 @@ def test_it_opens_in_datasets_with_the_images_decoded(images, tmp_path):
     )
     assert [row["image"].tobytes() for row in rows] == [picture(0, i).tobytes() for i in range(5)]
     assert rows["key"][:] == ["k0", "k0", "k1", "k1", "k2"]
+
+
+def test_single_rows_are_read_from_their_shards_alone(tmp_path):
+    store = fill(make(tmp_path))
+    store.part(1).unlink()
+    found = dict(store.rows_at([6, 0, 2]))
+    assert list(found) == [0, 2, 6]
+    assert found == {i: {"key": f"k{i}", "value": i / 2} for i in (0, 2, 6)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, final
@@ -102,7 +103,7 @@ def load(
         log.warning("%s: %d unreadable images are left out", name, len(left_out))
     if duplicates:
         log.warning("%s: %d training images are in the test set as well", name, duplicates)
-    sizes = [train.labels.count(label) for label in range(len(train.class_names))]
+    sizes = Counter(train.labels).values()
     told = {
         "name": name,
         "classes": len(train.class_names),
@@ -114,6 +115,7 @@ def load(
         "imbalance": protocol.imbalance,
         "seed": seed,
         **{split: len(images) for split, images in held.items()},
+        "note": splits.note,
         "train_from": _train_from(protocol),
         **{f"{split}_from": _held_from(split, given, protocol) for split in held},
         "train_test_duplicates": duplicates,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import final
 
@@ -48,12 +48,18 @@ class Splits:
     """What a source lists. A split that it does not have is `None`.
 
     `ignored` counts the files that were passed over: hidden ones and those that are no images.
+    `note` is what else a reader of the result should know: `fold 1 of 10`.
     """
 
     train: Listing
     validation: Listing | None
     test: Listing | None
     ignored: int = 0
+    note: str = ""
+
+    def each(self, change: Callable[[Listing], Listing]) -> Splits:
+        """The same with every listing changed."""
+        return replace(self, **{split: change(one) for split, one in self.present().items()})
 
     def present(self) -> dict[str, Listing]:
         """The splits that it has, by name."""

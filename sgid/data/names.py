@@ -12,7 +12,7 @@ def words(code: str) -> str:
 
 
 def phrase(class_name: str, noun: str | None) -> str:
-    """`pink primrose`, `flower` -> `pink primrose flower`; a name that has the noun stays."""
-    if not noun or any(word.endswith(noun.lower()) for word in class_name.lower().split()):
+    """`pink primrose`, `flower` -> `pink primrose flower`; a name that ends so stays."""
+    if not noun or class_name.lower().endswith(noun.lower()):
         return class_name
     return f"{class_name} {noun}"

@@ -80,12 +80,11 @@ def consistency(
 
 def _pairwise_distance(vectors: NDArray, group: NDArray) -> float | None:
     """Mean over groups of the mean 1 - cosine over the pairs within a group."""
-    distances = []
-    for member in np.unique(group):
-        own = vectors[group == member]
-        n = len(own)
-        if n > 1:
-            # The sum of all pairwise cosines is |sum of vectors|²; the diagonal is n.
-            total = float(np.square(own.sum(0)).sum())
-            distances.append(1 - (total - n) / (n * (n - 1)))
-    return float(np.mean(distances)) if distances else None
+    order = np.argsort(group, kind="stable")
+    _, start, n = np.unique(group[order], return_index=True, return_counts=True)
+    # The sum of all pairwise cosines in a group is |sum of its vectors|²; the diagonal is n.
+    total = np.square(np.add.reduceat(vectors[order], start)).sum(1, dtype=np.float64)
+    many = n > 1
+    if not many.any():
+        return None
+    return float((1 - (total - n)[many] / (n * (n - 1))[many]).mean())

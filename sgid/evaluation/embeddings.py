@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 
-def embed(images: ImageSet, scorer: OpenClipScorer, *, at_once: int = 1024) -> NDArray[np.float32]:
+def embed(images: ImageSet, scorer: OpenClipScorer, *, at_once: int = 128) -> NDArray[np.float32]:
     """(N, D) embeddings of a set, decoding `at_once` images at a time."""
     starts = range(0, len(images), at_once)
     groups = (range(start, min(start + at_once, len(images))) for start in starts)

@@ -63,13 +63,10 @@ def examples(
     """
     chosen = {images.keys[i]: images[i] for i in spread(images, count)}
     found: dict[str, list[dict[str, Any]]] = {key: [] for key in chosen}
-    number = 0
-    for rows in store.batches():
-        for row in rows:
-            if row["key"] in found:
-                row["kept"] = kept is None or bool(kept[number])
-                found[row["key"]].append(row)
-            number += 1
+    keys = store.read(["key"])["key"].to_pylist()
+    for number, row in store.rows_at([i for i, key in enumerate(keys) if key in found]):
+        row["kept"] = kept is None or bool(kept[number])
+        found[row["key"]].append(row)
     shared = ("caption", "similarity", "prompt", "guidance_scale", "strength")
     return [
         {

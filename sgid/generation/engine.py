@@ -121,7 +121,12 @@ class StableDiffusionEngine:
         scheduler.set_timesteps(self.steps, device=self.device)
         images = [request.init_image for request in batch if request.init_image is not None]
         if not images:
-            side = self.resolution // self.pipe.vae_scale_factor
+            side, rest = divmod(self.resolution, self.pipe.vae_scale_factor)
+            if rest:
+                raise ValueError(
+                    f"models.generator.resolution={self.resolution}: must be a multiple of "
+                    f"{self.pipe.vae_scale_factor} for this model"
+                )
             shape = (len(batch), self.pipe.unet.config.in_channels, side, side)
             return self._noise(shape, generators) * scheduler.init_noise_sigma, scheduler.timesteps
 

@@ -177,6 +177,8 @@ def _for_task(loaded: Any, *, from_image: bool) -> Any:
             f"models.generator: {type(loaded).__name__} cannot draw from {what} ({error}); take "
             f"a method that draws from {other}, such as aug={example}, or another model"
         ) from error
+    if getattr(pipe, "watermark", None) is not None:
+        pipe.watermark = None  # from_pipe makes it anew; a classifier would learn to see it
     pipe.set_progress_bar_config(disable=True)
     return pipe
 

@@ -14,9 +14,12 @@ BASELINE = "flip_crop"
 # Its options, as they are beneath the others. `sgid.augmentation.transforms` has them as defaults,
 # but PyTorch can no longer be imported when the table of a sweep that failed is made.
 PLAIN = {"padding": 0.125, "area": [0.25, 1.0], "flip": 0.5}
-# Decides where and how a run is computed, not what comes of it.
+# Decides where and how a run is computed, and at most which random numbers it draws.
 INCIDENTAL = (
     *("seed", "stage", "paths", "logger", "store.shard_size"),
+    # Where images lie: `dataset.images` says which they are.
+    *("dataset.root", "dataset.download"),
+    *(f"dataset.source.{key}" for key in ("root", "download")),
     *(f"trainer.{key}" for key in ("device", "workers", "cache_gib")),
     *(f"models.{model}.batch_size" for model in ("captioner", "scorer", "generator")),
 )

@@ -27,6 +27,8 @@ def show(dataset: Dataset, artifacts: Path, console: Console) -> None:
     names = ", ".join(dataset.phrases[:8])
     more = f" and {len(dataset.phrases) - 8:,} more" if len(dataset.phrases) > 8 else ""
     console.print(f"{len(dataset.phrases):,} classes, in prompts: {names}{more}", markup=False)
+    if dataset.protocol["note"]:
+        console.print(dataset.protocol["note"], markup=False)
     if dataset.protocol["train_test_duplicates"]:
         count = dataset.protocol["train_test_duplicates"]
         console.print(f"{count:,} training images are in the test set as well", style="yellow")
@@ -53,7 +55,7 @@ def _table(dataset: Dataset) -> Table:
 
 
 def _sizes(images: ImageSet) -> str:
-    """Width × height of the first images of each class: `80–500 × 60–500, median 300 × 225`."""
+    """Width × height of some images of each class: `80–500 × 60–500, median 300 × 225`."""
     sizes = [images[i].image.size for i in spread(images, SIZES)]
     widths, heights = zip(*sizes, strict=True)
     text = f"{_range(min(widths), max(widths))} × {_range(min(heights), max(heights))}"

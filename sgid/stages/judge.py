@@ -6,7 +6,7 @@ All of it lies beside the store that it is about, under the fingerprint of what 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
@@ -43,12 +43,7 @@ class Judgement:
         """
         if not self.config.filter:
             return None
-        path = self.store.folder / f"filter-{self._mark(self.config.filter)}.npy"
-        if not path.is_file():
-            kept = instantiate(self.config.filter)(self._judged)
-            with replacing(path) as partial, partial.open("wb") as stream:
-                np.save(stream, kept)
-        kept = np.load(path)
+        kept = instantiate(self.config.filter)(self._judged)
         if not kept.any():
             raise ValueError(
                 f"the filter drops all {len(kept):,} images of {self.store.spec['method']} "
@@ -58,7 +53,7 @@ class Judgement:
 
     def summary(self) -> dict[str, Any]:
         """Consistency, diversity and histograms of the whole store, and what the filter drops."""
-        path = self.store.folder / f"evaluation-{self._mark()}.json"
+        path = self.store.folder / f"evaluation-{self._mark}.json"
         if not path.is_file():
             summary = summarise(self.store, self._vectors, self._judged, self.dataset.train)
             write_atomic(path, json.dumps(summary, indent=2, ensure_ascii=False).encode())
@@ -89,8 +84,17 @@ class Judgement:
 
     @cached_property
     def _judged(self) -> Judged:
-        data = self.dataset
-        return judge_store(self.store, self._vectors, data.train, data.phrases, self.models.scorer)
+        path = self.store.folder / f"judged-{self._mark}.npz"
+        if not path.is_file():
+            data = self.dataset
+            judged = judge_store(
+                self.store, self._vectors, data.train, data.phrases, self.models.scorer
+            )
+            with replacing(path) as partial, partial.open("wb") as stream:
+                np.savez(stream, **asdict(judged))
+        with np.load(path) as arrays:
+            return Judged(**arrays)
 
-    def _mark(self, *more: Any) -> str:
-        return fingerprint([self.models.identity("scorer"), self.dataset.phrases, *more])
+    @property
+    def _mark(self) -> str:
+        return fingerprint([self.models.identity("scorer"), self.dataset.phrases])

@@ -17,7 +17,7 @@ from sgid.augmentation.transforms import (
     flip_crop,
     training_transform,
 )
-from sgid.config import Config
+from sgid.config import BackboneConfig, Config
 from sgid.data.datamodule import DataModule
 from sgid.data.datasets import Dataset
 from sgid.data.images import ImageSet
@@ -51,8 +51,7 @@ def prepare(
 ) -> Training:
     """Instantiate backbone, transforms and data; `folder` is where checkpoints go."""
     backbone, trainer = config.backbone, config.trainer
-    build, at = instantiate(backbone.model), weights.folder if weights else None
-    size = backbone.image_size or own_size(build, at) or training_size(dataset.train)
+    size = image_size(backbone, weights, dataset.train)
     base, online, batch = (transforms(config, slot) for slot in ("base", "online", "batch"))
     plan = schedule(
         steps=backbone.steps,
@@ -61,10 +60,10 @@ def prepare(
         batch_size=backbone.batch_size,
         validations=trainer.validations,
     )
-    network = build(
+    network = instantiate(backbone.model)(
         class_names=dataset.phrases,
         image_size=size,
-        weights=at,
+        weights=weights.folder if weights else None,
         seed=derive_seed(config.seed, "weights"),
     )
     classifier = Classifier(
@@ -96,6 +95,12 @@ def prepare(
         seed=derive_seed(config.seed, "training"),
     )
     return Training(classifier, data, plan, folder / "checkpoints")
+
+
+def image_size(backbone: BackboneConfig, weights: Located | None, images: ImageSet) -> int:
+    """The side of the images that a classifier sees: asked for, its own, or that of the images."""
+    own = own_size(instantiate(backbone.model), weights.folder if weights else None)
+    return backbone.image_size or own or training_size(images)
 
 
 def train(training: Training, config: Config, loggers: list[Any]) -> dict[str, float]:

@@ -102,7 +102,11 @@ def _pretrained(blank: nn.Module, name: str, weights: Path, **options: Any) -> n
     import torch
 
     quiet()
-    file = min(weights.glob("*model.safetensors"))  # timm's own before open_clip's
+    # timm's own before open_clip's
+    files = [weights / name for name in ("model.safetensors", "open_clip_model.safetensors")]
+    file = next((file for file in files if file.is_file()), None)
+    if file is None:
+        raise ValueError(f"{weights} holds its weights in shards, which timm does not read")
     # No classes: timm then always leaves out the file's head, of whatever size it is. It passes
     # over names that it does not find, too, and would train from scratch without a word.
     overlay = {"file": str(file), "num_classes": 0, "custom_load": False}

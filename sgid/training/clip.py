@@ -133,8 +133,10 @@ class ImageTower(nn.Module):
         return self.head
 
     def no_weight_decay(self) -> set[str]:
-        own = getattr(self.visual, "no_weight_decay", set)()
-        return {f"visual.{name}" for name in own}
+        # A tower of timm's is wrapped by open_clip, without this method.
+        trunk = getattr(self.visual, "trunk", None)
+        owner, prefix = (self.visual, "visual") if trunk is None else (trunk, "visual.trunk")
+        return {f"{prefix}.{name}" for name in getattr(owner, "no_weight_decay", set)()}
 
     def group_matcher(self, coarse: bool = False) -> Any:
         """From names of weights to layers, in the form that timm reads: stem, blocks, head.

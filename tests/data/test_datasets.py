@@ -45,6 +45,7 @@ def test_the_sources_own_splits(tmp_path):
         "seed": 0,
         "validation": 8,
         "test": 10,
+        "note": "",
         "train_from": "the source's own train split",
         "validation_from": "the source's own split",
         "test_from": "the source's own split",

@@ -25,6 +25,7 @@ def test_codes_become_words(code, said):
         ("pink primrose", "flower", "pink primrose flower"),
         ("sunflower", "flower", "sunflower"),
         ("Passion Flower", "flower", "Passion Flower"),
+        ("Cirrus Aircraft SR-20", "aircraft", "Cirrus Aircraft SR-20 aircraft"),
         ("cat", None, "cat"),
     ],
 )

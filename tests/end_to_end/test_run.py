@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
+import shutil
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from experiments import case_study
+from sgid.pipeline import warn
+from sgid.reporting.arms import find_baseline
+from sgid.reporting.results import load_results
 from tests.end_to_end.command import SHORT, Place
 
 FIGURES = {"test/top1", "test/top1_low", "test/top1_high", "test/loss", "validation/top1"}
@@ -156,3 +162,48 @@ def test_stage_data_shows_what_a_set_holds_and_nothing_else_is_needed(place, ima
     assert "held out" in outcome.out and not place.results.exists()
     with Image.open(place.artifacts / "data" / "folder.png") as picture:
         assert min(picture.size) > 100
+
+
+def test_what_differs_in_its_result_has_a_folder_of_its_own(place, own):
+    """The order of transforms, and the noun that a zero-shot head is made of."""
+    for different in (
+        ("aug=[cutout,trivialaugment]",),
+        ("aug=[trivialaugment,cutout]",),
+        ("aug=flip_crop", "backbone=small_clip", "backbone.model.head=zero_shot"),
+        ("aug=flip_crop", "backbone=small_clip", "backbone.model.head=zero_shot",
+         "dataset.noun=garment"),
+    ):  # fmt: skip
+        outcome = place.run(*own, *different).good()
+        assert "done before" not in outcome.out
+    assert len(list(place.results.glob("*/result.json"))) == 4
+
+
+def test_where_images_lie_does_not_make_another_arm(place, own, images, tmp_path):
+    moved = tmp_path / "moved"
+    shutil.copytree(images, moved)
+    place.run(*own, "aug=flip_crop").good()
+    outcome = place.run(*own, f"dataset.root={moved}", "aug=cutout").good()
+    results = load_results(place.results)
+    assert len({result.config["dataset"]["root"] for result in results}) == 2
+    (cutout,) = (result for result in results if result.aug == ("cutout",))
+    assert find_baseline(cutout, results) is not None
+    assert "vs flip_crop" in outcome.out
+
+
+def test_models_that_have_seen_the_images_and_guidance_that_follows_nothing_are_told():
+    from rich.console import Console
+
+    for options, said in (
+        (["dataset=fashion_mnist", "models=tiny"], "were trained on images of fashion_mnist"),
+        (["guidance=fixed", "aug=[sgid,no_label]"], "sgid, no_label does not follow"),
+        (["dataset=cars", "models=tiny"], "nothing else"),
+        (["guidance=fixed", "aug=fixed_guidance"], ""),
+        ([], ""),
+    ):
+        console = Console(file=io.StringIO(), width=200)
+        warn(
+            case_study.compose([*options, *([] if "aug" in str(options) else ["aug=sgid"])]),
+            console,
+        )
+        told = console.file.getvalue()
+        assert said in told and bool(said) == bool(told)

@@ -213,3 +213,19 @@ def test_what_a_pipeline_cannot_be_told_is_refused(lacks, asked, said):
 
 def test_no_requests():
     assert list(make().generate([])) == []
+
+
+@pytest.mark.parametrize("init", [picture(0, 0, 32), None])
+def test_no_watermark_even_where_its_package_is_installed(tmp_path, monkeypatch, init):
+    from diffusers.pipelines import stable_diffusion_xl as xl
+
+    class Watermarker:
+        def apply_watermark(self, images):
+            raise AssertionError("a watermark")
+
+    for module in (xl.pipeline_stable_diffusion_xl, xl.pipeline_stable_diffusion_xl_img2img):
+        monkeypatch.setattr(module, "is_invisible_watermark_available", lambda: True)
+        monkeypatch.setattr(module, "StableDiffusionXLWatermarker", Watermarker, raising=False)
+    folder = small_pipelines.write_sdxl(tmp_path / "xl")
+    strength = 0.5 if init else 1.0
+    assert draw(make(folder), [request(0, init=init, strength=strength)])

@@ -134,3 +134,15 @@ def test_weights_of_another_architecture(tmp_path):
     (tmp_path / "open_clip_model.safetensors").symlink_to(CLIP / "open_clip_model.safetensors")
     with pytest.raises(ValueError, match="open_clip cannot make .* or backbone.weights"):
         make(weights=tmp_path)
+
+
+def test_what_a_tower_of_timm_keeps_from_decay_is_kept():
+    visual = open_clip.timm_model.TimmModel(
+        "vit_tiny_patch16_224", embed_dim=8, image_size=32, pool="avg", proj="linear"
+    )
+    visual.preprocess_cfg = {"mean": (0.5,) * 3, "std": (0.5,) * 3}
+    tower = ImageTower(visual, torch.nn.Linear(8, 2), normalised=False)
+    assert {"visual.trunk.pos_embed", "visual.trunk.cls_token"} <= tower.no_weight_decay()
+    assert tower.no_weight_decay() <= dict(tower.named_parameters()).keys() | {
+        "visual.trunk.dist_token"
+    }

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, final
 
+import numpy as np
+
+from sgid.data.decode import decode
 from sgid.data.listing import Splits
+from sgid.data.sources.arrays import portable
 from sgid.data.sources.files import torchvision_files
 from sgid.data.sources.home import Home
 
@@ -20,6 +26,8 @@ ROOT/fgvc-aircraft-2013b/data/images_variant_train.txt  _val.txt  _test.txt
 ROOT/fgvc-aircraft-2013b/data/images_manufacturer_train.txt  _val.txt  _test.txt""",
     elsewhere="Its archive is at www.robots.ox.ac.uk/~vgg/data/fgvc-aircraft.",
 )
+BANNER = 20
+"""The height in pixels of the strip at the bottom of every image."""
 
 
 def aircraft(root: str | None, download: bool = False) -> Splits:
@@ -31,7 +39,7 @@ def aircraft(root: str | None, download: bool = False) -> Splits:
     """
     from torchvision.datasets import FGVCAircraft
 
-    return torchvision_files(
+    splits = torchvision_files(
         HOME,
         FGVCAircraft,
         root,
@@ -44,6 +52,24 @@ def aircraft(root: str | None, download: bool = False) -> Splits:
         },
         names=_names,
     )
+    return splits.each(
+        lambda one: replace(one, origin=f"{one.origin}, cut", read=WithoutBanner(one.read))
+    )
+
+
+@final
+@dataclass(frozen=True)
+class WithoutBanner:
+    """The images without the strip at the bottom that names the photographer.
+
+    The set asks for it to be removed: it is no part of the aircraft, and may tell its class.
+    """
+
+    read: Callable[[int], bytes]
+
+    def __call__(self, row: int) -> bytes:
+        image = decode(self.read(row))
+        return portable(np.asarray(image.crop((0, 0, image.width, image.height - BANNER))))
 
 
 def _names(made: Any) -> list[str]:

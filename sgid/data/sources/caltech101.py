@@ -19,6 +19,7 @@ HOME = Home(
 ROOT/caltech101/101_ObjectCategories/accordion/image_0001.jpg ...
 or ROOT/101_ObjectCategories/accordion/image_0001.jpg ...""",
     elsewhere="Its archive, which holds another one, is at data.caltech.edu/records/mzrjq-6wc02.",
+    hub="dpdl-benchmark/caltech101",
 )
 BACKGROUND = "BACKGROUND_Google"
 # Both folders show the same faces; in the second they are cut to fill the image.

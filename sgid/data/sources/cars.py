@@ -22,11 +22,10 @@ ROOT/devkit/cars_train_annos.mat
 ROOT/cars_test_annos_withlabels.mat              or in devkit/
 or all of that in ROOT/stanford_cars.""",
     elsewhere="""\
-Its home server is gone. The Hugging Face hub has the set:
-  python run.py stage=data dataset=hub dataset.source.id=tanganke/stanford_cars
-The images are on Kaggle as well (jessicali9530/stanford-cars-dataset); the devkit and the labels
-of the test images are linked from github.com/pytorch/vision/issues/7545. Kaggle's
+Its home server is gone. The images are on Kaggle (jessicali9530/stanford-cars-dataset); the devkit
+and the labels of the test images are linked from github.com/pytorch/vision/issues/7545. Kaggle's
 cyizhuo/stanford-cars-by-classes-folder has a folder per class: use that with dataset=folder.""",
+    hub="tanganke/stanford_cars dataset.noun=car",
 )
 
 

@@ -24,10 +24,8 @@ TEN = Home(
 ROOT/cifar-10-batches-py/batches.meta
 ROOT/cifar-10-batches-py/data_batch_1 ... data_batch_5
 ROOT/cifar-10-batches-py/test_batch""",
-    elsewhere="""\
-Its archive is at www.cs.toronto.edu/~kriz/cifar.html, which can be slow. The Hugging Face hub
-has the set as well:
-  python run.py stage=data dataset=hub dataset.source.id=uoft-cs/cifar10""",
+    elsewhere="Its archive is at www.cs.toronto.edu/~kriz/cifar.html, which can be slow.",
+    hub="uoft-cs/cifar10",
 )
 
 HUNDRED = Home(
@@ -39,11 +37,8 @@ HUNDRED = Home(
 ROOT/cifar-100-python/meta
 ROOT/cifar-100-python/train
 ROOT/cifar-100-python/test""",
-    elsewhere="""\
-Its archive is at www.cs.toronto.edu/~kriz/cifar.html, which can be slow. The Hugging Face hub
-has the set as well:
-  python run.py stage=data dataset=hub dataset.source.id=uoft-cs/cifar100 \\
-    dataset.source.label=fine_label""",
+    elsewhere="Its archive is at www.cs.toronto.edu/~kriz/cifar.html, which can be slow.",
+    hub="uoft-cs/cifar100 dataset.source.label=fine_label",
 )
 
 

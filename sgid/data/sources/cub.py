@@ -18,6 +18,7 @@ HOME = Home(
 ROOT/CUB_200_2011/images/001.Black_footed_Albatross/Black_Footed_Albatross_0046_18.jpg ...
 ROOT/CUB_200_2011/classes.txt  images.txt  image_class_labels.txt  train_test_split.txt""",
     elsewhere="Its archive is at data.caltech.edu/records/65de6-vp158.",
+    hub="bentrevett/caltech-ucsd-birds-200-2011 dataset.noun=bird",
 )
 URL = "https://data.caltech.edu/records/65de6-vp158/files/CUB_200_2011.tgz"
 MD5 = "97eceeb196236b17998738112f37df78"

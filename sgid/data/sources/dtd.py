@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from sgid.data.listing import Splits
 from sgid.data.names import words
 from sgid.data.sources.files import torchvision_files
@@ -16,6 +18,7 @@ HOME = Home(
 ROOT/dtd/dtd/images/banded/banded_0002.jpg ...
 ROOT/dtd/dtd/labels/train1.txt  val1.txt  test1.txt ... test10.txt""",
     elsewhere="Its archive, to unpack in ROOT/dtd, is at www.robots.ox.ac.uk/~vgg/data/dtd.",
+    hub="tanganke/dtd dataset.noun=texture",
 )
 FOLDS = range(1, 11)
 
@@ -31,7 +34,7 @@ def dtd(root: str | None, download: bool = False, fold: int = 1) -> Splits:
 
     if fold not in FOLDS:
         raise ValueError(f"dataset.source.fold={fold} must be from {FOLDS[0]} to {FOLDS[-1]}")
-    return torchvision_files(
+    splits = torchvision_files(
         HOME,
         DTD,
         root,
@@ -43,3 +46,6 @@ def dtd(root: str | None, download: bool = False, fold: int = 1) -> Splits:
         },
         names=lambda made: [words(name) for name in made.classes],
     )
+    # What a fold's images are like is remembered apart from the other folds'.
+    listed = splits.each(lambda one: replace(one, origin=f"{one.origin}, fold {fold}"))
+    return replace(listed, note=f"fold {fold} of {len(FOLDS)}")

@@ -23,9 +23,8 @@ ROOT/train-images-idx3-ubyte  train-labels-idx1-ubyte
 ROOT/t10k-images-idx3-ubyte   t10k-labels-idx1-ubyte
 or those four files with .gz, or either in ROOT/FashionMNIST/raw/""",
     elsewhere="""\
-Debian's package dataset-fashion-mnist has it: dataset.root=/usr/share/datasets/fashion-mnist.
-So has the Hugging Face hub:
-  python run.py stage=data dataset=hub dataset.source.id=zalando-datasets/fashion_mnist""",
+Debian's package dataset-fashion-mnist has it: dataset.root=/usr/share/datasets/fashion-mnist.""",
+    hub="zalando-datasets/fashion_mnist",
 )
 PARTS = {"train": "train", "test": "t10k"}
 # The set itself numbers its classes only. These are the words of the bundled excerpt.

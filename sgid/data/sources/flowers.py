@@ -16,6 +16,7 @@ ROOT/flowers-102/jpg/image_00001.jpg ...
 ROOT/flowers-102/imagelabels.mat
 ROOT/flowers-102/setid.mat""",
     elsewhere="All three are at www.robots.ox.ac.uk/~vgg/data/flowers/102; jpg/ is 102flowers.tgz.",
+    hub="dpdl-benchmark/oxford_flowers102 dataset.noun=flower",
 )
 # The set itself numbers its classes only. Torchvision has these names from 0.22 on.
 NAMES = """

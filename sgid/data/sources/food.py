@@ -15,10 +15,7 @@ HOME = Home(
     layout="""\
 ROOT/food-101/images/apple_pie/1005649.jpg ...
 ROOT/food-101/meta/train.json  test.json""",
-    elsewhere="""\
-The Hugging Face hub has the set as well; its validation part is what others test on:
-  python run.py stage=data dataset=hub dataset.source.id=ethz/food101 \\
-    dataset.source.test=validation""",
+    hub="ethz/food101 dataset.source.test=validation dataset.noun=dish",
 )
 
 

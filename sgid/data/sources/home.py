@@ -28,7 +28,8 @@ class Home:
     """What there is to know of a set that lies in `dataset.root`: ROOT in `layout`.
 
     `option` is its name in `conf/dataset`, `folder` the folder in ROOT that its archive unpacks to,
-    `size` what is fetched, or `None` where nobody serves it any more, `elsewhere` where else it is.
+    `size` what is fetched, or `None` where nobody serves it any more, `elsewhere` where else it is,
+    and `hub` a copy on the Hugging Face hub, with the options that make it the same set.
     """
 
     option: str
@@ -37,6 +38,7 @@ class Home:
     folder: str
     layout: str
     elsewhere: str = ""
+    hub: str = ""
 
     def top(self, root: str | None) -> Path:
         """`root` as an absolute path.
@@ -67,7 +69,7 @@ class Home:
         return top
 
     def _fetch(self, top: Path, fetch: Callable[[Path], object]) -> None:
-        place = top / ".fetching"
+        place = top / f".fetching-{self.option}"
         waits = socket.getdefaulttimeout()
         log.info("fetching %s (%s) into %s", self.title, self.size, top)
         try:
@@ -117,7 +119,9 @@ class Home:
                 raise
             raise self.incomplete(top, f"{error.filename} is not there") from error
         except RuntimeError as error:  # how torchvision says so, whatever is wrong
-            raise self.incomplete(top, "files are missing or are not the original's") from error
+            raise self.incomplete(
+                top, f"files are missing or are not the original's ({error})"
+            ) from error
         except Exception as error:  # damaged lists make their readers raise nearly anything
             what = str(error) if isinstance(error, ValueError) else repr(error)
             raise ValueError(
@@ -128,4 +132,11 @@ class Home:
     @property
     def _by_hand(self) -> str:
         where = "Say where with dataset.root=ROOT."
-        return "\n".join(filter(None, (indent(self.layout, "  "), where, self.elsewhere)))
+        copy = (
+            self.hub
+            and f"""\
+Others keep copies on the Hugging Face hub; compare what stage=data shows. The same options run it:
+  python run.py stage=data dataset=hub dataset.name={self.option} \\
+    dataset.source.id={self.hub}"""
+        )
+        return "\n".join(filter(None, (indent(self.layout, "  "), where, self.elsewhere, copy)))

@@ -87,10 +87,15 @@ def _splits(parts: dict[str, Dataset], named: Mapping[str, str | bool | None]) -
 def _listing(
     origin: str, part: Dataset, split: str, image: str, label: str, class_names: dict[Any, str]
 ) -> Listing:
-    from datasets import Image
+    from datasets import ClassLabel, Image
 
     if missing := {image, label} - set(part.column_names):
         raise ValueError(f"{origin} has no column {', '.join(missing)}")
+    if isinstance(part.features[label], ClassLabel) and class_names_in(part, label) != class_names:
+        raise ValueError(
+            f"{origin} numbers its classes in another way than the train split: give all splits "
+            "one ClassLabel (cast_column), or keep the names themselves as text"
+        )
     labels = part.with_format(None).select_columns(label)[:][label]
     number = {value: index for index, value in enumerate(class_names)}
     if unknown := sum(value not in number for value in labels):

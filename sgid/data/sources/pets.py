@@ -17,6 +17,7 @@ HOME = Home(
 ROOT/oxford-iiit-pet/images/Abyssinian_1.jpg ...
 ROOT/oxford-iiit-pet/annotations/trainval.txt  test.txt""",
     elsewhere="Both archives are at www.robots.ox.ac.uk/~vgg/data/pets.",
+    hub="timm/oxford-iiit-pet dataset.source.label=label",
 )
 
 

@@ -27,6 +27,7 @@ ROOT/stl10_binary/train_X.bin  train_y.bin  test_X.bin  test_y.bin""",
     elsewhere="""\
 Its archive is at ai.stanford.edu/~acoates/stl10. Most of that is unlabeled_X.bin, which is not
 needed.""",
+    hub="tanganke/stl10",
 )
 
 

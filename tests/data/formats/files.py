@@ -116,10 +116,8 @@ def write_aircraft(root: Path, *, train: int, validation: int, test: int) -> Wri
             split = "train" if index < train else "validation" if known else "test"
             part = {"validation": "val"}.get(split, split)
             image = f"{34309 + 100 * label + index:07}"
-            written[split][f"{image}.jpg"] = (
-                name,
-                save(place / "images" / f"{image}.jpg", label, index),
-            )
+            pixels = save(place / "images" / f"{image}.jpg", label, index, size=(48, 60))
+            written[split][f"{image}.jpg"] = (name, pixels[:-20])  # less the photographer's name
             for level, value in (("variant", variant), ("family", family), ("manufacturer", maker)):
                 for group in {part, "trainval" if known else part}:
                     lines.setdefault((level, group), []).append(f"{image} {value}")

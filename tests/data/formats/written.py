@@ -41,10 +41,10 @@ def scene(label: int, index: int, size: tuple[int, int] = (48, 40)) -> Image.Ima
     return image
 
 
-def save(path: Path, label: int, index: int) -> np.ndarray:
+def save(path: Path, label: int, index: int, size: tuple[int, int] = (48, 40)) -> np.ndarray:
     """Write that scene as a JPEG file at `path`; the pixels that it then has."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    data = encoded(scene(label, index), "JPEG", quality=90)
+    data = encoded(scene(label, index, size), "JPEG", quality=90)
     path.write_bytes(data)
     return np.asarray(decode(data))
 

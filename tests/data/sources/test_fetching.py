@@ -35,7 +35,7 @@ def served(request, tmp_path):
 def test_what_is_fetched_is_the_set_whole_and_nothing_else(served, tmp_path):
     name, written, archives = served
     root = tmp_path / "root"
-    (root / ".fetching" / "half").mkdir(parents=True)  # as a fetch leaves it that is killed
+    (root / f".fetching-{name}" / "half").mkdir(parents=True)  # as a fetch leaves it that is killed
     assert "stage=data" in refused(name, root=str(root))
     fetched = source(name, root=str(root), download=True).present()
     assert {split: set(listing.keys) for split, listing in fetched.items()} == {

@@ -288,3 +288,21 @@ def test_a_row_without_an_image(tmp_path, kinds):
     id = saved(tmp_path / "set", rows, {"image": kinds["image"], "label": kinds["class"]})
     with pytest.raises(ValueError, match="the row holds no image"):
         hub(id).train.read(1)
+
+
+def test_splits_that_number_their_classes_differently_are_refused(tmp_path):
+    """As `class_encode_column` does to each split of a set by itself."""
+    from datasets import ClassLabel, Dataset, DatasetDict, Features, Image
+
+    def part(names, labels):
+        features = Features({"image": Image(), "label": ClassLabel(names=names)})
+        return Dataset.from_list(rows_of(labels), features=features)
+
+    parts = {"train": part(["ant", "bee", "cat"], [0, 1, 2]), "test": part(["bee", "cat"], [0, 1])}
+    DatasetDict(parts).save_to_disk(tmp_path / "set")
+    with pytest.raises(ValueError, match="numbers its classes in another way than the train"):
+        hub(str(tmp_path / "set"))
+    parts["test"] = part(["ant", "bee", "cat"], [1, 2])
+    DatasetDict(parts).save_to_disk(tmp_path / "right")
+    test = hub(str(tmp_path / "right")).test
+    assert test is not None and test.labels == (1, 2)
