@@ -58,6 +58,7 @@ def _images(protocol: dict[str, Any]) -> list[tuple[str, str]]:
         ends = dict.fromkeys(protocol["train_per_class"])
         rows.append(("train images per class", "–".join(f"{count:,}" for count in ends)))
     used = {
+        "note": "note",
         "shots": "shots per class",
         "fraction": "share of each class trained on",
         "imbalance": "long tail, first class to last",

@@ -55,7 +55,13 @@ def hub(
         split: _listing(f"{id} ({name})", parts[name], split, image, label, class_names)
         for split, name in chosen.items()
     }
-    return Splits(listings["train"], listings.get("validation"), listings.get("test"))
+    renamed = [f"{split} is the split {name}" for split, name in chosen.items() if split != name]
+    return Splits(
+        listings["train"],
+        listings.get("validation"),
+        listings.get("test"),
+        note=", ".join(renamed),
+    )
 
 
 def _splits(parts: dict[str, Dataset], named: Mapping[str, str | bool | None]) -> dict[str, str]:

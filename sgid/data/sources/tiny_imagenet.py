@@ -69,7 +69,8 @@ def tiny_imagenet(root: str | None, download: bool = False) -> Splits:
             )
             for split, folder, rows in (("train", "train", train), ("test", "val", test))
         ]
-    return Splits(listings[0], None, listings[1])
+    note = "test is the set's val part: the labels of its test part are not public"
+    return Splits(listings[0], None, listings[1], note=note)
 
 
 def distinct(synonyms: Mapping[str, Sequence[str]]) -> list[str]:

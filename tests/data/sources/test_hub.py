@@ -290,6 +290,13 @@ def test_a_row_without_an_image(tmp_path, kinds):
         hub(id).train.read(1)
 
 
+def test_a_split_of_another_name_is_noted(tmp_path, kinds):
+    features = {"image": kinds["image"], "label": kinds["class"]}
+    root = saved(tmp_path / "set", rows_of([0, 1]), features, split="dev")
+    assert hub(root, train="dev").note == "train is the split dev"
+    assert hub(saved(tmp_path / "own", rows_of([0, 1]), features)).note == ""
+
+
 def test_splits_that_number_their_classes_differently_are_refused(tmp_path):
     """As `class_encode_column` does to each split of a set by itself."""
     from datasets import ClassLabel, Dataset, DatasetDict, Features, Image
