@@ -89,7 +89,7 @@ def test_from_the_hub_cache_to_the_report(cached):
     assert {row["class_name"] for row in rows} == set(CAR_NAMES)
     assert all((row["width"], row["height"]) == (64, 64) for row in rows)
     assert all(
-        row["prompt"] == f"a photo of a {row['class_name']}, {row['caption']}" for row in rows
+        row["prompt"] == f"a photo of a {row['class_name']} car, {row['caption']}" for row in rows
     )
     # Words of the captioner's own vocabulary, without its start and end tokens.
     assert all(word[0] == "w" for row in rows for word in row["caption"].split())
