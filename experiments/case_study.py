@@ -87,8 +87,8 @@ def draw(config: Config, path: Path) -> None:
 
     from sgid.evaluation.stores import spread
     from sgid.models import Models
-    from sgid.pipeline import load, warn
-    from sgid.preflight import check
+    from sgid.pipeline import load
+    from sgid.preflight import check, warn
     from sgid.reporting.grid import augmentation_grid
     from sgid.slots import in_slot
     from sgid.stages.train import image_size

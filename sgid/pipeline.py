@@ -12,7 +12,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from hydra.utils import instantiate
 from rich.console import Console
 
 from sgid.config import Config, Stage
@@ -20,8 +19,7 @@ from sgid.data import datasets
 from sgid.data.datasets import Dataset
 from sgid.fingerprint import fingerprint
 from sgid.models import Models
-from sgid.preflight import Ready, check, rehearse
-from sgid.semantics.guidance import follows_similarity
+from sgid.preflight import Ready, check, rehearse, warn
 from sgid.slots import in_slot
 from sgid.stages.augment import Augmentation, augment, augmentations
 from sgid.stages.data import show
@@ -133,32 +131,6 @@ def load(config: Config, ready: Ready) -> Dataset:
         seed=config.seed,
         cache=Path(config.paths.artifacts) / "scans",
     )
-
-
-def warn(config: Config, console: Console) -> None:
-    """Say what can be done, but does not mean what it seems to."""
-    models, data = config.models, config.dataset.name
-    chosen = in_slot(config, "offline")
-    if chosen and models.knows and data not in models.known:
-        console.print(
-            f"[yellow]models={models.name} knows {models.knows} and nothing else: "
-            f"its captions and images of {data} will be nonsense.[/yellow]"
-        )
-    if data in models.seen:
-        console.print(
-            f"[yellow]models={models.name} and the bundled backbones were trained on images of "
-            f"{data}: a gain by them is no evidence.[/yellow]"
-        )
-    followers = [
-        name
-        for name, entry in chosen.items()
-        if entry["guidance"] == config.guidance and name != "fixed_guidance"
-    ]
-    if followers and not follows_similarity(instantiate(config.guidance)):
-        console.print(
-            f"[yellow]guidance is the same for every image: {', '.join(followers)} does not follow "
-            "the similarity of captions.[/yellow]"
-        )
 
 
 def _augment(run: Run, console: Console) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
+from rich.console import Console
 
 from sgid.config import Config, Stage, WeightsConfig
 from sgid.data import datasets
@@ -17,6 +18,7 @@ from sgid.data.listing import Splits
 from sgid.device import pick_device
 from sgid.limits import out_of_range
 from sgid.seeding import derive_seed
+from sgid.semantics.guidance import follows_similarity
 from sgid.slots import in_slot, recipes
 from sgid.weights import Located, locate
 
@@ -65,6 +67,32 @@ def check(config: Config) -> Ready:
     if config.stage is not Stage.data:
         pick_device(config.trainer.device)  # last, since it imports PyTorch
     return Ready(splits, protocol, weights)
+
+
+def warn(config: Config, console: Console) -> None:
+    """Say what can be done, but does not mean what it seems to."""
+    models, data = config.models, config.dataset.name
+    chosen = in_slot(config, "offline")
+    if chosen and models.knows and data not in models.known:
+        console.print(
+            f"[yellow]models={models.name} knows {models.knows} and nothing else: "
+            f"its captions and images of {data} will be nonsense.[/yellow]"
+        )
+    if data in models.seen:
+        console.print(
+            f"[yellow]models={models.name} and the bundled backbones were trained on images of "
+            f"{data}: a gain by them is no evidence.[/yellow]"
+        )
+    followers = [
+        name
+        for name, entry in chosen.items()
+        if entry["guidance"] == config.guidance and name != "fixed_guidance"
+    ]
+    if followers and not follows_similarity(instantiate(config.guidance)):
+        console.print(
+            f"[yellow]guidance is the same for every image: {', '.join(followers)} does not follow "
+            "the similarity of captions.[/yellow]"
+        )
 
 
 def rehearse(config: Config, ready: Ready) -> None:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from experiments import case_study
-from sgid.pipeline import warn
+from sgid.preflight import warn
 from sgid.reporting.arms import find_baseline
 from sgid.reporting.results import load_results
 from tests.end_to_end.command import SHORT, Place
