@@ -87,10 +87,10 @@ def draw(config: Config, path: Path) -> None:
 
     from sgid.evaluation.stores import spread
     from sgid.models import Models
-    from sgid.pipeline import load
     from sgid.preflight import check, warn
     from sgid.reporting.grid import augmentation_grid
     from sgid.slots import in_slot
+    from sgid.stages.data import load
     from sgid.stages.train import image_size
     from sgid.store import write_atomic
 

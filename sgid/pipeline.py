@@ -15,14 +15,13 @@ from typing import Any
 from rich.console import Console
 
 from sgid.config import Config, Stage
-from sgid.data import datasets
 from sgid.data.datasets import Dataset
 from sgid.fingerprint import fingerprint
 from sgid.models import Models
 from sgid.preflight import Ready, check, rehearse, warn
 from sgid.slots import in_slot
 from sgid.stages.augment import Augmentation, augment, augmentations
-from sgid.stages.data import show
+from sgid.stages.data import load, show
 from sgid.stages.judge import Judgement
 from sgid.store import write_atomic
 
@@ -118,19 +117,6 @@ def run(
     for stage in stages:
         _STAGES[stage](this, console)
     return this.folder if {Stage.evaluate, Stage.report} & set(stages) else None
-
-
-def load(config: Config, ready: Ready) -> Dataset:
-    chosen = config.dataset
-    return datasets.load(
-        ready.splits,
-        ready.protocol,
-        name=chosen.name,
-        noun=chosen.noun,
-        max_bad=chosen.max_bad,
-        seed=config.seed,
-        cache=Path(config.paths.artifacts) / "scans",
-    )
 
 
 def _augment(run: Run, console: Console) -> None:

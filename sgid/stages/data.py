@@ -1,4 +1,4 @@
-"""`stage=data`: fetch or check a set, and show what it holds."""
+"""The images of a run; `stage=data` fetches or checks them and shows what there is."""
 
 from __future__ import annotations
 
@@ -11,14 +11,31 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from sgid.config import Config
+from sgid.data import datasets
 from sgid.data.datasets import Dataset
 from sgid.data.images import ImageSet
 from sgid.evaluation.stores import spread
+from sgid.preflight import Ready
 from sgid.store import write_atomic
 
 SIZES = 500
 """Images of each split that are measured."""
 CLASSES, PER_CLASS = 24, 6
+
+
+def load(config: Config, ready: Ready) -> Dataset:
+    """The images of a run, each read once and divided as the config's protocol says."""
+    chosen = config.dataset
+    return datasets.load(
+        ready.splits,
+        ready.protocol,
+        name=chosen.name,
+        noun=chosen.noun,
+        max_bad=chosen.max_bad,
+        seed=config.seed,
+        cache=Path(config.paths.artifacts) / "scans",
+    )
 
 
 def show(dataset: Dataset, artifacts: Path, console: Console) -> None:

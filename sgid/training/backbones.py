@@ -103,8 +103,8 @@ def _pretrained(blank: nn.Module, name: str, weights: Path, **options: Any) -> n
 
     quiet()
     # timm's own before open_clip's
-    files = [weights / name for name in ("model.safetensors", "open_clip_model.safetensors")]
-    file = next((file for file in files if file.is_file()), None)
+    names = ("model.safetensors", "open_clip_model.safetensors")
+    file = next((weights / one for one in names if (weights / one).is_file()), None)
     if file is None:
         raise ValueError(f"{weights} holds its weights in shards, which timm does not read")
     # No classes: timm then always leaves out the file's head, of whatever size it is. It passes

@@ -9,7 +9,7 @@ import numpy as np
 
 from sgid.data.decode import decode
 from tests.data.formats.written import Written, scene
-from tests.data.writers import encoded
+from tests.data.writers import encoded, picture
 
 NAMES = ["tabby_cat", "basset", "horse"]
 
@@ -48,3 +48,23 @@ def write_hub_parquet(root: Path, *, train: int, validation: int, test: int) -> 
     for split, part in parts.items():
         part.to_parquet(root / "data" / f"{split}-00000-of-00001.parquet")
     return written
+
+
+def saved(folder, rows, features, split="train"):
+    """`rows` of columns `features`, written by `save_to_disk`; the folder as text."""
+    from datasets import Dataset, DatasetDict, Features
+
+    part = Dataset.from_list(rows, features=Features(features))
+    DatasetDict({split: part}).save_to_disk(folder)
+    return str(folder)
+
+
+def rows_of(labels, **columns):
+    cells = [
+        {"image": {"bytes": encoded(picture(0, row)), "path": None}, "label": label}
+        for row, label in enumerate(labels)
+    ]
+    for name, values in columns.items():
+        for cell, value in zip(cells, values, strict=True):
+            cell[name] = value
+    return cells

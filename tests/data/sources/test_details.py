@@ -1,16 +1,17 @@
 """What single sets have of their own: folds, places, names."""
 
 import io
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from torchvision.datasets import Flowers102
 
 from sgid.data.sources.aircraft import named
 from sgid.data.sources.arrays import portable
 from sgid.data.sources.bundled import fashion
-from sgid.data.sources.flowers import NAMES
 from sgid.data.sources.tiny_imagenet import distinct
 from tests.data.formats import on_disk
 from tests.data.formats.arrays import write_fashion_mnist
@@ -70,13 +71,13 @@ def test_places_of_caltech101(tmp_path):
         assert "BACKGROUND" not in "".join(inside.class_names)
 
 
-def test_names_of_flowers_are_those_of_torchvision():
-    from torchvision.datasets import Flowers102
-
-    names = [name.strip() for name in NAMES.split(",")]
-    assert len(names) == len(set(names)) == 102
-    theirs = getattr(Flowers102, "classes", None) or pytest.skip("torchvision before 0.22")
-    assert names == [name.rstrip("?") for name in theirs]
+def test_names_of_flowers_are_words(tmp_path):
+    with on_disk("flowers", tmp_path):
+        names = source("flowers", root=str(tmp_path)).train.class_names
+    assert names[:2] == ("pink primrose", "hard-leaved pocket orchid")
+    everything = [name.rstrip("?") for name in Flowers102.classes]
+    assert len(set(everything)) == 102
+    assert all(re.fullmatch(r"[a-z' -]+", name) for name in everything)
 
 
 @pytest.mark.parametrize(

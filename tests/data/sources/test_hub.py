@@ -1,58 +1,16 @@
 """Sets of the Hugging Face hub, from folders and from its cache; nothing asks the hub."""
 
 import json
-import logging
 import shutil
 
 import pytest
 
 from sgid.data.decode import decode
 from sgid.data.sources.hub import hub
-from tests.data.formats.hub import parts_of, write_hub, write_hub_parquet
-from tests.data.writers import encoded, picture, write_folder
+from tests.data.formats.hub import parts_of, rows_of, saved, write_hub, write_hub_parquet
+from tests.data.writers import write_folder
 
-
-@pytest.fixture(autouse=True)
-def cache(tmp_path, monkeypatch):
-    """The library's caches, empty."""
-    import datasets.config
-    import huggingface_hub.constants
-
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    return tmp_path / "cache"
-
-
-def saved(folder, rows, features, split="train"):
-    """`rows` of columns `features`, written by `save_to_disk`; the folder as text."""
-    from datasets import Dataset, DatasetDict, Features
-
-    part = Dataset.from_list(rows, features=Features(features))
-    DatasetDict({split: part}).save_to_disk(folder)
-    return str(folder)
-
-
-def rows_of(labels, **columns):
-    cells = [
-        {"image": {"bytes": encoded(picture(0, row)), "path": None}, "label": label}
-        for row, label in enumerate(labels)
-    ]
-    for name, values in columns.items():
-        for cell, value in zip(cells, values, strict=True):
-            cell[name] = value
-    return cells
-
-
-@pytest.fixture
-def kinds():
-    from datasets import ClassLabel, Image, Value
-
-    return {
-        "image": Image(),
-        "class": ClassLabel(names=["a_b", "cd"]),
-        "text": Value("string"),
-        "int": Value("int64"),
-    }
+pytestmark = pytest.mark.usefixtures("cache")
 
 
 COUNTS = {"train": 3, "validation": 1, "test": 2}
@@ -219,61 +177,6 @@ def test_a_split_without_labels(tmp_path):
 # -- columns -------------------------------------------------------------------------------------
 
 
-def test_several_columns_of_classes(tmp_path, kinds):
-    rows = rows_of([0, 1], coarse=[1, 0])
-    features = {"image": kinds["image"], "label": kinds["class"], "coarse": kinds["class"]}
-    id = saved(tmp_path / "set", rows, features)
-    with pytest.raises(ValueError) as caught:
-        hub(id)
-    assert "2 columns could be meant" in str(caught.value)
-    assert "dataset.source.label=" in str(caught.value)
-    assert "image (Image), label (ClassLabel), coarse (ClassLabel)" in str(caught.value)
-    assert hub(id, label="coarse").train.labels == (1, 0)
-    with pytest.raises(ValueError, match="dataset.source.label=image is no column that"):
-        hub(id, label="image")
-
-
-def test_several_columns_of_images(tmp_path, kinds):
-    rows = rows_of([0, 1])
-    for row, cell in enumerate(rows):
-        cell["mask"] = {"bytes": encoded(picture(5, row)), "path": None}
-    features = {"image": kinds["image"], "mask": kinds["image"], "label": kinds["class"]}
-    id = saved(tmp_path / "set", rows, features)
-    with pytest.raises(ValueError, match="dataset.source.image="):
-        hub(id)
-    assert hub(id, image="mask").train.read(1) == rows[1]["mask"]["bytes"]
-
-
-@pytest.mark.parametrize(
-    ("kind", "labels", "names"),
-    [("text", ["red_car", "bike", "red_car"], ("bike", "red car")), ("int", [7, 3, 7], ("3", "7"))],
-)
-def test_labels_that_are_values(tmp_path, kinds, kind, labels, names, caplog):
-    rows = rows_of(labels, image_id=[1, 2, 3])
-    features = {"image": kinds["image"], "label": kinds[kind], "image_id": kinds["int"]}
-    with caplog.at_level(logging.WARNING):
-        train = hub(saved(tmp_path / "set", rows, features)).train
-    assert train.class_names == names and train.labels == (1, 0, 1)
-    assert "column label does not name its classes" in caplog.text
-    assert ("are no words" in caplog.text) is (kind == "int")
-
-
-def test_names_that_are_codes_are_told(tmp_path, kinds, caplog):
-    from datasets import ClassLabel
-
-    features = {"image": kinds["image"], "label": ClassLabel(names=["n01443537", "n01629819"])}
-    with caplog.at_level(logging.WARNING):
-        hub(saved(tmp_path / "set", rows_of([0, 1]), features))
-    assert "2 class names are no words, such as 'n01443537'" in caplog.text
-
-
-def test_nothing_that_could_be_a_label(tmp_path, kinds):
-    rows = [{"image": row["image"]} for row in rows_of([0, 1])]
-    id = saved(tmp_path / "set", rows, {"image": kinds["image"]})
-    with pytest.raises(ValueError, match="no column holds classes"):
-        hub(id)
-
-
 def test_keys_are_those_of_the_set_if_they_identify(tmp_path, kinds):
     features = {"image": kinds["image"], "label": kinds["class"], "image_id": kinds["text"]}
     rows = rows_of([0, 1], image_id=["x.jpg", "y.jpg"])
@@ -295,21 +198,3 @@ def test_a_split_of_another_name_is_noted(tmp_path, kinds):
     root = saved(tmp_path / "set", rows_of([0, 1]), features, split="dev")
     assert hub(root, train="dev").note == "train is the split dev"
     assert hub(saved(tmp_path / "own", rows_of([0, 1]), features)).note == ""
-
-
-def test_splits_that_number_their_classes_differently_are_refused(tmp_path):
-    """As `class_encode_column` does to each split of a set by itself."""
-    from datasets import ClassLabel, Dataset, DatasetDict, Features, Image
-
-    def part(names, labels):
-        features = Features({"image": Image(), "label": ClassLabel(names=names)})
-        return Dataset.from_list(rows_of(labels), features=features)
-
-    parts = {"train": part(["ant", "bee", "cat"], [0, 1, 2]), "test": part(["bee", "cat"], [0, 1])}
-    DatasetDict(parts).save_to_disk(tmp_path / "set")
-    with pytest.raises(ValueError, match="numbers its classes in another way than the train"):
-        hub(str(tmp_path / "set"))
-    parts["test"] = part(["ant", "bee", "cat"], [1, 2])
-    DatasetDict(parts).save_to_disk(tmp_path / "right")
-    test = hub(str(tmp_path / "right")).test
-    assert test is not None and test.labels == (1, 2)
