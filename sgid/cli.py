@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import sys
@@ -11,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+
+    from sgid.models import Loaded
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
 
@@ -34,10 +37,19 @@ def main() -> int:
     import hydra
 
     from sgid.config import register
+    from sgid.models import Loaded
 
     register()
+    loaded = Loaded()
+
+    def job(config: DictConfig) -> None:
+        _job(config, loaded)
+
+    # Importing libraries makes a million objects, none of them garbage, which the collector would
+    # go through again and again.
+    gc.set_threshold(20_000, 10, 10)
     try:
-        hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(_job)()
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)()
     except KeyboardInterrupt:
         print("\nStopped. The same command goes on from here.", file=sys.stderr)
         return 130
@@ -54,14 +66,14 @@ def main() -> int:
     return 0
 
 
-def _job(config: DictConfig) -> None:
+def _job(config: DictConfig, loaded: Loaded) -> None:
     """One run of a sweep, or the only one; an error is told at once, and kept in its folder."""
     from hydra.core.hydra_config import HydraConfig
     from hydra.types import RunMode
 
     hydra_config = HydraConfig.get()
     try:
-        _run(config)
+        _run(config, loaded)
     except Exception as error:
         output = Path(hydra_config.runtime.output_dir)
         (output / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
@@ -78,7 +90,7 @@ def _job(config: DictConfig) -> None:
         raise SystemExit(1) from error
 
 
-def _run(config: DictConfig) -> None:
+def _run(config: DictConfig, loaded: Loaded) -> None:
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
     from rich.console import Console
@@ -104,7 +116,7 @@ def _run(config: DictConfig) -> None:
     }
     choices["aug"] = list(typed.aug)
     overrides = list(hydra_config.overrides.task)
-    folder = run(typed, choices, overrides, Console(soft_wrap=True))
+    folder = run(typed, choices, overrides, Console(soft_wrap=True), loaded=loaded)
     output = Path(hydra_config.runtime.output_dir)
     (output / POINTER).write_text(str(folder.resolve()) if folder else "")
 

@@ -77,9 +77,14 @@ class CaptionerConfig(ModelConfig):
 
 @dataclass
 class GeneratorConfig(ModelConfig):
+    batch_size: Any = MISSING  # a number, or "auto"
     resolution: int = MISSING
     size_multiple: int = MISSING
     scheduler: str = "DPMSolverMultistepScheduler"
+    compile: str | None = None
+    guidance_interval: list[float] = field(default_factory=lambda: [0.0, 1.0])
+    deep_cache: int = 1
+    tiny_vae: str | None = None
 
 
 @dataclass
@@ -128,6 +133,7 @@ class TrainerConfig:
     precision: str = "auto"
     workers: int = 0
     validations: int = 4
+    compile: bool = False
     cache_gib: float = 2.0
 
 

@@ -11,8 +11,9 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from sgid.config import Config
+from sgid.config import Config, GeneratorConfig
 from sgid.device import DEVICES, DTYPES
+from sgid.generation.batch_size import AUTO
 from sgid.generation.recipes import Recipe
 from sgid.semantics import prompts
 from sgid.semantics.describe import CAPTIONS
@@ -26,7 +27,7 @@ AT_LEAST = {
         *("expansion", "steps", "store.shard_size", "trainer.validations"),
         *(f"dataset.{key}" for key in ("shots", "train_per_class", "imbalance")),
         *(f"backbone.{key}" for key in ("batch_size", "epochs", "steps", "image_size")),
-        *(f"models.{model}.batch_size" for model in ("captioner", "scorer", "generator")),
+        *("models.captioner.batch_size", "models.scorer.batch_size", "models.generator.deep_cache"),
         *(f"models.captioner.{key}" for key in ("candidates", "max_tokens")),
         *(f"models.generator.{key}" for key in ("resolution", "size_multiple")),
     ),
@@ -50,6 +51,7 @@ CHOICES = {
     "trainer.precision": (
         *("auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true"),
     ),
+    "models.generator.compile": (None, "default", "reduce-overhead", "max-autotune"),
     "models.captioner.dtype": DTYPES,
     "models.scorer.dtype": DTYPES,
     "models.generator.dtype": DTYPES,
@@ -89,13 +91,29 @@ def _names(config: Config) -> Iterator[str]:
     for option, choices in CHOICES.items():
         value = attrgetter(option)(config)
         if value not in choices:
-            yield f"{option}={value}: must be one of {', '.join(choices)}"
-    scheduler = config.models.generator.scheduler
+            yield f"{option}={value}: must be one of {', '.join(map(_written, choices))}"
+    yield from _generator(config.models.generator)
+
+
+def _generator(settings: GeneratorConfig) -> Iterator[str]:
+    scheduler, size = settings.scheduler, settings.batch_size
     if scheduler != "own" and scheduler not in _schedulers():
         yield (
             f"models.generator.scheduler={scheduler}: must be a scheduler of diffusers, such as "
             "DPMSolverMultistepScheduler or DDIMScheduler, or own: the model's"
         )
+    if size != AUTO and not (isinstance(size, int) and size >= 1):
+        yield f"models.generator.batch_size={size}: must be {AUTO}, or a number that is at least 1"
+    if not _ascending(settings.guidance_interval):
+        yield (
+            f"models.generator.guidance_interval={settings.guidance_interval}: must be two numbers "
+            "within 0 and 1, the lower first"
+        )
+
+
+def _written(value: Any) -> str:
+    """As the command line has it."""
+    return "null" if value is None else str(value)
 
 
 def _augmentations(config: Config) -> Iterator[str]:

@@ -1,32 +1,57 @@
-"""The models of a run, loaded when they are first asked for."""
+"""The models of a run, loaded when they are first asked for, and kept for the next run."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, final
 
 from hydra.utils import instantiate
 
 from sgid.config import Config, ModelConfig
 from sgid.device import pick_device, pick_dtype
-from sgid.quiet import quiet
-from sgid.weights import Located
+from sgid.quiet import quiet_generation
+from sgid.weights import Located, content_hash
+
+
+@final
+class Loaded:
+    """What the runs of one process have in memory: for each role, the model last asked for.
+
+    The runs of a sweep mostly share their models, and what these remember of prompts and originals.
+    """
+
+    def __init__(self) -> None:
+        self._held: dict[str, tuple[dict[str, Any], Any]] = {}
+
+    def get(self, role: str, what: dict[str, Any], make: Callable[[], Any]) -> Any:
+        """The model of `role` that `what` describes in full; made if it is not the one held."""
+        if role not in self._held or self._held[role][0] != what:
+            self._held.pop(role, None)  # first, so that two are never in memory
+            self._held[role] = what, make()
+        return self._held[role][1]
 
 
 @final
 class Models:
-    """Captioner, scorer and generator of a config, each loaded once."""
+    """Captioner, scorer and generator of a config, each loaded once; `loaded` outlives them."""
 
-    def __init__(self, config: Config, weights: dict[str, Located]) -> None:
+    def __init__(
+        self, config: Config, weights: dict[str, Located], loaded: Loaded | None = None
+    ) -> None:
         self.config = config
         self.weights = weights
         self.device = pick_device(config.trainer.device)
-        self._loaded: dict[str, Any] = {}
+        self._loaded = loaded or Loaded()
 
     def identity(self, name: str) -> dict[str, Any]:
         """What of a model determines its results: its weights, number format and settings."""
         settings = self._settings(name)
-        del settings["batch_size"], settings["_partial_"]
+        for how in ("_partial_", "batch_size", "compile"):
+            settings.pop(how, None)
+        if settings.get("tiny_vae"):
+            settings["tiny_vae"] = content_hash(Path(settings["tiny_vae"]))
         settings["dtype"] = str(self._dtype(name)).removeprefix("torch.")
         return {**settings, "weights": self.weights[f"models.{name}"].identity}
 
@@ -40,15 +65,23 @@ class Models:
 
     @property
     def generator(self) -> Any:
-        return self._get("generator", steps=self.config.steps)
+        steps = self.config.steps
+        remembered = Path(self.config.paths.artifacts) / "batch_sizes.json"
+        engine = self._get("generator", steps=steps, remembered=remembered)
+        engine.steps = steps  # the only setting that an engine takes as it comes
+        return engine
 
     def _get(self, name: str, **more: Any) -> Any:
-        if name not in self._loaded:
-            quiet()
-            make = instantiate(self._settings(name))
-            folder = self.weights[f"models.{name}"].folder
-            self._loaded[name] = make(folder, **more, device=self.device, dtype=self._dtype(name))
-        return self._loaded[name]
+        settings, folder = self._settings(name), self.weights[f"models.{name}"].folder
+
+        def make() -> Any:
+            quiet_generation()
+            given = {**more, "device": self.device, "dtype": self._dtype(name)}
+            return instantiate(settings)(folder, **given)
+
+        # The identity tells apart weights that have changed where they lie.
+        what = {**settings, "is": self.identity(name), "at": folder, "on": self.device}
+        return self._loaded.get(name, what, make)
 
     def _settings(self, name: str) -> dict[str, Any]:
         settings = asdict(self._config(name))

@@ -17,7 +17,7 @@ from rich.console import Console
 from sgid.config import Config, Stage
 from sgid.data.datasets import Dataset
 from sgid.fingerprint import fingerprint
-from sgid.models import Models
+from sgid.models import Loaded, Models
 from sgid.preflight import Ready, check, rehearse, warn
 from sgid.slots import in_slot
 from sgid.stages.augment import Augmentation, augment, augmentations
@@ -25,7 +25,7 @@ from sgid.stages.data import load, show
 from sgid.stages.judge import Judgement
 from sgid.store import write_atomic
 
-CODE = 2
+CODE = 3
 """Raised when the code changes what the same config gives, so that old results are not reused."""
 
 
@@ -89,9 +89,17 @@ class Run:
 
 
 def run(
-    config: Config, choices: dict[str, Any], overrides: list[str], console: Console
+    config: Config,
+    choices: dict[str, Any],
+    overrides: list[str],
+    console: Console,
+    *,
+    loaded: Loaded | None = None,
 ) -> Path | None:
     """Run the stages that the config asks for; the folder of the result, if they leave one.
+
+    `loaded` are the models of earlier runs in this process, which are taken where they fit. Images
+    are listed anew in each run, since files may have changed; only what is new is read again.
 
     Raises:
         ValueError, FileNotFoundError: for what the user can mend, before any work is done.
@@ -104,7 +112,7 @@ def run(
         show(dataset, Path(config.paths.artifacts), console)
         return None
     warn(config, console)
-    models = Models(config, ready.weights)
+    models = Models(config, ready.weights, loaded)
     chosen = augmentations(config, dataset, models)
     this = Run(config, choices, overrides, ready, dataset, models, chosen)
     _say_what(this, console)

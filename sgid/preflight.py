@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 from hydra.errors import InstantiationException
@@ -56,6 +57,8 @@ def check(config: Config) -> Ready:
     splits = attempt(lambda: instantiate(config.dataset.source))
     wanted = {} if config.stage is Stage.data else _wanted(config)
     weights = {name: attempt(lambda name=name: _locate(name, wanted[name])) for name in wanted}
+    if "models.generator" in wanted and (tiny := config.models.generator.tiny_vae):
+        attempt(lambda: _tiny_vae(Path(tiny)))
     if config.logger and find_spec("wandb") is None:
         problems.append("logger=wandb needs wandb: pip install wandb, or take logger=none")
     if problems:
@@ -142,6 +145,15 @@ def _wanted(config: Config) -> dict[str, WeightsConfig]:
     if config.backbone.weights is not None:
         wanted["backbone"] = config.backbone.weights
     return wanted
+
+
+def _tiny_vae(folder: Path) -> None:
+    needed = ("config.json", "diffusion_pytorch_model.safetensors")
+    if lacking := [name for name in needed if not (folder / name).is_file()]:
+        raise FileNotFoundError(
+            f"models.generator.tiny_vae={folder}: {' and '.join(lacking)} of an AutoencoderTiny "
+            "should be in that folder; models.generator.tiny_vae=null does without"
+        )
 
 
 def _locate(name: str, weights: WeightsConfig) -> Located:

@@ -6,14 +6,19 @@ import logging
 import warnings
 
 
-def quiet() -> None:
-    """Call once before models are loaded."""
+def quiet_generation() -> None:
+    """Call before captioner, scorer or generator are loaded; imports what these are made of."""
     import diffusers
     import transformers
 
     for library in (diffusers, transformers):
         library.utils.logging.set_verbosity_error()
         library.utils.logging.disable_progress_bar()
+    quiet()
+
+
+def quiet() -> None:
+    """Call before a classifier is made or trained; imports nothing."""
     # open_clip tells each step of its loading to the root logger.
     logging.getLogger().addFilter(_not_open_clip)
     for handler in logging.getLogger().handlers:

@@ -14,13 +14,21 @@ ROOT = Path(sgid.__file__).parent
 # Each may import those above it and its own. A module belongs to the longest name that fits.
 LAYERS = (
     ("sgid",),
-    ("sgid.fingerprint", "sgid.seeding", "sgid.progress", "sgid.quiet", "sgid.device"),
+    (
+        "sgid.fingerprint",
+        "sgid.seeding",
+        "sgid.progress",
+        "sgid.quiet",
+        "sgid.device",
+        "sgid.overlap",
+    ),
     ("sgid.records", "sgid.weights"),
     ("sgid.data",),
     ("sgid.semantics",),
     ("sgid.generation",),
     ("sgid.store",),
-    ("sgid.generation.stored",),  # what was generated, read back from its store
+    # what was generated, read back from its store; images that are kept decoded
+    ("sgid.generation.stored", "sgid.data.decoded"),
     ("sgid.augmentation",),
     ("sgid.training",),
     ("sgid.evaluation",),
@@ -102,6 +110,14 @@ def test_these_import_nothing_heavy(module):
     code = f"import sys, {module}; print(*sorted({heavy!r} & set(sys.modules)))"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout
     assert found.split() == []
+
+
+def test_a_training_is_quiet_without_the_libraries_of_generation():
+    code = (
+        "import sys; from sgid.quiet import quiet; quiet(); "
+        "assert not {'torch', 'transformers', 'diffusers'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)
 
 
 def test_help_imports_nothing_heavy_either():

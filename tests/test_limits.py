@@ -64,6 +64,25 @@ def lines(*overrides: str) -> list[str]:
         ("backbone.steps=null", "backbone.steps=None and backbone.epochs=None: one of them"),
         ("models.generator.scheduler=Nonsense", "models.generator.scheduler=Nonsense: must be"),
         ("models.generator.dtype=foo", "models.generator.dtype=foo: must be one of auto"),
+        (
+            "models.generator.batch_size=0",
+            "models.generator.batch_size=0: must be auto, or a number that is at least 1",
+        ),
+        (
+            "models.generator.batch_size=most",
+            "models.generator.batch_size=most: must be auto, or a number that is at least 1",
+        ),
+        (
+            "models.generator.compile=fast",
+            "models.generator.compile=fast: must be one of null, default, reduce-overhead, "
+            "max-autotune",
+        ),
+        ("models.generator.deep_cache=0", "models.generator.deep_cache=0: must be at least 1"),
+        (
+            "models.generator.guidance_interval=[0.5,0.2]",
+            "models.generator.guidance_interval=[0.5, 0.2]: must be two numbers within 0 and 1, "
+            "the lower first",
+        ),
         ("models.scorer.batch_size=-1", "models.scorer.batch_size=-1: must be at least 1"),
         ("models.captioner.top_p=0", "models.captioner.top_p=0.0: must be above 0, at most 1"),
     ],

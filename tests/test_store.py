@@ -1,5 +1,6 @@
 """Stores: written once, resumed after a kill, and open in other people's tools."""
 
+import hashlib
 import io
 import json
 import os
@@ -133,7 +134,8 @@ def test_a_write_that_fails_leaves_nothing(tmp_path, monkeypatch, step):
     with pytest.raises(OSError, match="no space"):
         store.write(1, rows_of(store, 1))
     monkeypatch.undo()
-    assert names(store) == ["part-00000.parquet", "spec.json"] and store.missing() == [1, 2]
+    assert names(store) == ["part-00000.parquet", "spec.json", "written.jsonl"]
+    assert make(tmp_path).missing() == [1, 2]
 
 
 def test_what_was_there_stays_when_writing_fails(tmp_path):
@@ -208,3 +210,41 @@ def test_single_rows_are_read_from_their_shards_alone(tmp_path):
     found = dict(store.rows_at([6, 0, 2]))
     assert list(found) == [0, 2, 6]
     assert found == {i: {"key": f"k{i}", "value": i / 2} for i in (0, 2, 6)}
+
+
+def test_shards_that_are_noted_are_not_opened_again(tmp_path, monkeypatch):
+    store = make(tmp_path)
+    for shard in range(store.shards):
+        store.write(shard, rows_of(store, shard))
+    with monkeypatch.context() as patch:
+        patch.setattr(pq, "read_metadata", pytest.fail)
+        assert make(tmp_path).missing() == []
+        make(tmp_path).finish()
+    assert "written.jsonl" not in names(store)
+
+
+@pytest.mark.parametrize("notes", [None, "", '{"shard": 0', '[1]\n{"shard": 9}\n7\n'])
+def test_notes_that_are_missing_or_damaged_change_nothing(tmp_path, notes):
+    told, untold = (make(tmp_path / name) for name in "ab")
+    for store in (told, untold):
+        for shard in range(store.shards):
+            store.write(shard, rows_of(store, shard))
+    file = untold.folder / "written.jsonl"
+    file.unlink() if notes is None else file.write_text(notes)
+    assert untold.missing() == []
+    for store in (told, untold):
+        store.finish()
+    manifests = [json.loads((s.folder / "manifest.json").read_text()) for s in (told, untold)]
+    assert manifests[0] == manifests[1]
+
+
+def test_the_hashes_of_the_manifest_are_those_of_the_files(tmp_path):
+    store = make(tmp_path)
+    for shard in range(store.shards):
+        store.write(shard, rows_of(store, shard))
+    store.part(1).write_bytes(store.part(1).read_bytes())  # another file: it is hashed again
+    pq.write_table(store.read().slice(3, 3).sort_by([("value", "descending")]), store.part(1))
+    store.finish()
+    for part in json.loads((store.folder / "manifest.json").read_text())["parts"]:
+        data = (store.folder / part["file"]).read_bytes()
+        assert part["sha256"] == hashlib.sha256(data).hexdigest()

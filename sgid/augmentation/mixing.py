@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from itertools import accumulate
+from pathlib import Path
 
+import numpy as np
 import torch
 from PIL.Image import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from sgid.data.decoded import Decoded
 from sgid.data.images import ImageSet
 
 HOW = ("concatenate", "replace")
@@ -24,7 +28,7 @@ class Mixed(Dataset):
     Args:
         generated: sets whose keys are `<key of the original>#<repeat>`.
         transform: from a PIL image to a uint8 tensor (3, H, W).
-        cache_bytes: decoded images are kept in memory up to this much.
+        folder: where `keep` puts decoded images; `None`: they are decoded each time.
     """
 
     def __init__(
@@ -35,42 +39,61 @@ class Mixed(Dataset):
         transform: Callable[[Image], Tensor],
         how: str = "concatenate",
         probability: float = 0.5,
-        cache_bytes: float = 0,
+        folder: Path | None = None,
     ) -> None:
         if how not in HOW:
             raise ValueError(f"mix.how={how}: unknown; one of {', '.join(HOW)}")
         if not 0 <= probability <= 1:
             raise ValueError(f"mix.probability={probability}: must be within 0 and 1")
         self.sources = [real, *generated]
-        self.index = [(s, i) for s, images in enumerate(self.sources) for i in range(len(images))]
-        self.length = len(real) if how == "replace" else len(self.index)
+        self.pictures = [Decoded(images, folder) for images in self.sources]
+        self.ends = list(accumulate(map(len, self.sources)))
+        self.length = len(real) if how == "replace" else self.ends[-1]
         self.probability = probability if how == "replace" else 0.0
+        self.repeats = _Repeats(real, generated) if self.probability else None
         self.transform = transform
-        self.repeats: dict[str, list[int]] = defaultdict(list)
-        for position in range(len(real), len(self.index)):
-            source, i = self.index[position]
-            self.repeats[self.sources[source].keys[i].rpartition("#")[0]].append(position)
-        self.cache: dict[int, Image] = {}
-        self.cache_bytes = cache_bytes
 
     def __len__(self) -> int:
         return self.length
 
     def __getitem__(self, position: int) -> tuple[Tensor, int]:
-        if self.probability and torch.rand(()) < self.probability:
-            repeats = self.repeats[self.sources[0].keys[position]]
-            if repeats:
-                position = repeats[int(torch.randint(len(repeats), ()))]
-        source, i = self.index[position]
-        return self.transform(self._image(position)), self.sources[source].labels[i]
+        if self.repeats is not None and torch.rand(()) < self.probability:
+            repeats = self.repeats.of(position)
+            if len(repeats):
+                position = int(repeats[int(torch.randint(len(repeats), ()))])
+        source = bisect_right(self.ends, position)
+        index = position - (self.ends[source - 1] if source else 0)
+        return self.transform(self.pictures[source][index]), self.sources[source].labels[index]
 
-    def _image(self, position: int) -> Image:
-        if position in self.cache:
-            return self.cache[position]
-        source, i = self.index[position]
-        image = self.sources[source][i].image
-        size = 3 * image.width * image.height
-        if size <= self.cache_bytes:
-            self.cache_bytes -= size
-            self.cache[position] = image
-        return image
+    def keep(self, limit: float) -> int:
+        """Keep decoded images, up to `limit` bytes; how many that are."""
+        before = limit
+        for pictures in self.pictures:
+            pictures.keep(limit)
+            limit -= pictures.bytes_kept
+        return int(before - limit)
+
+    @property
+    def bytes_kept(self) -> int:
+        return sum(pictures.bytes_kept for pictures in self.pictures)
+
+
+class _Repeats:
+    """The positions, in the set of all, of what was generated from each original.
+
+    Held as one array, sorted by original, since there may be millions of them.
+    """
+
+    def __init__(self, real: ImageSet, generated: Sequence[ImageSet]) -> None:
+        number = {key: index for index, key in enumerate(real.keys)}
+        keys = (key for images in generated for key in images.keys)
+        count = sum(map(len, generated))
+        original = np.fromiter(
+            (number.get(key.rpartition("#")[0], -1) for key in keys), np.int64, count
+        )
+        order = np.argsort(original, kind="stable")
+        self.starts = np.searchsorted(original[order], np.arange(len(real) + 1))
+        self.positions = order + len(real)
+
+    def of(self, index: int) -> np.ndarray:
+        return self.positions[self.starts[index] : self.starts[index + 1]]

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import random
-from functools import partial
+from collections.abc import Iterator, Sized
 from typing import Any, final
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from torch.utils.data import DataLoader, Dataset, RandomSampler
+from torch.utils.data import DataLoader, Dataset, RandomSampler, Sampler, default_collate
 
 from sgid.seeding import derive_seed
 
@@ -19,8 +19,9 @@ class DataModule(pl.LightningDataModule):
     """Every arm of a comparison gets the same number of batches, however many images it has.
 
     A Lightning epoch is `steps_per_epoch` batches, drawn without replacement until the set is used
-    up, and again. Order and augmentations of an epoch follow from the seed and its number, so that
-    a training that is resumed goes on as it would have.
+    up, and again. Each batch of an epoch has a seed of its own for its augmentations. Order and
+    seeds follow from the seed of the run and the number of the epoch, so that a training that is
+    resumed goes on as it would have, and the number of workers changes nothing.
     """
 
     def __init__(
@@ -42,41 +43,85 @@ class DataModule(pl.LightningDataModule):
         self.seed = seed
 
     def train_dataloader(self) -> DataLoader:
-        epoch = self.trainer.current_epoch if self.trainer else 0
-        seed = derive_seed(self.seed, "epoch", epoch)
-        _seed_augmentations(seed)
-        generator = torch.Generator().manual_seed(seed)
-        count = self.steps_per_epoch * self.batch_size
-        order = RandomSampler(self.parts["train"], num_samples=count, generator=generator)
-        # Lightning makes more iterators of a loader when it resumes, and each one draws a number:
-        # so the order is drawn now, once, and the loader has a generator of its own to draw from.
-        return self._loader(
-            "train",
-            sampler=list(order),
-            generator=generator,
-            worker_init_fn=partial(_seed_augmentations, seed),
-        )
+        train = self.parts["train"]
+        order = _Epochs(train, self.steps_per_epoch, self.batch_size, self.seed)
+        # Lightning tells the sampler of each epoch, but of the first after it has asked for
+        # batches, and it does not count epochs right before that.
+        order.set_epoch(self.trainer.global_step // self.steps_per_epoch if self.trainer else 0)
+        return self._loader(_Seeded(train), None, sampler=order)  # whose items are batches
 
     def val_dataloader(self) -> DataLoader:
-        return self._loader("validation")
+        return self._loader(self.parts["validation"], max(256, self.batch_size))
 
     def test_dataloader(self) -> DataLoader:
-        return self._loader("test")
+        return self._loader(self.parts["test"], max(256, self.batch_size))
 
-    def _loader(self, part: str, **options) -> DataLoader:
-        size = self.batch_size if part == "train" else max(256, self.batch_size)
+    def _loader(self, part: Dataset, batch_size: int | None, **options: Any) -> DataLoader:
         return DataLoader(
-            self.parts[part],
-            batch_size=size,
+            part,
+            batch_size=batch_size,
             num_workers=self.workers,
+            persistent_workers=self.workers > 0,
             pin_memory=torch.cuda.is_available(),
+            # A loader draws a number for every iterator: not from what a network draws from.
+            generator=torch.Generator(),
             **options,
         )
 
 
-def _seed_augmentations(seed: int, *worker: int) -> None:
-    """Seed what augmentations draw from: torchvision's from torch, others from Python or NumPy."""
-    seed = derive_seed(seed, "augmentations", *worker)
+def seed_draws(seed: int) -> None:
+    """Seed all that a network, Mixup or CutMix may draw from, on any device."""
     torch.manual_seed(seed)
     random.seed(seed)
     np.random.seed(seed % 2**32)
+
+
+@final
+class _Epochs(Sampler):
+    """The batches of an epoch: the indices of each, and a seed."""
+
+    def __init__(self, data: Sized, steps: int, batch_size: int, seed: int) -> None:
+        self.data = data
+        self.steps = steps
+        self.batch_size = batch_size
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Iterator[tuple[list[int], int]]:
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, "epoch", self.epoch))
+        count = self.steps * self.batch_size
+        order = list(RandomSampler(self.data, num_samples=count, generator=generator))
+        seeds = torch.randint(2**32, (self.steps,), generator=generator).tolist()
+        starts = range(0, count, self.batch_size)
+        batches = [order[start : start + self.batch_size] for start in starts]
+        return zip(batches, seeds, strict=True)
+
+
+@final
+class _Seeded(Dataset):
+    """Batches of `data`, each drawn after the seed that comes with its indices."""
+
+    def __init__(self, data: Any) -> None:
+        self.data = data
+
+    def __getitem__(self, batch: tuple[list[int], int]) -> Any:
+        indices, seed = batch
+        # Without workers this is the process in which dropout and Mixup draw.
+        before = torch.get_rng_state(), random.getstate(), np.random.get_state()
+        try:
+            # torchvision's augmentations draw from torch, others from Python or NumPy. Not
+            # `torch.manual_seed`, which seeds all devices and would not be undone there.
+            torch.default_generator.manual_seed(seed)
+            random.seed(seed)
+            np.random.seed(seed)
+            return default_collate([self.data[index] for index in indices])
+        finally:
+            torch.set_rng_state(before[0])
+            random.setstate(before[1])
+            np.random.set_state(before[2])

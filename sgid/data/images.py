@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from array import array
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import chain
 from typing import final
 
 from sgid.data.decode import decode
-from sgid.fingerprint import fingerprint
+from sgid.data.texts import Texts
 from sgid.records import Sample
 
 
@@ -18,14 +23,15 @@ class ImageSet:
 
     `read(i)` gives the encoded bytes (JPEG, PNG, WebP ...) of image `i` of the *source*; `rows[j]`
     is the source's index of this set's image `j`, so that a selection shares its source.
-    `checksums[j]` is a hash of those bytes.
+    `checksums[j]` is a hash of those bytes. The columns of a set of millions are not tuples, but
+    what takes less memory: `Texts`, a `range`, an array, or a view of a file.
     """
 
-    keys: tuple[str, ...]
-    labels: tuple[int, ...]
-    checksums: tuple[str, ...]
+    keys: Sequence[str]
+    labels: Sequence[int]
+    checksums: Sequence[str]
     class_names: tuple[str, ...]
-    rows: tuple[int, ...]
+    rows: Sequence[int]
     read: Callable[[int], bytes]
 
     def __len__(self) -> int:
@@ -44,17 +50,27 @@ class ImageSet:
         """The images at `indices`, in that order."""
         return replace(
             self,
-            keys=tuple(self.keys[i] for i in indices),
-            labels=tuple(self.labels[i] for i in indices),
-            checksums=tuple(self.checksums[i] for i in indices),
-            rows=tuple(self.rows[i] for i in indices),
+            keys=Texts(self.keys[i] for i in indices),
+            labels=array("q", (self.labels[i] for i in indices)),
+            checksums=Texts(self.checksums[i] for i in indices),
+            rows=array("q", (self.rows[i] for i in indices)),
         )
 
     def digest(self) -> str:
         """A fingerprint of the images, their labels and the class names."""
-        return fingerprint(
-            [self.class_names, list(zip(self.keys, self.labels, self.checksums, strict=True))]
-        )
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
+        """`fingerprint([class_names, [[key, label, checksum], ...]])`, row by row."""
+        say = json.JSONEncoder(separators=(",", ":")).encode
+        digest = hashlib.sha256(f"[{say(self.class_names)},[".encode())
+        comma = ""
+        for row in zip(self.keys, self.labels, self.checksums, strict=True):
+            digest.update(f"{comma}{say(row)}".encode())
+            comma = ","
+        digest.update(b"]]")
+        return digest.hexdigest()[:16]
 
 
 def join(first: ImageSet, second: ImageSet) -> ImageSet:
@@ -62,11 +78,11 @@ def join(first: ImageSet, second: ImageSet) -> ImageSet:
     assert first.class_names == second.class_names
     offset = max(first.rows, default=-1) + 1
     return ImageSet(
-        keys=first.keys + second.keys,
-        labels=first.labels + second.labels,
-        checksums=first.checksums + second.checksums,
+        keys=Texts(chain(first.keys, second.keys)),
+        labels=array("q", chain(first.labels, second.labels)),
+        checksums=Texts(chain(first.checksums, second.checksums)),
         class_names=first.class_names,
-        rows=first.rows + tuple(offset + row for row in second.rows),
+        rows=array("q", chain(first.rows, (offset + row for row in second.rows))),
         read=_JoinedReader(first.read, second.read, offset),
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import final
@@ -19,26 +19,28 @@ class Listing:
 
     `read(i)` gives the encoded bytes of image `i`. `stamps[i]` changes when those bytes may have
     changed (a file's size and time). `origin` is where they lie, for messages and for the cache.
+    `checked` images are known to be whole.
 
     Raises:
         ValueError: if two images have the same key.
     """
 
     origin: str
-    keys: tuple[str, ...]
-    labels: tuple[int, ...]
-    stamps: tuple[str, ...]
+    keys: Sequence[str]
+    labels: Sequence[int]
+    stamps: Sequence[str]
     class_names: tuple[str, ...]
     read: Callable[[int], bytes]
+    checked: bool = False
 
     def __post_init__(self) -> None:
-        key, times = Counter(self.keys).most_common(1)[0] if self.keys else ("", 0)
-        if times > 1:
+        if len(set(self.keys)) < len(self.keys):
+            key, times = Counter(self.keys).most_common(1)[0]
             raise ValueError(f"{self.origin}: {times} images have the key {key!r}")
 
-    def images(self, checksums: tuple[str, ...]) -> ImageSet:
+    def images(self, checksums: Sequence[str]) -> ImageSet:
         """All of them as a set, once their checksums are known."""
-        rows = tuple(range(len(self.keys)))
+        rows = range(len(self.keys))
         return ImageSet(self.keys, self.labels, checksums, self.class_names, rows, self.read)
 
 
@@ -72,7 +74,7 @@ class Splits:
 class FileReader:
     """Reads the bytes of file `i` of `paths`."""
 
-    paths: tuple[str, ...]
+    paths: Sequence[str]
 
     def __call__(self, index: int) -> bytes:
         return Path(self.paths[index]).read_bytes()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +15,7 @@ from sgid.data.decode import decode
 from sgid.data.images import ImageSet
 from sgid.data.listing import Listing
 from sgid.fingerprint import fingerprint
+from sgid.overlap import together
 from sgid.progress import progress
 
 
@@ -30,8 +30,9 @@ class Finding(NamedTuple):
 def scan(listing: Listing, *, max_bad: float, cache: Path) -> tuple[ImageSet, dict[str, str]]:
     """The images of `listing` that can be decoded, and the key and reason of each that cannot.
 
-    Every image is read and decoded in full, once: what was found is kept in a file under `cache`
-    and holds until an image's stamp changes. A scan that is broken off goes on where it was.
+    Every image is read, and decoded in full unless that was checked before, once: what was found is
+    kept in a file under `cache` and holds until an image's stamp changes. A scan that is broken off
+    goes on where it was.
 
     Raises:
         ValueError: if more than the share `max_bad` of the images cannot be decoded.
@@ -74,7 +75,8 @@ def _read_all(listing: Listing, rows: list[int]) -> Iterator[tuple[int, Finding]
         try:
             data = listing.read(row)
             checksum = hashlib.sha256(data).hexdigest()[:32]
-            decode(data)
+            if not listing.checked:
+                decode(data)
         except OSError as error:
             problem = f"cannot be read: {error.strerror or error}"
         except ValueError as error:
@@ -82,16 +84,10 @@ def _read_all(listing: Listing, rows: list[int]) -> Iterator[tuple[int, Finding]
         return Finding(listing.stamps[row], checksum, problem)
 
     # Threads, since reading waits and decoding releases the interpreter's lock.
-    with (
-        ThreadPoolExecutor() as pool,
-        progress(f"check {Path(listing.origin).name}", len(rows), "images") as bar,
-    ):
-        try:
-            for row, finding in zip(rows, pool.map(find, rows), strict=True):
-                yield row, finding
-                bar.update()
-        finally:
-            pool.shutdown(cancel_futures=True)
+    with progress(f"check {Path(listing.origin).name}", len(rows), "images") as bar:
+        for row, finding in zip(rows, together(find, rows), strict=True):
+            yield row, finding
+            bar.update()
 
 
 def _load(file: Path) -> dict[str, Finding]:

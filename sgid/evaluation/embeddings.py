@@ -37,11 +37,17 @@ def stored_embeddings(
     path = store.folder / f"embeddings-{name}.npy"
     if not path.is_file():
         model = scorer()
-        parts = []
-        for rows in store.batches(["image"]):
-            parts.append(model.embed_images([decode(row["image"]["bytes"]) for row in rows]))
-            if on_images:
-                on_images(len(rows))
-        with replacing(path) as partial, partial.open("wb") as stream:
-            np.save(stream, np.concatenate(parts))
+        with replacing(path) as partial:
+            whole, start = None, 0
+            for rows in store.batches(["image"]):
+                part = model.embed_images([decode(row["image"]["bytes"]) for row in rows])
+                if whole is None:
+                    shape = (store.rows, part.shape[1])
+                    whole = np.lib.format.open_memmap(partial, "w+", np.float32, shape)
+                whole[start : start + len(part)] = part
+                start += len(part)
+                if on_images:
+                    on_images(len(rows))
+            assert whole is not None  # a store has rows
+            whole.flush()
     return np.load(path, mmap_mode="r")

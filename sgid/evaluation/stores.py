@@ -37,13 +37,14 @@ def judge_store(
         phrases: the class names as prompts say them.
     """
     classes = scorer.embed_texts([CLASS_PROMPT.format(phrase) for phrase in phrases])
-    labels = np.array(store.read(["label"])["label"])
+    labels = store.read(["label"])["label"].to_numpy()
     return judge(vectors, _origin(store, images), embed(images, scorer), labels, classes)
 
 
 def summarise(store: Store, vectors: NDArray, judged: Judged, images: ImageSet) -> dict[str, Any]:
     """Counts, consistency and histograms of a complete store, as JSON can say them."""
-    steering = store.read(["similarity", "guidance_scale"]).to_pydict()
+    table = store.read(["similarity", "guidance_scale"])
+    steering = {name: table[name].to_numpy() for name in table.column_names}
     measured = consistency(judged, vectors, _origin(store, images), images.class_names)
     return {
         "method": store.spec["method"],
@@ -63,7 +64,7 @@ def examples(
     """
     chosen = {images.keys[i]: images[i] for i in spread(images, count)}
     found: dict[str, list[dict[str, Any]]] = {key: [] for key in chosen}
-    keys = store.read(["key"])["key"].to_pylist()
+    keys = (key for table in store.tables(["key"]) for key in table["key"].to_pylist())
     for number, row in store.rows_at([i for i, key in enumerate(keys) if key in found]):
         row["kept"] = kept is None or bool(kept[number])
         found[row["key"]].append(row)
@@ -94,14 +95,15 @@ def spread(images: ImageSet, count: int) -> list[int]:
 def _origin(store: Store, images: ImageSet) -> NDArray[np.int64]:
     """(rows,): the index of the original of each row."""
     row_of = {key: i for i, key in enumerate(images.keys)}
-    return np.array([row_of[key] for key in store.read(["key"])["key"].to_pylist()])
+    keys = (key for table in store.tables(["key"]) for key in table["key"].to_pylist())
+    return np.fromiter((row_of[key] for key in keys), np.int64, store.rows)
 
 
-def _histograms(bins: int = 24, **counted: Sequence[float]) -> dict[str, dict[str, list[float]]]:
+def _histograms(bins: int = 24, **counted: NDArray) -> dict[str, dict[str, list[float]]]:
     """Edges and counts of each; what a method does not have (NaN) is left out."""
     histograms = {}
     for name, values in counted.items():
-        finite = np.array(values)[np.isfinite(values)]
+        finite = values[np.isfinite(values)]
         if len(finite):
             counts, edges = np.histogram(finite, bins=bins)
             histograms[name] = {"edges": edges.tolist(), "counts": counts.tolist()}

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import copy
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
+
+from sgid.generation.shortcuts import load_tiny_vae
 
 if TYPE_CHECKING:
     import torch
@@ -16,66 +21,102 @@ class Autoencoder:
 
     With `upcast` it computes in float32 whatever the denoiser does, and an image at a time: the
     VAE of XL overflows float16 on most inputs, and its images are large.
+
+    The `AutoencoderTiny` in the folder `tiny` decodes in its stead, where that is given.
     """
 
-    def __init__(self, pipe: Any, *, dtype: torch.dtype, upcast: bool) -> None:
+    def __init__(self, pipe: Any, *, dtype: torch.dtype, upcast: bool, tiny: Path | None) -> None:
         import torch
 
-        self.vae = pipe.vae
+        self.vae = pipe.vae.to(memory_format=torch.channels_last)
+
         self.processor = pipe.image_processor
         self.dtype = dtype
         if upcast:
             self.vae.to(torch.float32)
             self.vae.enable_slicing()
+        self.decoder = load_tiny_vae(tiny, like=self.vae) if tiny else self.vae
         # VAEs whose latents are not of mean 0 say so.
         mean = self.vae.config.get("latents_mean") or [0.0]
         std = self.vae.config.get("latents_std") or [1.0]
         self.mean = torch.tensor(mean, device=self.vae.device).view(1, -1, 1, 1)
         self.std = torch.tensor(std, device=self.vae.device).view(1, -1, 1, 1)
 
-    def encode(self, images: Sequence[Image], generators: list[torch.Generator]) -> torch.Tensor:
-        """Latents of images of one size, row i sampled with generator i.
+    def posteriors(self, images: Sequence[Image]) -> torch.Tensor:
+        """Mean and deviation of the latents of images of one size, (B, 2, C, h, w)."""
+        import torch
 
-        An image that is there more than once, as one object, is encoded once.
-        """
+        pixels = self.processor.preprocess(list(images))  # (B, 3, H, W) in [-1, 1]
+        pixels = pixels.to(self.vae.device, self.vae.dtype, memory_format=torch.channels_last)
+        posterior = self.vae.encode(pixels).latent_dist
+        return torch.stack([posterior.mean, posterior.std], dim=1)
+
+    def sample(
+        self, posteriors: Sequence[torch.Tensor], generators: list[torch.Generator]
+    ) -> torch.Tensor:
+        """Latents (B, C, h, w), row i drawn from posterior i, (2, C, h, w), with generator i."""
         import torch
         from diffusers.utils.torch_utils import randn_tensor
 
-        vae = self.vae
-        distinct = {id(image): image for image in images}
-        pixels = self.processor.preprocess(list(distinct.values()))  # (N, 3, H, W) in [-1, 1]
-        posterior = vae.encode(pixels.to(vae.device, vae.dtype)).latent_dist
-        position = {key: i for i, key in enumerate(distinct)}
-        rows = torch.tensor([position[id(image)] for image in images])
-        mean, std = posterior.mean[rows], posterior.std[rows]
+        mean, std = torch.stack(list(posteriors)).unbind(1)
         noise = randn_tensor(mean.shape, generator=generators, device=mean.device, dtype=mean.dtype)
         latents = (mean + std * noise).to(self.dtype)
         mean, std = self.mean.to(self.dtype), self.std.to(self.dtype)
-        return (latents - mean) * vae.config.scaling_factor / std
+        return (latents - mean) * self.vae.config.scaling_factor / std
 
-    def decode(self, latents: torch.Tensor) -> list[Image]:
-        """Images of latents."""
-        return self.processor.postprocess(self.pixels(latents), output_type="pil")
-
-    def pixels(self, latents: torch.Tensor) -> torch.Tensor:
-        """(B, 3, H, W), in [-1, 1] but for what the VAE overshoots."""
+    def decode(self, latents: torch.Tensor) -> Callable[[], list[Image]]:
+        """Begin to decode; what waits for the images."""
+        import numpy as np
         import torch
+        from PIL.Image import fromarray
 
-        vae = self.vae
-        latents = latents.to(vae.dtype)
-        mean, std = self.mean.to(vae.dtype), self.std.to(vae.dtype)
-        latents = latents * std / vae.config.scaling_factor + mean
-        pixels = vae.decode(latents, return_dict=False)[0]
-        overflown = ~torch.isfinite(pixels).flatten(1).all(1)  # (B,)
-        if vae.dtype != torch.float32 and overflown.any():
-            # The VAE of SD 1.x overflows float16 on some inputs. The others keep what they have,
-            # so that no image depends on its neighbours.
-            own = vae.dtype
-            vae.to(torch.float32)
-            try:
-                again = vae.decode(latents[overflown].float(), return_dict=False)[0]
-            finally:
-                vae.to(own)
-            pixels = pixels.float()
-            pixels[overflown] = again
-        return pixels
+        latents = self._as_the_decoder_takes_them(latents)
+        pixels = self.decoder.decode(latents, return_dict=False)[0]  # (B, 3, H, W)
+        whole = torch.isfinite(pixels).flatten(1).all(1)  # (B,)
+        levels, whole = _to_host(_levels(pixels)), _to_host(whole)
+
+        def wait() -> list[Image]:
+            if pixels.is_cuda:
+                done.synchronize()
+            if pixels.dtype != torch.float32 and not whole.all():
+                # The VAE of SD 1.x overflows float16 on some inputs. The others keep what they
+                # have, so that no image depends on its neighbours.
+                with torch.inference_mode():
+                    again = self._exact.decode(latents[~whole].float(), return_dict=False)[0]
+                    levels[~whole] = _levels(again).cpu()
+            return [fromarray(image) for image in np.asarray(levels)]
+
+        if pixels.is_cuda:
+            done = torch.cuda.Event()
+            done.record()
+        return wait
+
+    def _as_the_decoder_takes_them(self, latents: torch.Tensor) -> torch.Tensor:
+        latents = latents.to(self.decoder.dtype)
+        if self.decoder is not self.vae:
+            return latents
+        mean, std = self.mean.to(latents.dtype), self.std.to(latents.dtype)
+        return latents * std / self.vae.config.scaling_factor + mean
+
+    @cached_property
+    def _exact(self) -> Any:
+        """The decoder in float32, beside the other, which may be at work on the next batch."""
+        return copy.deepcopy(self.decoder).float()
+
+
+def _levels(pixels: torch.Tensor) -> torch.Tensor:
+    """(B, 3, H, W) in [-1, 1] -> uint8 (B, H, W, 3), rounded as diffusers does."""
+    import torch
+
+    shares = (pixels * 0.5 + 0.5).clamp(0, 1).permute(0, 2, 3, 1)
+    return (shares.float() * 255).round().to(torch.uint8).contiguous()
+
+
+def _to_host(tensor: torch.Tensor) -> torch.Tensor:
+    """Begin to copy from the device; what comes is there when the device has caught up."""
+    import torch
+
+    if not tensor.is_cuda:
+        return tensor
+    host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
+    return host.copy_(tensor, non_blocking=True)

@@ -1,51 +1,116 @@
-"""Requests that are alike, in batches that the device's memory can hold."""
+"""Items that are alike, in batches that the device's memory can hold."""
 
 from __future__ import annotations
 
-from collections import defaultdict
+import logging
+import time
+from collections import defaultdict, deque
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from typing import TYPE_CHECKING, final
+from typing import TypeVar, final
 
-from sgid.records import Generated, Request
+log = logging.getLogger(__name__)
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+Wait = Callable[[], Sequence[Result]]
+"""Waits for work that has begun; one result per item."""
+
+WORTH_IT = 1.05
+"""A batch size is doubled again if the last doubling made the work faster by this factor."""
 
 
 @final
 class Batches:
-    """Batches of at most `size` requests; `size` is halved, for good, when memory runs out."""
+    """Batches of at most `size` items; `size` is halved, for good, when memory runs out.
 
-    def __init__(self, size: int) -> None:
+    With `grow`, the size begins at `size` and is doubled as long as that pays, measured on the work
+    itself: two batches of each size. `settled` is told the size that was found, or halved.
+    """
+
+    def __init__(
+        self, size: int, *, grow: bool = False, settled: Callable[[int], None] = lambda _: None
+    ) -> None:
         self.size = size
+        self.growing = grow
+        self.settled = settled
+        self._rates: dict[int, list[float]] = defaultdict(list)  # size -> items per second
 
-    def draw(
+    def run(
         self,
-        requests: Sequence[Request],
-        draw: Callable[[Sequence[Request]], list[Image]],
+        items: Sequence[Item],
+        start: Callable[[Sequence[Item]], Wait[Result]],
         *,
-        alike: Callable[[Request], Hashable],
-    ) -> Iterator[Generated]:
-        """The images that `draw` gives for batches of requests with the same value of `alike`."""
+        alike: Callable[[Item], Hashable] = lambda _: None,
+        ahead: int = 0,
+    ) -> Iterator[tuple[Item, Result]]:
+        """Each item with its result, from batches of items with the same value of `alike`.
+
+        `start` begins a batch. As many as `ahead` more are begun before the oldest is waited for.
+        """
         import torch
 
+        begun: deque[tuple[Sequence[Item], Wait[Result] | None, float]] = deque()
+
+        def begin(batch: Sequence[Item]) -> None:
+            began = time.perf_counter()
+            try:
+                wait = start(batch)
+            except torch.OutOfMemoryError:
+                if len(batch) == 1:
+                    raise
+                wait = None
+            begun.append((batch, wait, began))
+
+        def oldest() -> Iterator[tuple[Item, Result]]:
+            batch, wait, began = begun.popleft()
+            results = None
+            try:
+                results = wait() if wait else None
+            except torch.OutOfMemoryError:
+                if len(batch) == 1:
+                    raise
+            if results is not None:
+                self._learn(len(batch), time.perf_counter() - began)
+                yield from zip(batch, results, strict=True)
+            else:  # not above, since the error holds on to the frames that hold the memory
+                self._halve(len(batch))
+                yield from self.run(batch, start)
+
         buckets = defaultdict(list)
-        for request in requests:
-            buckets[alike(request)].append(request)
+        for item in items:
+            buckets[alike(item)].append(item)
         for bucket in buckets.values():
-            start = 0
-            while start < len(bucket):
-                batch = bucket[start : start + self.size]
-                try:
-                    images = draw(batch)
-                except torch.OutOfMemoryError:
-                    if len(batch) == 1:
-                        raise
-                    images = None
-                if images is None:
-                    # Out here, since the error holds on to the frames that hold the memory.
-                    self.size = len(batch) // 2
-                    torch.cuda.empty_cache()
-                    continue
-                yield from map(Generated, batch, images)
-                start += len(batch)
+            position = 0
+            while position < len(bucket):
+                batch = bucket[position : position + self.size]
+                position += len(batch)
+                begin(batch)
+                # A batch whose time is taken has the device for itself.
+                while len(begun) > (0 if self.growing else ahead):
+                    yield from oldest()
+        while begun:
+            yield from oldest()
+
+    def _halve(self, failed: int) -> None:
+        import torch
+
+        self.growing = False
+        self.size = min(self.size, failed // 2)
+        torch.cuda.empty_cache()
+        self.settled(self.size)
+
+    def _learn(self, count: int, seconds: float) -> None:
+        if not self.growing or count != self.size:
+            return
+        rates = self._rates[count]
+        rates.append(count / seconds)
+        if len(rates) < 2:  # the first of a size also pays for memory and the choice of kernels
+            return
+        before = max(self._rates.get(count // 2, [0.0]))
+        if max(rates) >= WORTH_IT * before:
+            self.size = 2 * count
+            return
+        self.growing = False
+        self.size = count // 2
+        log.info("batch size %d: %.3g a second, %.3g with %d", self.size, before, max(rates), count)
+        self.settled(self.size)

@@ -21,6 +21,10 @@ class Text:
     tokens: torch.Tensor
     whole: torch.Tensor | None
 
+    @property
+    def nbytes(self) -> int:
+        return self.tokens.nbytes + (0 if self.whole is None else self.whole.nbytes)
+
 
 def encode(pipe: Any, prompts: Sequence[str]) -> list[Text]:
     """The texts of prompts, in one batch."""
@@ -32,7 +36,11 @@ def encode(pipe: Any, prompts: Sequence[str]) -> list[Text]:
         do_classifier_free_guidance=False,
     )
     wholes = more[0] if more else [None] * len(prompts)
-    return [Text(*one) for one in zip(tokens, wholes, strict=True)]
+    # Copies, since one that is kept would keep its whole batch.
+    return [
+        Text(one.clone(), None if whole is None else whole.clone())
+        for one, whole in zip(tokens, wholes, strict=True)
+    ]
 
 
 def encode_none(pipe: Any) -> Text:

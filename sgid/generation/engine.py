@@ -7,19 +7,23 @@ guidance scale is its own, and the unconditional half is left out where guidance
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Sequence
+import threading
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, final
 
 from sgid.generation.autoencoder import Autoencoder
-from sgid.generation.batching import Batches
-from sgid.generation.conditioning import Text, encode, encode_none, unet_arguments
+from sgid.generation.batch_size import batches
+from sgid.generation.conditioning import Text
+from sgid.generation.denoising import Denoiser
+from sgid.generation.known import Known
+from sgid.generation.lanes import Wait, lanes
 from sgid.generation.loading import load
 from sgid.records import Generated, Request
 
 if TYPE_CHECKING:
     import torch
-    from PIL.Image import Image
 
 SERVED = tuple(
     f"StableDiffusion{size}{task}Pipeline" for size in ("", "XL") for task in ("", "Img2Img")
@@ -45,7 +49,12 @@ class StableDiffusionEngine:
         scheduler: name of a diffusers scheduler class, which takes over the settings of the
             folder's own; or "own" for that one itself.
         resolution: side in pixels of images drawn from text alone.
-        batch_size: images per batch; halved, for good, when the device runs out of memory.
+        batch_size: images per batch; halved, for good, when the device runs out of memory. "auto"
+            finds it: see `sgid.generation.batch_size`.
+        compile: mode of `torch.compile` for the UNet, or `None` for none.
+        guidance_interval, deep_cache, tiny_vae: trade exactness for speed, each off as it is; see
+            `sgid.generation.shortcuts`.
+        remembered: where the sizes that "auto" finds are written down, or `None`.
 
     Raises:
         ValueError: when the folder holds another kind of pipeline.
@@ -58,12 +67,17 @@ class StableDiffusionEngine:
         steps: int,
         scheduler: str,
         resolution: int,
-        batch_size: int,
+        batch_size: int | str,
         device: torch.device,
         dtype: torch.dtype,
+        compile: str | None = None,
+        guidance_interval: Sequence[float] = (0.0, 1.0),
+        deep_cache: int = 1,
+        tiny_vae: str | None = None,
+        remembered: Path | None = None,
     ) -> None:
+        import diffusers
         import torch
-        from diffusers.pipelines.auto_pipeline import AutoPipelineForImage2Image
 
         pipe = load(folder, scheduler=scheduler, device=device, dtype=dtype)
         if why := _not_served(pipe):
@@ -71,107 +85,102 @@ class StableDiffusionEngine:
                 f"models.generator.weights: {folder} {why}; this engine draws with "
                 f"{', '.join(SERVED)}. Take models=any, which draws with whatever diffusers can"
             )
-        self.pipe = AutoPipelineForImage2Image.from_pipe(pipe)
-        is_xl = "XL" in type(pipe).__name__
+        name = type(pipe).__name__
+        # Not AutoPipelineForImage2Image, which imports every pipeline there is.
+        own = name if "Img2Img" in name else name.replace("Pipeline", "Img2ImgPipeline")
+        self.pipe: Any = getattr(diffusers, own).from_pipe(pipe, dtype=dtype)
+        is_xl = "XL" in name
         upcast = is_xl and pipe.vae.config.force_upcast and dtype != torch.float32
-        self.autoencoder = Autoencoder(self.pipe, dtype=dtype, upcast=upcast)
-        self.batches = Batches(batch_size)
+        tiny = Path(tiny_vae) if tiny_vae else None
+        self.autoencoder = Autoencoder(self.pipe, dtype=dtype, upcast=upcast, tiny=tiny)
+        self.stopped = threading.Event()
+        self.denoise = Denoiser(
+            self.pipe,
+            compile=compile,
+            guidance_interval=guidance_interval,
+            deep_cache=deep_cache,
+            stop=self.stopped.is_set,
+        )
+        self.latent_side = resolution // self.pipe.vae_scale_factor
+        self.batches = batches(
+            batch_size, device=device, latent_side=self.latent_side,
+            name=f"{folder}, {dtype}, {resolution} px", remembered=remembered,
+        )  # fmt: skip
         self.steps = steps
         self.resolution = resolution
         self.device = device
         self.dtype = dtype
+        self.known = Known(self.pipe, self.autoencoder)
 
     def generate(self, requests: Sequence[Request]) -> Iterator[Generated]:
         """One image per request; requests that can share a batch do."""
-        texts = self._texts(requests)
-        yield from self.batches.draw(
-            requests, lambda batch: self._draw(batch, texts), alike=_can_share_a_batch
+        self.stopped.clear()
+        size = self.batches.size
+        texts = self.known.texts((request.prompt for request in requests), batch_size=size)
+        posteriors = self.known.posteriors(
+            [request.init_image for request in requests if request.init_image], batch_size=size
         )
+        with lanes(
+            len(requests) / size,
+            device=self.device,
+            latent_side=self.latent_side,
+            stop=self.stopped.set,
+        ) as (begin, ahead):
+            drawn = self.batches.run(
+                requests,
+                lambda batch: begin(partial(self._draw, batch, texts, posteriors)),
+                alike=_can_share_a_batch,
+                ahead=ahead,
+            )
+            yield from (Generated(request, image) for request, image in drawn)
 
-    def _texts(self, requests: Sequence[Request]) -> dict[str | None, Text]:
-        """What each distinct prompt says; under `None`, what guidance leads away from."""
+    def _draw(
+        self,
+        batch: Sequence[Request],
+        texts: Mapping[str | None, Text],
+        posteriors: Mapping[int, torch.Tensor],
+    ) -> Wait:
+        """Begin to draw requests that can share a batch."""
         import torch
 
-        prompts = sorted({request.prompt for request in requests})
-        texts: dict[str | None, Text] = {}
-        with torch.inference_mode():
-            texts[None] = encode_none(self.pipe)
-            for start in range(0, len(prompts), self.batches.size):
-                some = prompts[start : start + self.batches.size]
-                texts.update(zip(some, encode(self.pipe, some), strict=True))
-        return texts
-
-    def _draw(self, batch: Sequence[Request], texts: dict[str | None, Text]) -> list[Image]:
-        """Images for requests that can share a batch."""
-        import torch
-
+        first = batch[0]
         generators = [torch.Generator("cpu").manual_seed(request.seed) for request in batch]
         with torch.inference_mode():
-            latents, timesteps = self._start(batch, generators)
-            latents = self._denoise(latents, timesteps, batch, texts, generators)
+            scheduler, timesteps = self.denoise.schedule(
+                self.steps, first.strength if first.init_image else None
+            )
+            if first.init_image:
+                start = [posteriors[id(request.init_image)] for request in batch]
+                latents = self.autoencoder.sample(start, generators)
+                noise = self._noise(latents.shape, generators)
+                latents = scheduler.add_noise(latents, noise, timesteps[:1].repeat(len(batch)))
+            else:
+                shape = (len(batch), self.pipe.unet.config.in_channels, *self._sides())
+                latents = self._noise(shape, generators) * scheduler.init_noise_sigma
+            latents = self.denoise(
+                latents, timesteps, scheduler,
+                texts=[texts[request.prompt] for request in batch],
+                nothing=texts[None],
+                scales=[request.guidance_scale for request in batch],
+                generators=generators,
+            )  # fmt: skip
             return self.autoencoder.decode(latents)
 
-    def _start(
-        self, batch: Sequence[Request], generators: list[torch.Generator]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The noisy latents (B, C, h, w) to start from, and the timesteps that remain."""
-        import torch
-
-        scheduler = self.pipe.scheduler
-        scheduler.set_timesteps(self.steps, device=self.device)
-        images = [request.init_image for request in batch if request.init_image is not None]
-        if not images:
-            side, rest = divmod(self.resolution, self.pipe.vae_scale_factor)
-            if rest:
-                raise ValueError(
-                    f"models.generator.resolution={self.resolution}: must be a multiple of "
-                    f"{self.pipe.vae_scale_factor} for this model"
-                )
-            shape = (len(batch), self.pipe.unet.config.in_channels, side, side)
-            return self._noise(shape, generators) * scheduler.init_noise_sigma, scheduler.timesteps
-
-        timesteps, _ = self.pipe.get_timesteps(self.steps, batch[0].strength, self.device)
-        latents = self.autoencoder.encode(images, generators)
-        noise = self._noise(latents.shape, generators)
-        start = timesteps[:1].repeat(len(batch))
-        return torch.as_tensor(scheduler.add_noise(latents, noise, start)), timesteps
+    def _sides(self) -> tuple[int, int]:
+        """Height and width of the latents of what is drawn from text alone."""
+        side, rest = divmod(self.resolution, self.pipe.vae_scale_factor)
+        if rest:
+            raise ValueError(
+                f"models.generator.resolution={self.resolution}: must be a multiple of "
+                f"{self.pipe.vae_scale_factor} for this model"
+            )
+        return side, side
 
     def _noise(self, shape: tuple[int, ...], generators: list[torch.Generator]) -> torch.Tensor:
         """(B, ...), row i drawn from generator i on the CPU, so that devices agree."""
         from diffusers.utils.torch_utils import randn_tensor
 
         return randn_tensor(shape, generator=generators, device=self.device, dtype=self.dtype)
-
-    def _denoise(
-        self,
-        latents: torch.Tensor,
-        timesteps: torch.Tensor,
-        batch: Sequence[Request],
-        texts: dict[str | None, Text],
-        generators: list[torch.Generator],
-    ) -> torch.Tensor:
-        """Classifier-free guidance (Ho & Salimans, 2022) with a scale for each image."""
-        import torch
-
-        scheduler, unet = self.pipe.scheduler, self.pipe.unet
-        extra = self.pipe.prepare_extra_step_kwargs(generators, 0.0)
-        guided = batch[0].guidance_scale > 1
-        height, width = (side * self.pipe.vae_scale_factor for side in latents.shape[-2:])
-        told = [texts[None]] * len(batch) if guided else []
-        told += [texts[request.prompt] for request in batch]
-        text = unet_arguments(told, width=width, height=height)  # of B or 2B rows
-        scale = torch.tensor([request.guidance_scale for request in batch], device=self.device)
-        scale = scale.to(latents.dtype).view(-1, 1, 1, 1)
-
-        for t in timesteps:
-            inputs = torch.cat([latents, latents]) if guided else latents
-            inputs = scheduler.scale_model_input(inputs, t)
-            noise = unet(inputs, t, **text, return_dict=False)[0]
-            if guided:
-                unconditional, conditional = noise.chunk(2)
-                noise = unconditional + scale * (conditional - unconditional)
-            latents = scheduler.step(noise, t, latents, **extra, return_dict=False)[0]
-        return latents
 
 
 def _not_served(pipe: Any) -> str | None:

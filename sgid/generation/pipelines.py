@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, final
 import numpy as np
 from PIL import ImageOps
 
-from sgid.generation.batching import Batches
+from sgid.generation.batch_size import batches
 from sgid.generation.loading import load
 from sgid.records import Generated, Request
 
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 log = logging.getLogger(__name__)
+
+OWN_LOOP = {"compile": None, "guidance_interval": [0.0, 1.0], "deep_cache": 1, "tiny_vae": None}
+"""Options of the project's own loop, each as it is when off."""
 
 
 @final
@@ -36,7 +39,13 @@ class PipelineEngine:
         steps: denoising steps at strength 1.
         scheduler: "own", or the name of a diffusers scheduler class to take its place.
         resolution: side in pixels of images drawn from text alone.
-        batch_size: images per call; halved, for good, when the device runs out of memory.
+        batch_size: images per call; halved, for good, when the device runs out of memory. "auto"
+            finds it: see `sgid.generation.batch_size`.
+        remembered: where the sizes that "auto" finds are written down, or `None`.
+        own_loop: what only `sgid.generation.engine` has, and must be off here.
+
+    Raises:
+        ValueError: when one of `own_loop` is asked for.
     """
 
     def __init__(
@@ -46,14 +55,28 @@ class PipelineEngine:
         steps: int,
         scheduler: str,
         resolution: int,
-        batch_size: int,
+        batch_size: int | str,
         device: torch.device,
         dtype: torch.dtype,
+        remembered: Path | None = None,
+        **own_loop: Any,
     ) -> None:
+        for option, off in OWN_LOOP.items():
+            if (value := own_loop.pop(option, off)) != off:
+                raise ValueError(
+                    f"models.generator.{option}={value}: models=any calls the model's own pipeline,"
+                    f" which cannot; take models.generator.{option}={off}, or one of models=sd15, "
+                    "sd21, sdxl, ..."
+                )
+        if own_loop:
+            raise TypeError(f"unknown: {', '.join(own_loop)}")
         self.loaded = load(folder, scheduler=scheduler, device=device, dtype=dtype)
         self.steps = steps
         self.resolution = resolution
-        self.batches = Batches(batch_size)
+        self.batches = batches(
+            batch_size, device=device, latent_side=resolution // 8,
+            name=f"{folder}, {dtype}, {resolution} px", remembered=remembered,
+        )  # fmt: skip
         self._painters: dict[bool, Painter] = {}
 
     def generate(self, requests: Sequence[Request]) -> Iterator[Generated]:
@@ -63,14 +86,18 @@ class PipelineEngine:
             ValueError: when the pipeline cannot draw from an image, or not from text alone, or
                 has no strength or guidance scale while the requests do.
         """
-        yield from self.batches.draw(requests, self._draw, alike=_can_share_a_call)
+        for request, image in self.batches.run(requests, self._draw, alike=_can_share_a_call):
+            yield Generated(request, image)
 
-    def _draw(self, batch: Sequence[Request]) -> list[Image]:
+    def _draw(self, batch: Sequence[Request]) -> Callable[[], list[Image]]:
         from_image = batch[0].init_image is not None
         if from_image not in self._painters:
             pipe = _for_task(self.loaded, from_image=from_image)
             self._painters[from_image] = Painter(pipe, self.steps, self.resolution)
-        return self._painters[from_image].draw(batch)
+        painter = self._painters[from_image]
+        painter.steps = self.steps  # another run may ask for others
+        images = painter.draw(batch)
+        return lambda: images
 
 
 @final

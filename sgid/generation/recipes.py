@@ -8,12 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import final, overload
 
 from numpy.typing import NDArray
 from PIL.Image import Image
 
 from sgid.data.images import ImageSet
 from sgid.generation.sizes import fit
+from sgid.overlap import together
 from sgid.records import Described, Request
 from sgid.seeding import derive_seed
 from sgid.semantics import prompts
@@ -46,16 +48,40 @@ class Recipe:
         return "caption" in prompts.fields(self.prompt) or follows_similarity(self.guidance)
 
 
+@final
+@dataclass(frozen=True)
+class Undescribed(Sequence[Described]):
+    """What is known of `images` for methods that use no caption; the similarity is NaN."""
+
+    images: ImageSet
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @overload
+    def __getitem__(self, index: int) -> Described: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Described]: ...
+    def __getitem__(self, index: int | slice) -> Described | list[Described]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(len(self))[index]]
+        label = self.images.labels[index]
+        name = self.images.class_names[label]
+        return Described(self.images.keys[index], label, name, "", float("nan"), (), ())
+
+
 @dataclass(frozen=True)
 class Plan:
     """All requests of a recipe over a training set, made when they are asked for.
 
-    Request `i` is repeat `i % expansion` of sample `i // expansion`. `phrases` are the class names
-    as prompts say them.
+    Request `i` is repeat `i % expansion` of sample `i // expansion`. `described` says what is known
+    of each sample and may read it from a file; `similarities` are those of all of them, NaN where
+    there is no caption. `phrases` are the class names as prompts say them.
     """
 
     images: ImageSet
     described: Sequence[Described]
+    similarities: NDArray
     recipe: Recipe
     phrases: Sequence[str]
     expansion: int
@@ -65,16 +91,15 @@ class Plan:
     scales: NDArray = field(init=False)
 
     def __post_init__(self) -> None:
-        similarities = [described.similarity for described in self.described]
-        object.__setattr__(self, "scales", self.recipe.guidance(similarities))
+        object.__setattr__(self, "scales", self.recipe.guidance(self.similarities))
 
     def __len__(self) -> int:
-        return len(self.described) * self.expansion
+        return len(self.images) * self.expansion
 
     def requests(self, rows: Sequence[int]) -> list[Request]:
         """The requests of `rows`; repeats of a sample share one image object."""
-        samples = dict.fromkeys(row // self.expansion for row in rows)
-        inits = {i: self._init_image(i) for i in samples}
+        samples = list(dict.fromkeys(row // self.expansion for row in rows))
+        inits = dict(zip(samples, together(self._init_image, samples), strict=True))
         return [self._request(*divmod(row, self.expansion), inits) for row in rows]
 
     def _init_image(self, sample: int) -> Image | None:

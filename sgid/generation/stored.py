@@ -1,70 +1,155 @@
-"""The images of a generated store as a set to train on."""
+"""What the stores of a run hold, read as it is asked for: descriptions, and images to train on."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property, lru_cache
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, Generic, TypeVar, final, overload
+
+import numpy as np
+from numpy.typing import NDArray
 
 from sgid.data.images import ImageSet
+from sgid.records import Described
+from sgid.semantics.describe import choose
 from sgid.store import Store, replacing
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+T = TypeVar("T")
+
+IMAGE = "image.bytes"
+COLUMNS = ["key", "repeat", "label", "checksum", IMAGE]
+
+
+@final
+class StoredDescriptions(Sequence[Described]):
+    """The records of a complete described store, of which the last few shards read are kept.
+
+    Args:
+        caption: which of an image's captions is taken, one of `sgid.semantics.describe.CAPTIONS`.
+        seed: of the draw, where that is `random`.
+    """
+
+    def __init__(self, store: Store, *, caption: str, seed: int) -> None:
+        self.store = store
+        self.caption = caption
+        self.seed = seed
+        self._shard: Callable[[int], list[Described]] = lru_cache(maxsize=4)(self._read)
+
+    def __len__(self) -> int:
+        return self.store.rows
+
+    @overload
+    def __getitem__(self, index: int) -> Described: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Described]: ...
+    def __getitem__(self, index: int | slice) -> Described | list[Described]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(len(self))[index]]
+        shard, row = divmod(range(len(self))[index], self.store.shard_size)
+        return self._shard(shard)[row]
+
+    def similarities(self) -> NDArray[np.float64]:
+        """(N,): of the caption taken for each image."""
+        if self.caption == "best":
+            columns = [table["similarity"] for table in self.store.tables(["similarity"])]
+            return np.concatenate([column.to_numpy() for column in columns])
+        shards = (self._read(shard) for shard in range(self.store.shards))
+        return np.fromiter((one.similarity for some in shards for one in some), np.float64)
+
+    def _read(self, shard: int) -> list[Described]:
+        found = []
+        for _, row in self.store.rows_at(self.store.range(shard)):
+            candidates, scores = tuple(row.pop("candidates")), tuple(row.pop("scores"))
+            described = Described(**row, candidates=candidates, scores=scores)
+            found.append(choose(described, self.caption, self.seed))
+        return found
+
 
 def stored_images(store: Store, class_names: tuple[str, ...]) -> ImageSet:
-    """All images of a complete store; keys are `<key of the original>#<repeat>`."""
-    table = store.read(["key", "repeat", "label", "checksum"])
-    columns = table.to_pydict()
+    """All images of a complete store; keys are `<key of the original>#<repeat>`.
+
+    None of it is held in memory: it is read from `rows.arrow`, a copy of the store that is made
+    here once. Random rows of Parquet cost a row group each; of Arrow they cost a page.
+    """
+    rows = MappedRows(_arrow_copy(store))
     return ImageSet(
-        keys=tuple(
-            f"{key}#{repeat}" for key, repeat in zip(columns["key"], columns["repeat"], strict=True)
-        ),
-        labels=tuple(columns["label"]),
-        checksums=tuple(columns["checksum"]),
+        keys=_Column(rows, ("key", "repeat"), lambda key, repeat: f"{key}#{repeat}"),
+        labels=_Column(rows, ("label",), int),
+        checksums=_Column(rows, ("checksum",), str),
         class_names=class_names,
-        rows=tuple(range(len(table))),
-        read=MappedImages(_arrow_copy(store)),
+        rows=range(store.rows),
+        read=rows,
     )
 
 
 @final
-class MappedImages:
-    """Reads the encoded bytes of row `i` from a memory-mapped Arrow file.
+class MappedRows:
+    """An Arrow file that is mapped into memory: called with a row, the encoded bytes of its image.
 
-    Random rows of Parquet cost a row group each; of Arrow they cost a page.
+    It is opened where it is used, so that worker processes open their own.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.column: pa.ChunkedArray | None = None
+
+    @cached_property
+    def table(self) -> pa.Table:
+        import pyarrow as pa
+
+        return pa.ipc.open_file(pa.memory_map(str(self.path))).read_all()
 
     def __call__(self, row: int) -> bytes:
-        if self.column is None:  # opened where it is used: workers open their own
-            import pyarrow as pa
+        return self.table[IMAGE][row].as_py()
 
-            self.column = pa.ipc.open_file(pa.memory_map(str(self.path))).read_all().column(0)
-        assert self.column is not None
-        return self.column[row].as_py()
+    def __reduce__(self) -> tuple[type, tuple[Path]]:
+        return MappedRows, (self.path,)
 
-    def __getstate__(self) -> dict:
-        return {"path": self.path, "column": None}
+
+@final
+class _Column(Sequence[T], Generic[T]):
+    """What `make` makes of some columns of a row, when it is asked for."""
+
+    def __init__(self, rows: MappedRows, names: Sequence[str], make: Callable[..., T]) -> None:
+        self.rows = rows
+        self.names = list(names)
+        self.make = make
+
+    def __len__(self) -> int:
+        return len(self.rows.table)
+
+    @overload
+    def __getitem__(self, index: int) -> T: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[T]: ...
+    def __getitem__(self, index: int | slice) -> T | list[T]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(len(self))[index]]
+        return self.make(*(self.rows.table[name][index].as_py() for name in self.names))
+
+    def __iter__(self) -> Iterator[T]:
+        for batch in self.rows.table.select(self.names).to_batches():
+            yield from map(self.make, *(column.to_pylist() for column in batch.columns))
 
 
 def _arrow_copy(store: Store) -> Path:
-    """`images.arrow` beside the shards; written once, shard by shard, from them."""
+    """`rows.arrow` beside the shards; written once, shard by shard, from them."""
     import pyarrow as pa
 
-    path = store.folder / "images.arrow"
+    path = store.folder / "rows.arrow"
     if path.is_file():
         return path
-    schema = pa.schema([("image", pa.large_binary())])
+    shards = (shard.flatten().select(COLUMNS) for shard in store.tables([*COLUMNS[:-1], "image"]))
+    first = next(shards)
     with (
         replacing(path) as partial,
         pa.OSFile(str(partial), "wb") as sink,
-        pa.ipc.new_file(sink, schema) as writer,
+        pa.ipc.new_file(sink, first.schema) as writer,
     ):
-        for rows in store.batches(["image"]):
-            images = [row["image"]["bytes"] for row in rows]
-            writer.write(pa.record_batch([pa.array(images, pa.large_binary())], schema))
+        for shard in chain([first], shards):
+            writer.write_table(shard)
     return path

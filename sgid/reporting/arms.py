@@ -20,7 +20,7 @@ INCIDENTAL = (
     # Where images lie: `dataset.images` says which they are.
     *("dataset.root", "dataset.download"),
     *(f"dataset.source.{key}" for key in ("root", "download")),
-    *(f"trainer.{key}" for key in ("device", "workers", "cache_gib")),
+    *(f"trainer.{key}" for key in ("device", "workers", "cache_gib", "compile")),
     *(f"models.{model}.batch_size" for model in ("captioner", "scorer", "generator")),
 )
 # Read by nothing in a run that generates no images.

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, final
 
-from sgid.seeding import derive_seed
+from sgid.semantics.pixels import pixel_batches
 
 if TYPE_CHECKING:
     import torch
@@ -26,7 +26,7 @@ class BlipCaptioner:
     """One greedy caption and `candidates - 1` nucleus samples for each image.
 
     The nucleus samples of an image depend on its key and on `seed` alone, not on the images that
-    share its batch: each candidate draws from a generator of its own (Gumbel-max sampling).
+    share its batch. The settings are these alone: a model's own generation config is not read.
 
     Args:
         folder: a `BlipForConditionalGeneration` with its processor.
@@ -34,6 +34,9 @@ class BlipCaptioner:
         top_p: probability mass that nucleus sampling keeps, in (0, 1].
         max_tokens: longest caption, in tokens.
         batch_size: images per forward pass.
+
+    Raises:
+        ValueError: when the model cannot write `max_tokens`.
     """
 
     def __init__(
@@ -48,7 +51,10 @@ class BlipCaptioner:
         device: torch.device,
         dtype: torch.dtype,
     ) -> None:
+        import torch
         from transformers import AutoProcessor, BlipForConditionalGeneration
+
+        from sgid.semantics.attention import fuse
 
         self.candidates = candidates
         self.top_p = top_p
@@ -59,63 +65,48 @@ class BlipCaptioner:
         model: Any = BlipForConditionalGeneration.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, dtype=dtype
         )
+        longest = model.config.text_config.max_position_embeddings
+        if max_tokens > longest:
+            raise ValueError(
+                f"models.captioner.max_tokens={max_tokens}: {folder} writes up to {longest}"
+            )
         self.model: Any = model.to(device).eval()
+        fuse(self.model)
+        # As the processor itself scales: to the last bit, and of numbers from 0 to 255.
+        scale = self.processor.image_processor
+        levels = 1 / scale.rescale_factor
+        self.mean, self.std = (
+            (torch.tensor(own, device=device) * levels)[:, None, None]
+            for own in (scale.image_mean, scale.image_std)
+        )
 
     def __call__(self, images: Sequence[Image], keys: Sequence[str]) -> Iterator[tuple[str, ...]]:
-        for start in range(0, len(images), self.batch_size):
-            stop = start + self.batch_size
-            yield from self._caption(images[start:stop], keys[start:stop])
+        from sgid.semantics.decoding import uniforms
 
-    def _caption(self, images: Sequence[Image], keys: Sequence[str]) -> Iterator[tuple[str, ...]]:
+        n, tokens = self.candidates, self.max_tokens
+        pixels = pixel_batches(images, self.batch_size, self._resize, self.model.device)
+        for start, batch in zip(range(0, len(images), self.batch_size), pixels, strict=True):
+            own = keys[start : start + len(batch)]
+            texts = self._write(batch, uniforms(self.seed, own, candidates=n, tokens=tokens))
+            for first in range(0, len(texts), n):
+                # dict.fromkeys: distinct, in order
+                yield tuple(dict.fromkeys(text.strip() for text in texts[first : first + n]))
+
+    def _resize(self, images: Sequence[Image]) -> torch.Tensor:
+        """(B, 3, H, W), uint8."""
+        options = {"do_rescale": False, "do_normalize": False, "return_tensors": "pt"}
+        return self.processor.image_processor(list(images), **options)["pixel_values"]
+
+    def _write(self, pixels: torch.Tensor, uniform: torch.Tensor) -> list[str]:
+        """The texts of resized images, `candidates` of each."""
         import torch
-        from transformers import LogitsProcessorList, TopPLogitsWarper
 
-        model, n = self.model, self.candidates
-        pixels = self.processor(images=list(images), return_tensors="pt")["pixel_values"]
-        seeds = [derive_seed(self.seed, "caption", key, i) for key in keys for i in range(n)]
+        from sgid.semantics.decoding import decode
+
+        model = self.model
         with torch.inference_mode():
-            # The image is encoded once for all its candidates: (B, T, D) -> (B * n, T, D)
-            states = model.vision_model(pixels.to(model.device, model.dtype))[0]
-            states = states.repeat_interleave(n, dim=0)
-            text = model.config.text_config
-            tokens = model.text_decoder.generate(
-                input_ids=torch.full((len(seeds), 1), text.bos_token_id, device=model.device),
-                encoder_hidden_states=states,
-                encoder_attention_mask=torch.ones(states.shape[:-1], device=model.device),
-                eos_token_id=text.sep_token_id,
-                pad_token_id=text.pad_token_id,
-                do_sample=False,
-                max_new_tokens=self.max_tokens,
-                logits_processor=LogitsProcessorList(
-                    [TopPLogitsWarper(self.top_p), SeededGumbel(seeds, greedy_every=n)]
-                ),
-            )
-        texts = self.processor.batch_decode(tokens, skip_special_tokens=True)
-        for start in range(0, len(texts), n):
-            # dict.fromkeys: distinct, in order
-            yield tuple(dict.fromkeys(text.strip() for text in texts[start : start + n]))
-
-
-@final
-class SeededGumbel:
-    """A logits processor that turns greedy decoding into sampling, row by row.
-
-    argmax(log p + Gumbel noise) is a sample of p; the noise of row i comes from a generator seeded
-    with `seeds[i]`. Every `greedy_every`-th row gets no noise and stays greedy.
-    """
-
-    def __init__(self, seeds: Sequence[int], *, greedy_every: int) -> None:
-        import torch
-
-        self.generators = [torch.Generator().manual_seed(seed) for seed in seeds]
-        self.greedy_every = greedy_every
-
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-        import torch
-
-        noise = torch.zeros(scores.shape)  # (rows, vocabulary)
-        for row, generator in enumerate(self.generators):
-            if row % self.greedy_every:
-                uniform = torch.rand(scores.shape[1], generator=generator)
-                noise[row] = -torch.log(-torch.log(uniform.clamp(1e-12, 1 - 1e-7)))
-        return scores.float() + noise.to(scores.device)
+            pixels = ((pixels - self.mean) / self.std).to(model.dtype)
+            states = model.vision_model(pixels)[0]  # (B, T, D)
+            uniform = uniform.to(model.device)
+            tokens = decode(model.text_decoder, states, uniform, top_p=self.top_p)
+        return self.processor.batch_decode(tokens, skip_special_tokens=True)

@@ -53,13 +53,3 @@ def choose(described: Described, how: str, seed: int) -> Described:
     return replace(
         described, caption=described.candidates[drawn], similarity=described.scores[drawn]
     )
-
-
-def undescribed(
-    keys: Sequence[str], labels: Sequence[int], names: Sequence[str]
-) -> list[Described]:
-    """For methods that use no caption: nothing is computed, the similarity is NaN."""
-    return [
-        Described(key, label, names[label], "", float("nan"), (), ())
-        for key, label in zip(keys, labels, strict=True)
-    ]

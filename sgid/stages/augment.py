@@ -7,21 +7,27 @@ captions once, and all backbones share one set of generated images.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from concurrent.futures import Future
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from sgid.config import Config
 from sgid.data.datasets import Dataset
 from sgid.data.images import ImageSet
-from sgid.generation.recipes import Plan, Recipe
+from sgid.generation.recipes import Plan, Recipe, Undescribed
 from sgid.generation.rows import schema, to_row
+from sgid.generation.stored import StoredDescriptions
 from sgid.models import Models
+from sgid.overlap import THREADS, Behind, ahead, together
 from sgid.progress import progress
-from sgid.records import Described
-from sgid.semantics.describe import choose, describe, undescribed
+from sgid.records import Request, Sample
+from sgid.semantics.describe import describe
 from sgid.slots import in_slot, recipes
 from sgid.store import Store
 
@@ -56,14 +62,17 @@ def planned(augmentation: Augmentation, config: Config, dataset: Dataset, models
     """All requests of an augmentation; captions are made first, where they are missing."""
     images, recipe = dataset.train, augmentation.recipe
     if augmentation.described is None:
-        described = undescribed(images.keys, images.labels, images.class_names)
+        described, similarities = Undescribed(images), np.full(len(images), np.nan)
     else:
         _describe(augmentation.described, images, models)
-        read = read_described(augmentation.described)
-        described = [choose(one, recipe.caption, config.seed) for one in read]
+        described = StoredDescriptions(
+            augmentation.described, caption=recipe.caption, seed=config.seed
+        )
+        similarities = described.similarities()
     return Plan(
         images=images,
         described=described,
+        similarities=similarities,
         recipe=recipe,
         phrases=dataset.phrases,
         expansion=config.expansion,
@@ -71,15 +80,6 @@ def planned(augmentation: Augmentation, config: Config, dataset: Dataset, models
         resolution=config.models.generator.resolution,
         multiple=config.models.generator.size_multiple,
     )
-
-
-def read_described(store: Store) -> list[Described]:
-    """All records of a described store, in the order of the images."""
-    return [
-        Described(**{**row, "candidates": tuple(row["candidates"]), "scores": tuple(row["scores"])})
-        for rows in store.batches()
-        for row in rows
-    ]
 
 
 def _augmentation(recipe: Recipe, config: Config, dataset: Dataset, models: Models) -> Augmentation:
@@ -123,6 +123,7 @@ def _described_store(artifacts: Path, config: Config, images: ImageSet, models: 
         "kind": "described",
         "images": images.digest(),
         "captioner": models.identity("captioner"),
+        "sampling": "inverse transform",
         "scorer": models.identity("scorer"),
         "shard_size": config.store.shard_size,
     }
@@ -131,31 +132,59 @@ def _described_store(artifacts: Path, config: Config, images: ImageSet, models: 
 
 
 def _describe(store: Store, images: ImageSet, models: Models) -> None:
-    with _bar("caption", store) as bar:
-        for shard in store.missing():
-            samples = [images[i] for i in store.range(shard)]
+    missing = store.missing()
+
+    def samples(shard: int) -> list[Sample]:
+        return list(together(images.__getitem__, store.range(shard)))
+
+    with (
+        _bar("caption", store, missing) as bar,
+        closing(ahead(map(samples, missing))) as decoded,
+        Behind(1, waiting=1) as writer,
+    ):
+        for shard, some in zip(missing, decoded, strict=True):
             rows = []
-            for described in describe(samples, models.captioner, models.scorer):
+            for described in describe(some, models.captioner, models.scorer):
                 rows.append(asdict(described))
                 bar.update()
-            store.write(shard, rows)
+            writer.call(store.write, shard, rows)
     store.finish()
 
 
 def _generate(store: Store, plan: Plan, models: Models, *, format: str) -> None:
-    with _bar(plan.recipe.method, store) as bar:
-        for shard in store.missing():
-            requests = plan.requests(store.range(shard))
-            order = {(r.described.key, r.repeat): i for i, r in enumerate(requests)}
-            rows: list[dict[str, Any] | None] = [None] * len(requests)
+    """The engine draws in this thread; requests are made ahead of it, and rows behind it."""
+    missing = store.missing()
+    with (
+        _bar(plan.recipe.method, store, missing) as bar,
+        closing(ahead(plan.requests(store.range(shard)) for shard in missing)) as prepared,
+        Behind(THREADS, waiting=4 * THREADS) as encoder,
+        Behind(1, waiting=1) as writer,
+    ):
+        for shard, requests in zip(missing, prepared, strict=True):
+            rows: dict[tuple[str, int], Future[dict[str, Any]]] = {}
             for generated in models.generator.generate(requests):
-                key = generated.request.described.key, generated.request.repeat
-                rows[order[key]] = to_row(generated, format=format)
+                rows[_which(generated.request)] = encoder.call(to_row, generated, format=format)
+                writer.check()  # a full disk is told now, not when the next shard is done
                 bar.update()
-            store.write(shard, cast("list[dict[str, Any]]", rows))
+            writer.call(_write, store, shard, [_which(request) for request in requests], rows)
     store.finish()
 
 
-def _bar(what: str, store: Store) -> tqdm:
-    missing = sum(len(store.range(shard)) for shard in store.missing())
-    return progress(what, store.rows, "images", done=store.rows - missing)
+def _write(
+    store: Store,
+    shard: int,
+    order: list[tuple[str, int]],
+    rows: dict[tuple[str, int], Future[dict[str, Any]]],
+) -> None:
+    """Write the rows of a shard, once they are made, in the order of its requests."""
+    assert rows.keys() == set(order), f"shard {shard}: other images came than were asked for"
+    store.write(shard, [rows[one].result() for one in order])
+
+
+def _which(request: Request) -> tuple[str, int]:
+    return request.described.key, request.repeat
+
+
+def _bar(what: str, store: Store, missing: Sequence[int]) -> tqdm:
+    left = sum(len(store.range(shard)) for shard in missing)
+    return progress(what, store.rows, "images", done=store.rows - left)

@@ -15,7 +15,7 @@ from sgid.models import Models
 from sgid.progress import progress
 from sgid.stages.augment import Augmentation
 from sgid.stages.judge import Judgement
-from sgid.stages.train import Training
+from sgid.stages.train import Training, keep_decoded
 from sgid.store import write_atomic
 
 EXAMPLES = 10
@@ -28,6 +28,7 @@ def evaluate_classifier(
     from sgid.device import pick_device
     from sgid.training.fit import test
 
+    keep_decoded(training, config, "test")
     with progress("test", len(training.data.test_dataloader()), "batches") as bar:
         metrics, predictions = test(
             training.classifier,

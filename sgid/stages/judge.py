@@ -63,7 +63,7 @@ class Judgement:
         kept = self.kept()
         if kept is None:
             return None
-        labels = np.array(self.store.read(["label"])["label"])[~kept]
+        labels = self.store.read(["label"])["label"].to_numpy()[~kept]
         names = self.dataset.class_names
         return {
             "name": call_text(self.config.filter),

@@ -74,21 +74,22 @@ def prepare(
         steps=plan.steps,
         warmup=backbone.warmup,
         label_smoothing=backbone.label_smoothing,
+        compile=trainer.compile,
         batch_transform=batch_transform(batch, len(dataset.class_names)),
     )
-    cache = trainer.cache_gib * 2**30 / max(1, trainer.workers)
+    decoded = Path(config.paths.artifacts) / "decoded"
     train = Mixed(
         dataset.train,
         generated,
         transform=training_transform(size, online, base=base[0] if base else flip_crop),
-        cache_bytes=cache,
+        folder=decoded,
         **asdict(config.mix),
     )
     whole = evaluation_transform(size)
     data = DataModule(
         train,
-        Mixed(dataset.validation, transform=whole, cache_bytes=cache),
-        Mixed(dataset.test, transform=whole),
+        Mixed(dataset.validation, transform=whole, folder=decoded),
+        Mixed(dataset.test, transform=whole, folder=decoded),
         steps_per_epoch=plan.steps_per_epoch,
         batch_size=backbone.batch_size,
         workers=trainer.workers,
@@ -103,8 +104,16 @@ def image_size(backbone: BackboneConfig, weights: Located | None, images: ImageS
     return backbone.image_size or own or training_size(images)
 
 
+def keep_decoded(training: Training, config: Config, *parts: str) -> None:
+    """Decode the images of these parts, as far as `trainer.cache_gib` holds those of all parts."""
+    left = config.trainer.cache_gib * 2**30
+    for name, images in training.data.parts.items():
+        left -= images.keep(left) if name in parts else images.bytes_kept
+
+
 def train(training: Training, config: Config, loggers: list[Any]) -> dict[str, float]:
     """Fit, and leave the best checkpoint and `train.json` behind."""
+    keep_decoded(training, config, "train", "validation")
     with progress("train", training.plan.steps, "steps") as bar:
 
         def advance(step: int, steps: int) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sgid.quiet import quiet
+from sgid.seeding import derive_seed
 from sgid.store import write_atomic
 
 if TYPE_CHECKING:
@@ -72,12 +73,24 @@ def fit(
     import pytorch_lightning as pl
     from pytorch_lightning.callbacks import ModelCheckpoint
 
+    from sgid.data.datamodule import seed_draws
+
     class Watch(pl.Callback):
-        """Tells the steps, and keeps the metrics of each epoch with the checkpoint."""
+        """Seeds and tells the steps, and keeps the metrics of each epoch with the checkpoint."""
 
         rows: list[dict[str, float]] = []
+        first: float | None = None
+
+        def on_train_batch_start(
+            self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int
+        ) -> None:
+            self.began = time.perf_counter()
+            if batch_idx == 0:  # dropout, Mixup: as augmentations, they go on where an epoch begins
+                seed_draws(derive_seed(data.seed, "network", trainer.current_epoch))
 
         def on_train_batch_end(self, trainer: Any, *args: Any, **kwargs: Any) -> None:
+            if self.first is None:
+                self.first = time.perf_counter() - self.began
             if on_step:
                 on_step(trainer.global_step, plan.steps)
 
@@ -93,14 +106,14 @@ def fit(
 
     watch = Watch()
     best = ModelCheckpoint(
-        folder, "best", monitor="validation/top1", mode="max", enable_version_counter=False
-    )
+        folder, "best", monitor="validation/top1", mode="max",
+        save_weights_only=True, enable_version_counter=False,
+    )  # fmt: skip
     # Not `save_last`, which saves nothing where an epoch is not the best so far.
     latest = ModelCheckpoint(folder, "last", enable_version_counter=False)
     trainer = _trainer(
         device, precision, loggers,
-        max_epochs=plan.epochs, reload_dataloaders_every_n_epochs=1,
-        callbacks=[watch, best, latest],
+        max_epochs=plan.epochs, callbacks=[watch, best, latest],
     )  # fmt: skip
     last = folder / "last.ckpt"
     started = time.perf_counter()
@@ -111,11 +124,14 @@ def fit(
         raise KeyboardInterrupt from error
     assert best.best_model_score is not None
     _write_curves(folder.parent / "curves.csv", watch.rows)
-    return {
+    metrics = {
         "validation/top1": float(best.best_model_score),
         "train/steps": float(trainer.global_step),
         "train/seconds": time.perf_counter() - started,
     }
+    if classifier.compiled and watch.first is not None:
+        metrics["train/compile_seconds"] = watch.first
+    return metrics
 
 
 def test(

@@ -26,6 +26,7 @@ class Classifier(pl.LightningModule):
         layer_decay: see `make_optimizer`.
         steps: optimizer steps of the whole training; the learning rate follows a cosine to 0.
         warmup: share of the steps in which the learning rate rises linearly.
+        compile: `torch.compile` the network for the training steps; it is scored as it is.
         batch_transform: mixes a normalised batch and its labels (Mixup, CutMix), or `None`.
     """
 
@@ -39,6 +40,7 @@ class Classifier(pl.LightningModule):
         steps: int,
         warmup: float,
         label_smoothing: float,
+        compile: bool = False,
         batch_transform: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None,
     ) -> None:
         super().__init__()
@@ -59,7 +61,11 @@ class Classifier(pl.LightningModule):
         self.std: Tensor
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1) * 255, persistent=False)
+        self.losses: list[Tensor] = []
         self.predictions: list[Tensor] = []
+        self.compiled = compile
+        if compile:
+            network.compile(dynamic=False)  # in place: the names of the weights stay as they are
         self.train()  # Lightning keeps the modes that it finds
 
     def train(self, mode: bool = True) -> Classifier:
@@ -76,7 +82,7 @@ class Classifier(pl.LightningModule):
 
     def forward(self, images: Tensor) -> Tensor:
         """uint8 images (B, 3, H, W) -> logits (B, classes)."""
-        return self.network(self.normalise(images))
+        return self.network.forward(self.normalise(images))  # not what may be compiled
 
     def training_step(self, batch: Sequence[Tensor], index: int) -> Tensor:
         images, labels = batch
@@ -85,8 +91,13 @@ class Classifier(pl.LightningModule):
             pixels, labels = self.batch_transform(pixels, labels)
         logits = self.network(pixels)
         loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
-        self.log("train/loss", loss, on_step=False, on_epoch=True, batch_size=len(images))
+        self.losses.append(loss.detach())  # Lightning's `log` is slow, and batches are of one size
         return loss
+
+    def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
+        if self.trainer.is_last_batch:
+            self.log("train/loss", torch.stack(self.losses).mean(), on_step=False, on_epoch=True)
+            self.losses = []
 
     def validation_step(self, batch: Sequence[Tensor], index: int) -> None:
         self._score(batch, "validation")

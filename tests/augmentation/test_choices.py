@@ -65,7 +65,7 @@ def data_module(transform, image, workers: int = 0) -> DataModule:
     data = encoded(image)
     rows = tuple(range(8))
     images = ImageSet(tuple(map(str, rows)), (0,) * 8, rows, ("a",), rows, lambda row: data)
-    train = Mixed(images, transform=transform, cache_bytes=1e6)
+    train = Mixed(images, transform=transform)
     return DataModule(train, train, train, steps_per_epoch=1, batch_size=8, workers=workers, seed=4)
 
 
@@ -83,10 +83,11 @@ def test_each_image_of_a_batch_has_its_own_draw_and_the_seed_repeats_it(make, co
     assert torch.equal(batch, batch_of(data_module(transform, coloured[4])))
 
 
-def test_the_seed_repeats_them_in_workers_too(make, coloured):
-    transform = transform_of(make, [*ONLINE])
-    first, second = (batch_of(data_module(transform, coloured[5], workers=2)) for _ in range(2))
-    assert torch.equal(first, second) and len(torch.unique(first, dim=0)) == 8
+@pytest.mark.parametrize("names", [[*ONLINE], ["augmix"], ["randaugment", "random_erasing"]])
+def test_workers_give_the_same(make, coloured, names):
+    transform = transform_of(make, names)
+    one, *others = (batch_of(data_module(transform, coloured[5], count)) for count in (0, 1, 3))
+    assert all(torch.equal(one, other) for other in others) and len(torch.unique(one, dim=0)) == 8
 
 
 def test_none_has_no_draws_and_any_other_has_flips_and_crops(make, coloured):

@@ -1,4 +1,7 @@
+import tracemalloc
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,6 +12,22 @@ from sgid.data.images import ImageSet
 from tests.data.writers import encoded, picture
 
 REPEATS = 3
+
+
+class Repeated(Sequence):
+    """What `value` says of each of `count` places, as a column that is not in memory."""
+
+    def __init__(self, count, value):
+        self.count = count
+        self.value = value
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, index):
+        if index >= self.count:
+            raise IndexError
+        return self.value(index)
 
 
 class Counted:
@@ -27,7 +46,8 @@ def make_set(keys, labels, first):
     data = [encoded(picture(label, first + i, 8)) for i, label in enumerate(labels)]
     names = ("bag", "coat", "shirt")
     rows = tuple(range(len(keys)))
-    return ImageSet(tuple(keys), tuple(labels), rows, names, rows, Counted(data))
+    stamps = tuple(f"{first}:{row}" for row in rows)
+    return ImageSet(tuple(keys), tuple(labels), stamps, names, rows, Counted(data))
 
 
 @pytest.fixture
@@ -97,23 +117,57 @@ def test_replace_with_a_probability(real, generated):
     assert all(torch.equal(never[1][0], own) for _ in range(20))
 
 
+def test_what_is_not_from_any_of_the_originals_is_never_taken(real, generated):
+    few = real.select([3, 1])
+    data = mixed(few, generated, how="replace", probability=1.0)
+    torch.manual_seed(0)
+    for position, owner in enumerate((3, 1)):
+        own = [pixels(generated, REPEATS * owner + repeat) for repeat in range(REPEATS)]
+        for _ in range(20):
+            drawn, _ = data[position]
+            assert any(torch.equal(drawn, one) for one in own)
+
+
+def test_a_million_generated_images_take_a_few_bytes_each(real):
+    count = 50_000
+    lazy = replace(
+        real,
+        keys=Repeated(count, lambda i: f"k#{i % 5}#{i // 5}"),
+        labels=Repeated(count, lambda i: real.labels[i % 5]),
+        rows=Repeated(count, lambda i: i % 5),
+    )
+    tracemalloc.start()
+    data = mixed(real, lazy, how="replace", probability=1.0)
+    held, _ = tracemalloc.get_traced_memory()
+    whole = mixed(real, lazy)
+    concatenated = tracemalloc.get_traced_memory()[0] - held
+    tracemalloc.stop()
+    assert held < 10 * count and concatenated < 10_000
+    assert data[3][1] == real.labels[3] and len(data.repeats.of(3)) == count / 5
+    assert len(whole) == count + 5 and torch.equal(whole[count + 4][0], pixels(real, 4))
+
+
 def test_an_original_without_generated_images_stays(real, generated):
     data = mixed(real, generated.select(range(REPEATS)), how="replace", probability=1.0)
     assert torch.equal(data[4][0], pixels(real, 4))
     assert not torch.equal(data[0][0], pixels(real, 0))
 
 
-def test_the_cache_holds_what_fits_and_no_more(real):
-    size = 3 * 8 * 8
-    data = mixed(real, cache_bytes=3.5 * size)
-    for _ in range(2):
-        for i in range(5):
-            assert torch.equal(data[i][0], v2.PILToTensor()(picture(real.labels[i], i, 8)))
-    assert [real.read.reads[i] for i in range(5)] == [1, 1, 1, 2, 2]
-    assert len(data.cache) == 3
+def test_decoded_images_are_kept_for_all_sets_within_one_limit(real, generated, tmp_path):
+    before = mixed(real, generated)
+    data = mixed(real, generated, folder=tmp_path)
+    alone = mixed(real, folder=tmp_path)
+    alone.keep(1e6)
+    size = 3 * 8 * 8 + 16  # pixels, and a line of the table
+    kept = data.keep(alone.bytes_kept + 3.5 * size)
+    assert kept == data.bytes_kept <= alone.bytes_kept + 3.5 * size
+    real.read.reads.clear(), generated.read.reads.clear()
+    assert all(torch.equal(data[i][0], before[i][0]) for i in range(len(data)))
+    assert [real.read.reads[i] for i in range(5)] == [1] * 5  # by `before`
+    assert [generated.read.reads[i] for i in range(15)] == [1] * 3 + [2] * 12
 
 
-def test_without_a_cache_every_look_reads(real):
+def test_without_a_folder_every_look_reads(real):
     data = mixed(real)
     assert [len(data[0]) for _ in range(3)] and real.read.reads[0] == 3
 

@@ -1,20 +1,23 @@
 """Batches: the same number whatever the set, seeded by epoch."""
 
+import random
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
-from torch.utils.data import TensorDataset
+from torch.utils.data import Dataset, TensorDataset
 
 from sgid.data.datamodule import DataModule
 
 
-def make(count, *, epoch=0, seed=0, batch_size=8, steps=5):
-    train = TensorDataset(torch.arange(count))
+def make(count, *, epoch=0, seed=0, batch_size=8, steps=5, workers=0, train=None):
+    train = train or TensorDataset(torch.arange(count))
     data = DataModule(
-        train, train, train, steps_per_epoch=steps, batch_size=batch_size, workers=0, seed=seed
-    )
-    data.trainer = SimpleNamespace(current_epoch=epoch)  # type: ignore[assignment]
+        *(train, train, train),
+        steps_per_epoch=steps, batch_size=batch_size, workers=workers, seed=seed,
+    )  # fmt: skip
+    data.trainer = SimpleNamespace(global_step=epoch * steps)  # type: ignore[assignment]
     return data
 
 
@@ -39,13 +42,59 @@ def test_order_follows_from_seed_and_epoch():
     assert drawn(make(40)) != drawn(make(40, seed=1))
 
 
-def test_so_do_the_random_numbers_of_augmentations():
-    numbers = []
-    for epoch in (0, 0, 1):
-        torch.rand(7)
-        make(40, epoch=epoch).train_dataloader()
-        numbers.append(torch.rand(4).tolist())
-    assert numbers[0] == numbers[1] != numbers[2]
+class Draws(Dataset):
+    """What an item draws from each of the generators that augmentations use."""
+
+    def __len__(self):
+        return 40
+
+    def __getitem__(self, index):
+        return torch.rand(()).item(), random.random(), np.random.rand()
+
+
+def draws(**options):
+    data = make(40, train=Draws(), **options)
+    return [torch.stack(batch, 1) for batch in data.train_dataloader()]  # (8, 3) each
+
+
+def test_so_does_what_augmentations_draw():
+    first = torch.cat(draws())
+    assert all(len(first[:, kind].unique()) == 40 for kind in range(3))  # each image its own
+    torch.rand(7), random.random(), np.random.rand()
+    assert torch.equal(first, torch.cat(draws()))
+    for other in ({"epoch": 1}, {"seed": 1}):
+        assert not (first == torch.cat(draws(**other))).any()
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_the_number_of_workers_is_of_no_matter(workers):
+    assert torch.equal(torch.stack(draws()), torch.stack(draws(workers=workers)))
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_what_a_network_draws_is_left_alone(workers):
+    def numbers():
+        return torch.rand(()).item(), random.random(), float(np.random.rand())
+
+    def after(disturb):
+        torch.manual_seed(0), random.seed(0), np.random.seed(0)
+        disturb()
+        return numbers()
+
+    data = make(40, train=Draws(), workers=workers)
+    assert after(lambda: list(data.train_dataloader())) == after(lambda: None)
+    assert after(lambda: list(data.val_dataloader())) == (after(lambda: None) if workers else
+        after(lambda: [Draws()[i] for i in range(40)]))  # fmt: skip
+
+
+def test_epochs_of_one_loader_are_those_of_a_new_one():
+    """Worker processes live on from epoch to epoch; a training that is resumed starts new ones."""
+    loader = make(40, workers=2).train_dataloader()
+    told = []
+    for epoch in range(3):
+        loader.sampler.set_epoch(epoch)
+        told.append([batch[0].tolist() for batch in loader])
+    assert told == [drawn(make(40, epoch=epoch)) for epoch in range(3)]
 
 
 def test_scoring_sees_every_image_once_in_order():

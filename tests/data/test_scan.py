@@ -47,6 +47,12 @@ def test_all_images_with_their_checksums(root, tmp_path):
     assert again.digest() != images.digest()
 
 
+def test_what_was_checked_before_is_only_read(root, tmp_path):
+    spoil(root)
+    checked, bad = scan(replace(listing(root), checked=True), max_bad=0, cache=tmp_path / "cache")
+    assert len(checked) == 23 and bad == {} and len(set(checked.checksums)) == 23
+
+
 def test_unreadable_images_are_named_and_left_out(root, tmp_path):
     spoil(root)
     images, bad = scan(listing(root), max_bad=0.2, cache=tmp_path)

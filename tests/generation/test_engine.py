@@ -1,5 +1,6 @@
 """The batched engine against diffusers' own pipelines, one image at a time."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
@@ -169,19 +170,98 @@ def test_batch_size_and_order_never_change_an_image(make_engine):
         assert difference(images[0][key(one)], images[2][key(one)]) <= 1
 
 
-def test_it_batches(make_engine, monkeypatch):
+def test_it_batches(make_engine):
     engine = make_engine(batch_size=5)
     sizes = []
-    original = engine._draw
-
-    def watched(batch, texts):
-        sizes.append(len(batch))
-        return original(batch, texts)
-
-    monkeypatch.setattr(engine, "_draw", watched)
+    hook = engine.pipe.unet.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
     scales = [2.0 + i / 10 for i in range(12)]
     draw(engine, [request(i, init=picture(i, 0, 32), scale=s) for i, s in enumerate(scales)])
-    assert sizes == [5, 5, 2]
+    hook.remove()
+    assert sorted(sizes) == sorted([10, 10, 4] * 3)  # both halves; int(6 steps * 0.5) steps
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_batches_at_once_give_the_same_images_and_leave_the_threads_as_they_were(
+    make_engine, threads
+):
+    before = torch.get_num_threads()
+    requests = varied() * 2
+    requests = [replace(one, described=replace(one.described, key=f"k{i}"))
+                for i, one in enumerate(requests)]  # fmt: skip
+    expected = draw(make_engine(batch_size=64), requests)
+    try:
+        torch.set_num_threads(threads)
+        images = draw(make_engine(batch_size=2), requests)
+        assert torch.get_num_threads() == threads
+        with ThreadPoolExecutor(1) as pool:
+            assert pool.submit(torch.get_num_threads).result() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert all(difference(images[name], expected[name]) <= 1 for name in expected)
+
+
+def test_who_wants_no_more_images_does_not_wait_for_them(make_engine, monkeypatch):
+    torch.set_num_threads(2)
+    engine = make_engine(batch_size=1, steps=200)
+    steps = []
+    hook = engine.pipe.unet.register_forward_pre_hook(lambda *_: steps.append(1))
+    requests = [request(i, init=picture(i, 0, 32), strength=1.0) for i in range(8)]
+    drawn = engine.generate(requests)
+    next(drawn)
+    done = len(steps)
+    drawn.close()
+    hook.remove()
+    torch.set_num_threads(1)
+    # Two batches were at work, a third was begun: of their 600 steps only those in flight are run.
+    assert len(steps) - done < 20
+
+
+def test_what_is_known_is_not_computed_again(make_engine):
+    engine = make_engine(batch_size=3)
+    seen: dict[str, list[int]] = {"image": [], "text": []}
+    hooks = [
+        engine.pipe.vae.encoder.register_forward_pre_hook(
+            lambda _, a: seen["image"].append(len(a[0]))
+        ),
+        engine.pipe.text_encoder.register_forward_pre_hook(
+            lambda _, a, k: seen["text"].append(len(a[0] if a else k["input_ids"])),
+            with_kwargs=True,
+        ),
+    ]
+    sources = [picture(i, 0, 32) for i in range(4)]
+    requests = [request(i, init=sources[i % 4], prompt=PROMPTS[i % 2]) for i in range(8)]
+    first = draw(engine, requests)
+    assert seen == {"image": [3, 1], "text": [1, 2]}  # the empty prompt, and two others
+    # Another noise rate and guidance; the same pixels in other objects, as another run has them.
+    again = [
+        replace(one, strength=0.9, guidance_scale=2.0, init_image=one.init_image.copy())
+        for one in requests
+    ]
+    others = draw(engine, again)
+    assert seen == {"image": [3, 1], "text": [1, 2]}
+    assert all(difference(first[name], others[name]) > 0 for name in first)
+    engine.known.forget()
+    assert all(difference(one, first[name]) == 0 for name, one in draw(engine, requests).items())
+    assert seen["image"] == [3, 1, 3, 1]
+    for hook in hooks:
+        hook.remove()
+
+
+@pytest.mark.parametrize("shortcut", [
+    {"guidance_interval": (0.3, 0.8)}, {"deep_cache": 2}, {"deep_cache": 3},
+])  # fmt: skip
+def test_a_shortcut_changes_images_and_neither_batches_nor_order_do(make_engine, shortcut):
+    exact = draw(make_engine(), varied())
+    fast = draw(make_engine(**shortcut), varied())
+    assert max(difference(exact[name], fast[name]) for name in exact) > 1
+    other = draw(make_engine(**shortcut, batch_size=3), varied()[::-1])
+    assert all(difference(fast[name], other[name]) <= 1 for name in fast)
+
+
+def test_compiled_it_draws_the_same(make_engine):
+    some = [request(i, init=picture(i, 0, 32)) for i in range(2)]
+    exact, fast = draw(make_engine(), some), draw(make_engine(compile="default"), some)
+    assert all(difference(exact[name], fast[name]) <= 1 for name in exact)
 
 
 def test_without_guidance_the_unconditional_half_is_left_out(make_engine, monkeypatch):
@@ -191,16 +271,6 @@ def test_without_guidance_the_unconditional_half_is_left_out(make_engine, monkey
     draw(engine, [request(i, init=picture(i, 0, 32), scale=1.0) for i in range(4)])
     hook.remove()
     assert sizes == [4, 4, 4]  # int(6 steps * 0.5)
-
-
-def test_a_source_is_encoded_once_per_batch(make_engine):
-    engine = make_engine()
-    sizes = []
-    hook = engine.pipe.vae.encoder.register_forward_pre_hook(lambda _, a: sizes.append(len(a[0])))
-    sources = [picture(i, 0, 32) for i in range(2)]
-    draw(engine, [request(i, init=sources[i % 2]) for i in range(6)])
-    hook.remove()
-    assert sizes == [2]
 
 
 def test_the_global_generator_is_left_alone(make_engine):
@@ -214,15 +284,16 @@ def test_out_of_memory_halves_the_batch_for_good(make_engine, monkeypatch):
     engine = make_engine(batch_size=8)
     requests = [request(i, init=picture(i, 0, 32)) for i in range(8)]
     expected = draw(engine, requests)
-    original, sizes = engine._denoise, []
+    original, sizes = engine.denoise, []
 
-    def small_device(latents, *rest):
+    def small_device(latents, *rest, **more):
         sizes.append(len(latents))
         if len(latents) > 3:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return original(latents, *rest)
+        return original(latents, *rest, **more)
 
-    monkeypatch.setattr(engine, "_denoise", small_device)
+    small_device.schedule = original.schedule
+    monkeypatch.setattr(engine, "denoise", small_device)
     images = draw(engine, requests)
     assert sizes == [8, 4, 2, 2, 2, 2] and engine.batches.size == 2
     assert all(difference(images[name], expected[name]) <= 1 for name in expected)
@@ -231,10 +302,11 @@ def test_out_of_memory_halves_the_batch_for_good(make_engine, monkeypatch):
 def test_out_of_memory_for_a_single_image(make_engine, monkeypatch):
     engine = make_engine()
 
-    def no_memory(*_):
+    def no_memory(*_, **__):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(engine, "_denoise", no_memory)
+    no_memory.schedule = engine.denoise.schedule
+    monkeypatch.setattr(engine, "denoise", no_memory)
     with pytest.raises(torch.OutOfMemoryError):
         draw(engine, [request(i, init=picture(i, 0, 32)) for i in range(4)])
 
@@ -249,14 +321,13 @@ def test_what_overflows_float16_is_decoded_again_and_the_rest_kept(make_engine):
     with torch.inference_mode():
         plain = vae.decode(latents / vae.config.scaling_factor, return_dict=False)[0]
         assert plain.isfinite().flatten(1).all(1).tolist() == [True, False, True]
-        pixels = engine.autoencoder.pixels(latents)
-    assert pixels.isfinite().all() and vae.dtype == torch.float16
-    assert torch.equal(pixels[[0, 2]], plain[[0, 2]].float())
-    vae.float()
-    with torch.inference_mode():
-        latents = (latents / vae.config.scaling_factor).float()
-        again = vae.decode(latents, return_dict=False)[0]
-    torch.testing.assert_close(pixels[1], again[1], atol=1e-4, rtol=1e-4)
+        images = engine.autoencoder.decode(latents)()
+        assert vae.dtype == torch.float16
+        vae.float()
+        exact = vae.decode((latents / vae.config.scaling_factor).float(), return_dict=False)[0]
+    for i, pixels in enumerate((plain[0], exact[1], plain[2])):
+        (expected,) = engine.pipe.image_processor.postprocess(pixels[None], output_type="pil")
+        assert difference(images[i], expected) == 0
 
 
 def test_no_requests(engine):

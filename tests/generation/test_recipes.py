@@ -4,10 +4,9 @@ import numpy as np
 import pytest
 
 from sgid.data.names import phrase
-from sgid.generation.recipes import Plan, Recipe
+from sgid.generation.recipes import Plan, Recipe, Undescribed
 from sgid.records import Described
 from sgid.seeding import derive_seed
-from sgid.semantics.describe import undescribed
 from sgid.semantics.guidance import averaged, fixed, linear
 
 TEMPLATE = "a photo of a {label}, {caption}"
@@ -23,9 +22,11 @@ def describe(images):
 def make_plan(images, *, described=None, expansion=3, seed=0, **recipe):
     settings = {"method": "sgid", "prompt": TEMPLATE, "from_image": True, "strength": 0.5}
     settings |= {"guidance": partial(linear, min=3, max=7.5)}
+    described = described or describe(images)
     return Plan(
         images=images,
-        described=described or describe(images),
+        described=described,
+        similarities=np.array([one.similarity for one in described]),
         recipe=Recipe(**{**settings, **recipe}),
         phrases=[phrase(name, "garment") for name in images.class_names],
         expansion=expansion,
@@ -92,7 +93,7 @@ def test_only_the_images_asked_for_are_read_and_each_once(counted):
     plan = make_plan(counted)
     assert counted.read.rows == []
     requests = plan.requests(range(4, 11))
-    assert counted.read.rows == [counted.rows[i] for i in (1, 2, 3)]
+    assert sorted(counted.read.rows) == sorted(counted.rows[i] for i in (1, 2, 3))
     assert requests[2].init_image is requests[3].init_image is requests[4].init_image
     assert requests[1].init_image is not requests[2].init_image
 
@@ -106,10 +107,9 @@ def test_guidance_is_calibrated_on_all_samples(fashion):
 
 
 def test_text_to_image_reads_no_image_and_needs_no_caption(counted):
-    described = undescribed(counted.keys, counted.labels, counted.class_names)
     options = {"prompt": "a {label}", "from_image": False, "strength": 1.0}
     options |= {"guidance": partial(fixed, scale=7.5)}
-    plan = make_plan(counted, described=described, **options)
+    plan = make_plan(counted, described=Undescribed(counted), **options)
     requests = plan.requests(range(len(plan)))
     assert counted.read.rows == [] and not plan.recipe.needs_captions
     assert {one.init_image for one in requests} == {None}
@@ -133,4 +133,13 @@ def test_captions_are_needed_by_prompts_and_by_guidance(prompt, guidance, needed
 
 def test_a_guidance_that_follows_similarities_needs_them(fashion):
     with pytest.raises(ValueError, match="similarity of every caption"):
-        make_plan(fashion, described=undescribed(fashion.keys, fashion.labels, fashion.class_names))
+        make_plan(fashion, described=Undescribed(fashion))
+
+
+def test_what_is_known_of_images_without_captions(fashion):
+    known = Undescribed(fashion)
+    assert len(known) == len(fashion)
+    for one, sample in zip(known, fashion, strict=True):
+        assert (one.key, one.label, one.class_name) == (sample.key, sample.label, sample.class_name)
+        assert one.caption == "" and np.isnan(one.similarity) and one.candidates == ()
+    assert [one.key for one in known[3:5]] == list(fashion.keys[3:5])

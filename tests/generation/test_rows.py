@@ -2,14 +2,16 @@
 
 import hashlib
 import pickle
-from dataclasses import replace
+from dataclasses import asdict, replace
 
+import pyarrow as pa
 import pytest
 
 from sgid.data.decode import decode
 from sgid.generation.rows import FORMATS, schema, to_row
-from sgid.generation.stored import MappedImages, stored_images
-from sgid.records import Generated
+from sgid.generation.stored import MappedRows, StoredDescriptions, stored_images
+from sgid.records import Described, Generated
+from sgid.semantics.describe import CAPTIONS, choose
 from sgid.store import Store
 from tests.generation.requests import difference, key, reference, varied
 
@@ -76,12 +78,66 @@ def test_the_store_as_a_set_to_train_on(store):
     for sample, row in zip(images, rows, strict=True):
         assert sample.key == f"{row['key']}#{row['repeat']}" and sample.label == row["label"]
         assert sample.image.tobytes() == decode(row["image"]["bytes"]).tobytes()
-    assert images.checksums == tuple(row["checksum"] for row in rows)
-    assert (store.folder / "images.arrow").is_file()
+    assert list(images.checksums) == [row["checksum"] for row in rows]
+    assert [images.keys[i] for i in range(len(images))] == list(images.keys)
+    assert images.labels[-1] == rows[-1]["label"] and type(images.labels[-1]) is int
+    assert images.keys[2:4] == list(images.keys)[2:4]
 
 
-def test_the_reader_travels_without_the_open_file(store):
-    read = stored_images(store, ("bag", "coat", "shirt")).read
-    data = read(3)  # opens the file here
-    again = pickle.loads(pickle.dumps(read))
-    assert isinstance(again, MappedImages) and again.column is None and again(3) == data
+def test_some_of_a_store_as_a_set_to_train_on(store):
+    whole = stored_images(store, ("bag", "coat", "shirt"))
+    some = whole.select([5, 2])
+    assert some.keys == (whole.keys[5], whole.keys[2])
+    assert some[0].image.tobytes() == whole[5].image.tobytes()
+
+
+def test_the_copy_to_train_on_is_made_once(store):
+    stored_images(store, ("bag", "coat", "shirt"))
+    before = {path: path.stat().st_mtime_ns for path in store.folder.iterdir()}
+    stored_images(store, ("bag", "coat", "shirt"))
+    assert {path: path.stat().st_mtime_ns for path in store.folder.iterdir()} == before
+
+
+def test_the_set_travels_without_the_open_file(store):
+    images = stored_images(store, ("bag", "coat", "shirt"))
+    data = images.read(3)  # opens the file here
+    assert isinstance(images.read, MappedRows) and "table" in vars(images.read)
+    again = pickle.loads(pickle.dumps(images.read))
+    assert "table" not in vars(again) and again(3) == data
+
+
+@pytest.fixture
+def described(tmp_path):
+    """A described store of seven images, and its records."""
+    records = [
+        Described(f"k{i}", i % 2, "bag", "b", 0.5 + i, ("a", "b", "c"), (i / 10, 0.5 + i, i / 30))
+        for i in range(7)
+    ]
+    columns = {"key": pa.string(), "label": pa.int64(), "class_name": pa.string()}
+    columns |= {"caption": pa.string(), "similarity": pa.float64()}
+    columns |= {"candidates": pa.list_(pa.string()), "scores": pa.list_(pa.float64())}
+    store = Store(tmp_path, {"kind": "described"}, pa.schema(columns.items()), 7, 2)
+    for shard in store.missing():
+        store.write(shard, [asdict(records[i]) for i in store.range(shard)])
+    store.finish()
+    return store, records
+
+
+@pytest.mark.parametrize("caption", CAPTIONS)
+def test_descriptions_are_those_that_were_written(described, caption):
+    store, records = described
+    expected = [choose(record, caption, 3) for record in records]
+    found = StoredDescriptions(store, caption=caption, seed=3)
+    assert list(found) == expected and len(found) == 7
+    assert [found[i] for i in (6, 0, 3)] == [expected[i] for i in (6, 0, 3)]
+    assert found[-1] == expected[-1] and found[1:3] == expected[1:3]
+    assert found.similarities().tolist() == [one.similarity for one in expected]
+
+
+def test_descriptions_are_read_where_they_are_asked_for(described):
+    store, records = described
+    found = StoredDescriptions(store, caption="best", seed=0)
+    store.part(0).unlink()
+    assert found[2:7] == records[2:7]
+    with pytest.raises(FileNotFoundError):
+        found[0]

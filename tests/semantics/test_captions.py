@@ -1,12 +1,10 @@
 import random
 
-import numpy as np
 import pytest
 import torch
-from scipy.stats import chisquare
-from transformers import TopPLogitsWarper
+from transformers import BlipForConditionalGeneration
 
-from sgid.semantics.captions import SeededGumbel
+from tests.conftest import MODELS
 
 
 @pytest.fixture(scope="module")
@@ -30,10 +28,11 @@ def captions(captioner, pictures, keys):
 
 
 def test_the_first_is_what_blip_itself_generates(captioner, captions, pictures):
+    blip = BlipForConditionalGeneration.from_pretrained(MODELS / "blip").eval()
     for picture, candidates in zip(pictures, captions, strict=True):
         inputs = captioner.processor(images=picture, return_tensors="pt")
         with torch.no_grad():
-            tokens = captioner.model.generate(**inputs, do_sample=False, max_new_tokens=12)
+            tokens = blip.generate(**inputs, do_sample=False, max_new_tokens=12)
         assert candidates[0] == captioner.processor.decode(tokens[0], skip_special_tokens=True)
 
 
@@ -78,27 +77,21 @@ def test_no_caption_is_longer_than_max_tokens(make_captioner, captions, pictures
         assert all(len(text.split()) <= 3 for text in short)
 
 
-def test_gumbel_max_samples_the_nucleus():
-    # 0.4 + 0.3 < 0.85 <= 0.4 + 0.3 + 0.2: the nucleus is the first three.
-    p = torch.tensor([0.05, 0.4, 0.2, 0.05, 0.3])
-    rows = 6000
-    scores = p.log().repeat(rows, 1)
-    warped = TopPLogitsWarper(0.85)(None, scores)  # type: ignore[arg-type]
-    seeds = range(10_000, 10_000 + rows)
-    drawn = SeededGumbel(seeds, greedy_every=rows)(None, warped).argmax(1)  # type: ignore[arg-type]
-    assert drawn[0] == 1  # the greedy row
-    counts = torch.bincount(drawn[1:], minlength=5)
-    assert counts[0] == counts[3] == 0
-    nucleus = np.array([0.4, 0.2, 0.3]) / 0.9 * (rows - 1)
-    assert chisquare(counts[[1, 2, 4]].numpy(), nucleus).pvalue > 0.01
+def test_blip_sees_the_pixels_that_its_processor_makes(captioner, pictures, keys):
+    seen = []
+    hook = captioner.model.vision_model.register_forward_pre_hook(lambda _, args: seen.append(args))
+    try:
+        large = [picture.resize((50, 41)).convert("L") for picture in pictures[:2]]
+        list(captioner([*pictures, *large], [*keys, "8", "9"]))
+    finally:
+        hook.remove()
+    expected = captioner.processor(images=[*pictures, *large], return_tensors="pt")["pixel_values"]
+    assert torch.equal(torch.cat([pixels for (pixels,) in seen]), expected)
 
 
-def test_gumbel_noise_goes_on_from_step_to_step():
-    p = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
-    sample = SeededGumbel([0, 7], greedy_every=2)
-    steps = 3000
-    drawn = [sample(None, p.log().repeat(2, 1)).argmax(1) for _ in range(steps)]  # type: ignore[arg-type]
-    greedy, sampled = torch.stack(drawn).T
-    assert (greedy == 0).all()
-    counts = torch.bincount(sampled, minlength=3)
-    assert chisquare(counts.numpy(), (p * steps).numpy()).pvalue > 0.01
+def test_more_tokens_than_the_model_has_places_for(make_captioner):
+    with pytest.raises(
+        ValueError, match=r"models\.captioner\.max_tokens=49: .*blip writes up to 48"
+    ):
+        make_captioner(max_tokens=49)
+    make_captioner(max_tokens=48)

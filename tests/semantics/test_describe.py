@@ -1,9 +1,7 @@
-import math
-
 import numpy as np
 import pytest
 
-from sgid.semantics.describe import choose, describe, undescribed
+from sgid.semantics.describe import choose, describe
 
 
 @pytest.fixture(scope="module")
@@ -30,13 +28,6 @@ def test_an_image_is_described_the_same_alone(described, fashion, make_captioner
     (alone,) = describe([fashion[5]], make_captioner(), make_scorer())
     assert (alone.caption, alone.candidates) == (described[5].caption, described[5].candidates)
     assert alone.scores == pytest.approx(described[5].scores, abs=1e-5)
-
-
-def test_undescribed(fashion):
-    records = undescribed(fashion.keys, fashion.labels, fashion.class_names)
-    assert [one.key for one in records] == list(fashion.keys)
-    assert [one.class_name for one in records] == [sample.class_name for sample in fashion]
-    assert all(math.isnan(one.similarity) and one.candidates == () for one in records)
 
 
 def test_choosing_a_caption_at_random(described):

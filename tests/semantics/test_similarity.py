@@ -52,3 +52,17 @@ def test_a_vector_does_not_depend_on_its_batch(scorer, make_scorer, pictures):
 
 def test_nothing_to_embed(scorer):
     assert len(scorer.embed_images([])) == len(scorer.embed_texts([])) == 0
+
+
+def test_clip_sees_the_pixels_that_its_own_transform_makes(scorer, pictures):
+    import open_clip
+
+    _, preprocess = open_clip.create_model_from_pretrained(f"local-dir:{MODELS / 'clip'}")
+    images = [*pictures, pictures[0].resize((50, 41)), pictures[1].convert("L")]
+    seen = []
+    hook = scorer.model.visual.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
+    try:
+        scorer.embed_images(images)
+    finally:
+        hook.remove()
+    assert torch.equal(torch.cat(seen), torch.stack([preprocess(image) for image in images]))

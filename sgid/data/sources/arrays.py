@@ -9,6 +9,7 @@ from typing import final
 import numpy as np
 
 from sgid.data.listing import Listing, stamp
+from sgid.data.texts import Texts
 
 
 def listed(
@@ -35,7 +36,7 @@ def listed(
         )
     return Listing(
         origin=f"{place} ({split})",
-        keys=tuple(f"{split}/{row:05}" for row in range(len(images))),
+        keys=Texts(f"{split}/{row:05}" for row in range(len(images))),
         labels=tuple(labels),
         stamps=(" ".join(map(stamp, files)),) * len(images),
         class_names=tuple(class_names),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -11,4 +12,5 @@ from sgid.data.sources.parquet import parquet
 
 def fashion() -> Splits:
     """Fashion-MNIST at 32×32: 10 classes; 5,000 to train, 2,000 to validate, 10,000 to test."""
-    return parquet(Path(str(files("sgid") / "assets" / "fashion")))
+    splits = parquet(Path(str(files("sgid") / "assets" / "fashion")))
+    return splits.each(lambda listing: replace(listing, checked=True))  # by a test

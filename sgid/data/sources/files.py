@@ -9,6 +9,7 @@ from typing import Any
 
 from sgid.data.listing import FileReader, Listing, Splits, stamp
 from sgid.data.sources.home import Home
+from sgid.data.texts import Texts
 
 
 def listed(
@@ -29,7 +30,7 @@ def listed(
         ValueError: if a file lies elsewhere, or a label is none of the `class_names`.
     """
     folder = os.path.normpath(images)
-    files = tuple(os.path.normpath(path) for path in paths)
+    files = Texts(os.path.normpath(path) for path in paths)
     if outside := [file for file in files if not file.startswith(folder + os.sep)]:
         raise ValueError(f"{outside[0]}, an image of the {split} split, lies outside of {folder}")
     if unknown := set(labels) - set(range(len(class_names))):
@@ -37,7 +38,7 @@ def listed(
             f"the {split} split has the class numbers {sorted(unknown)[:5]}, but there are "
             f"{len(class_names)} classes"
         )
-    stamps = tuple(stamp(file) for file in files)
+    stamps = Texts(stamp(file) for file in files)
     missing = [file for file, mark in zip(files, stamps, strict=True) if mark == "unreadable"]
     if missing:
         raise home.incomplete(
@@ -47,7 +48,7 @@ def listed(
         )
     return Listing(
         origin=f"{folder} ({split})",
-        keys=tuple(prefix + Path(file[len(folder) + 1 :]).as_posix() for file in files),
+        keys=Texts(prefix + Path(file[len(folder) + 1 :]).as_posix() for file in files),
         labels=tuple(labels),
         stamps=stamps,
         class_names=tuple(class_names),

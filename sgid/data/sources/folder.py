@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from sgid.data.decode import image_extensions
 from sgid.data.listing import FileReader, Listing, Splits, stamp
+from sgid.data.texts import Texts
 from sgid.data.walk import files_below, folders_in
 
 LAYOUT = """Expected is one folder per class, either all in one place or in train/, val/, test/:
@@ -136,11 +137,11 @@ def _listing(place: Path, images: list[_Image], class_names: tuple[str, ...]) ->
     label = {class_name: index for index, class_name in enumerate(class_names)}
     return Listing(
         origin=str(place),
-        keys=tuple(image.key for image in images),
+        keys=Texts(image.key for image in images),
         labels=tuple(label[image.class_name] for image in images),
-        stamps=tuple(stamp(image.path) for image in images),
+        stamps=Texts(stamp(image.path) for image in images),
         class_names=class_names,
-        read=FileReader(tuple(str(image.path) for image in images)),
+        read=FileReader(Texts(str(image.path) for image in images)),
     )
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, final
 from sgid.data.listing import Listing, Splits, stamp
 from sgid.data.sources.hub_columns import KEYS, class_names_in, image_column, label_column
 from sgid.data.sources.hub_load import load
+from sgid.data.texts import Texts
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -114,7 +115,7 @@ def _listing(
     files = [stamp(file["filename"]) for file in part.cache_files]
     return Listing(
         origin=origin,
-        keys=tuple(f"{split}/{key}" for key in _keys(part)),
+        keys=Texts(f"{split}/{key}" for key in _keys(part)),
         labels=tuple(number[value] for value in labels),
         stamps=(" ".join(files),) * len(part),
         class_names=tuple(class_names.values()),

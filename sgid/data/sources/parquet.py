@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, final
 
 from sgid.data.listing import Listing, Splits, stamp
+from sgid.data.texts import Texts
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -53,7 +54,7 @@ def _listing(file: Path) -> Listing:
         raise ValueError(f"{file} has labels {unknown} that are none of its {len(class_names)}")
     return Listing(
         origin=str(file.absolute()),
-        keys=tuple(keys),
+        keys=Texts(keys),
         labels=tuple(labels),
         stamps=(stamp(file),) * len(keys),
         class_names=class_names,

@@ -1,0 +1,183 @@
+"""Images as pixels in one file, so that none is decoded twice."""
+
+from __future__ import annotations
+
+import mmap
+import os
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple, final
+
+import numpy as np
+import PIL
+from PIL import Image
+
+from sgid.data.images import ImageSet
+from sgid.fingerprint import fingerprint
+from sgid.progress import progress
+from sgid.store import replacing
+
+AT_ONCE = 8
+"""Images that a thread decodes before the next thread's turn to be written."""
+
+
+@final
+class Decoded:
+    """The pictures of `images`; the first of them from a file of pixels, once `keep` has made it.
+
+    The file is mapped into memory, so that worker processes, epochs and runs share its pages, and
+    the system may drop them. It is below `folder` and named by what the images are, and holds
+
+        the pixels of the first images, uint8 (H, W, 3) each
+        where each of them ends, in bytes, and its width: int64 (images, 2)
+        their number: int64
+
+    A file whose parts do not fit each other is none. The rest is decoded each time it is asked for,
+    and all of it where `folder` is `None`.
+    """
+
+    def __init__(self, images: ImageSet, folder: Path | None) -> None:
+        self.images = images
+        self.folder = folder
+        self.kept: _Kept | None = None
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Image.Image:
+        """The picture at `index`, RGB, the caller's own to write to."""
+        if self.kept is not None and index < len(self.kept.table):
+            return self.kept.picture(index)
+        return self.images[index].image
+
+    def keep(self, limit: float) -> None:
+        """Make the file, unless it is there, of as many of the first images as `limit` bytes hold.
+
+        Raises:
+            ValueError: if it cannot be written.
+        """
+        if self.folder is None or limit <= 0 or not len(self):
+            return
+        try:
+            self.kept = _open(self.path)
+            if self.kept is None or self._more_fits(limit):
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+                with replacing(self.path) as partial:
+                    _write(partial, self.images, limit)
+                self.kept = _open(self.path)
+        except OSError as error:
+            raise ValueError(
+                f"decoded images cannot be kept in {self.folder}: {error}; trainer.cache_gib=0 "
+                "does without them, or change paths.artifacts"
+            ) from error
+
+    @property
+    def bytes_kept(self) -> int:
+        """The size of the file; 0 where there is none."""
+        return self.path.stat().st_size if self.folder and self.path.is_file() else 0
+
+    @property
+    def path(self) -> Path:
+        assert self.folder is not None
+        # Another Pillow may decode a JPEG to other pixels.
+        return self.folder / f"{fingerprint([self.images.digest(), PIL.__version__])}.pixels"
+
+    def _more_fits(self, limit: float) -> bool:
+        assert self.kept is not None
+        done = len(self.kept.table)
+        if done == len(self):
+            return False
+        following = self[done]
+        end = self.kept.end + 3 * following.width * following.height
+        return end + _table_size(done + 1) <= limit
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "kept": self.kept and self.kept.path}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__ = {**state, "kept": state["kept"] and _open(state["kept"])}
+
+
+class _Kept(NamedTuple):
+    """A file that is mapped into memory."""
+
+    path: Path
+    pixels: memoryview
+    table: np.ndarray  # int64 (images, 2): end, width
+
+    @property
+    def end(self) -> int:
+        return int(self.table[-1, 0]) if len(self.table) else 0
+
+    def picture(self, index: int) -> Image.Image:
+        start = int(self.table[index - 1, 0]) if index else 0
+        end, width = self.table[index].tolist()
+        size = (width, (end - start) // (3 * width))
+        return Image.frombytes("RGB", size, self.pixels[start:end])
+
+
+def _open(path: Path) -> _Kept | None:
+    """`None` for a file that is not there, or that was cut or written over."""
+    try:
+        with path.open("rb") as stream:
+            pixels = memoryview(mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ))
+    except (FileNotFoundError, ValueError):  # the latter for an empty one
+        return None
+    count = int.from_bytes(pixels[-8:], "little")
+    end = len(pixels) - _table_size(count)
+    if end < 0:
+        return None
+    table = np.frombuffer(pixels, "<i8", 2 * count, end).reshape(count, 2)
+    ends, widths = table.T
+    sizes = np.diff(ends, prepend=0)
+    fits = (ends[-1] if count else 0) == end and (widths > 0).all() and (sizes > 0).all()
+    return _Kept(path, pixels, table) if fits and not (sizes % (3 * widths)).any() else None
+
+
+def _write(path: Path, images: ImageSet, limit: float) -> None:
+    ends, widths, end = [], [], 0
+    with (
+        path.open("wb") as stream,
+        progress("decode", len(images), "images") as bar,
+    ):
+        for width, pixels in _decoded(images):
+            if end + len(pixels) + _table_size(len(ends) + 1) > limit:
+                break
+            end += len(pixels)
+            stream.write(pixels)
+            ends.append(end)
+            widths.append(width)
+            bar.update()
+        table = np.array([ends, widths], "<i8").T
+        stream.write(table.tobytes() + len(ends).to_bytes(8, "little"))
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+def _decoded(images: ImageSet) -> Iterator[tuple[int, bytes]]:
+    """Width and pixels of each image, in order."""
+
+    def some(start: int) -> list[tuple[int, bytes]]:
+        stop = min(start + AT_ONCE, len(images))
+        pictures = (images[index].image for index in range(start, stop))
+        return [(picture.width, picture.tobytes()) for picture in pictures]
+
+    # Threads, since Pillow releases the interpreter's lock. Few results wait: images may be large.
+    threads = min(8, os.cpu_count() or 1)
+    waiting: deque[Future[list[tuple[int, bytes]]]] = deque()
+    pool = ThreadPoolExecutor(threads)
+    try:
+        for start in range(0, len(images), AT_ONCE):
+            waiting.append(pool.submit(some, start))
+            if len(waiting) > threads:
+                yield from waiting.popleft().result()
+        while waiting:
+            yield from waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _table_size(count: int) -> int:
+    return 16 * count + 8

@@ -1,0 +1,126 @@
+"""From noisy latents to clean ones: the schedule, and classifier-free guidance image by image."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any, final
+
+from sgid.generation.conditioning import Text, unet_arguments
+from sgid.generation.shortcuts import DeepCache, guided_steps
+
+if TYPE_CHECKING:
+    import torch
+
+
+@final
+class Denoiser:
+    """The UNet and the scheduler of a Stable Diffusion pipeline.
+
+    Args:
+        compile: mode of `torch.compile` for the UNet, or `None`.
+        guidance_interval: the share of the noise schedule in which there is guidance.
+        deep_cache: see `sgid.generation.shortcuts.DeepCache`; 1 is without.
+        stop: asked before each step; when it says so the work is given up.
+    """
+
+    def __init__(
+        self,
+        pipe: Any,
+        *,
+        compile: str | None,
+        guidance_interval: Sequence[float],
+        deep_cache: int,
+        stop: Callable[[], bool],
+    ) -> None:
+        import torch
+
+        self.pipe = pipe
+        unet = pipe.unet.to(memory_format=torch.channels_last)
+        self.unet: Any = compiled(unet, compile) if compile else unet
+        self.cache = None
+        if deep_cache > 1:
+            self.cache = DeepCache(unet, interval=deep_cache, whole=self.unet)
+        self.interval = guidance_interval
+        self.stop = stop
+
+    def schedule(self, steps: int, strength: float | None) -> tuple[Any, torch.Tensor]:
+        """A scheduler for one batch, and its timesteps; with a strength, the last of them.
+
+        These are `int(steps * strength)`, as diffusers' img2img pipelines count.
+        """
+        scheduler = copy.deepcopy(self.pipe.scheduler)  # it counts its steps
+        scheduler.set_timesteps(steps, device=self.pipe.device)
+        if strength is None:
+            return scheduler, scheduler.timesteps
+        skipped = max(steps - min(int(steps * strength), steps), 0) * scheduler.order
+        if hasattr(scheduler, "set_begin_index"):  # else it would have to look for it
+            scheduler.set_begin_index(skipped)
+        return scheduler, scheduler.timesteps[skipped:]
+
+    def __call__(
+        self,
+        latents: torch.Tensor,
+        timesteps: torch.Tensor,
+        scheduler: Any,
+        *,
+        texts: Sequence[Text],
+        nothing: Text,
+        scales: Sequence[float],
+        generators: list[torch.Generator],
+    ) -> torch.Tensor:
+        """Clean latents (B, C, h, w), guided with a scale for each image (Ho & Salimans, 2022).
+
+        `nothing` is what guidance leads away from. The unconditional half is left out where no
+        scale is above 1.
+        """
+        import torch
+
+        extra = self.pipe.prepare_extra_step_kwargs(generators, 0.0)
+        height, width = (side * self.pipe.vae_scale_factor for side in latents.shape[-2:])
+        conditional = unet_arguments(texts, width=width, height=height)  # of B rows
+        both = unet_arguments([*[nothing] * len(texts), *texts], width=width, height=height)
+        scale = torch.tensor(scales, device=latents.device, dtype=latents.dtype).view(-1, 1, 1, 1)
+        total = scheduler.config.num_train_timesteps
+        guided = guided_steps(timesteps, self.interval, total=total)
+        if not any(scale > 1 for scale in scales):
+            guided = [False] * len(timesteps)
+        predict = self.cache.denoiser() if self.cache else self.unet
+
+        for t, guide in zip(timesteps, guided, strict=True):
+            if self.stop():
+                raise Stopped
+            inputs = torch.cat([latents, latents]) if guide else latents
+            inputs = scheduler.scale_model_input(inputs, t)
+            inputs = inputs.contiguous(memory_format=torch.channels_last)
+            text = both if guide else conditional
+            noise = predict(inputs, t, **text, return_dict=False)[0]
+            if guide:
+                away, towards = noise.chunk(2)
+                noise = away + scale * (towards - away)
+            latents = scheduler.step(noise, t, latents, **extra, return_dict=False)[0]
+        return latents
+
+
+class Stopped(Exception):
+    """The work was given up."""
+
+
+def compiled(unet: Any, mode: str) -> Any:
+    """`unet` compiled; what it returns is the caller's, as without."""
+    import torch
+
+    fast = torch.compile(unet, mode=mode)
+    first, seen = threading.Lock(), set()
+
+    def call(latents: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        # Threads that meet a new shape at once would each compile it, again and again.
+        with nullcontext() if latents.shape in seen else first:
+            noise = fast(latents, *args, **kwargs)
+            seen.add(latents.shape)
+        # What CUDA graphs return is overwritten by the next call.
+        return noise if mode == "default" else tuple(part.clone() for part in noise)
+
+    return call

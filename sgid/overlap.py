@@ -1,0 +1,117 @@
+"""Work beside other work: what comes next is made ahead, what is done is put away behind.
+
+Threads, not processes: decoding and encoding images, hashing and writing Parquet all release the
+interpreter's lock, and no image has to travel.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
+from statistics import median
+from types import TracebackType
+from typing import ParamSpec, TypeVar, final
+
+T = TypeVar("T")
+R = TypeVar("R")
+P = ParamSpec("P")
+
+THREADS = min(8, os.cpu_count() or 1)
+"""For decoding and encoding images: more than these wait for one another."""
+
+TRIED = 16
+"""Items that tell how long one takes."""
+LONG = 0.0005
+"""Seconds for an item from which threads are worth it."""
+
+_END = object()
+
+
+def ahead(items: Iterable[T], count: int = 1) -> Generator[T, None, None]:
+    """The items in their order; while one is in use, a thread makes the next `count`.
+
+    An error in making an item is raised where that item is asked for. Closing the iterator waits
+    for the item that is being made, and makes no more.
+    """
+    source = iter(items)
+    with ThreadPoolExecutor(1, "ahead") as thread:
+        pending = deque(thread.submit(next, source, _END) for _ in range(count))
+        try:
+            while (item := pending.popleft().result()) is not _END:
+                pending.append(thread.submit(next, source, _END))
+                yield item  # type: ignore[misc]
+        finally:
+            thread.shutdown(cancel_futures=True)
+
+
+def together(
+    function: Callable[[T], R], items: Iterable[T], threads: int = THREADS
+) -> Generator[R, None, None]:
+    """`function` of each item, in their order, several at a time where an item takes long.
+
+    The first are done alone, to see how long. Small images are done sooner by one thread: several
+    wait for the interpreter's lock more than they work.
+    """
+    source, seconds = iter(items), []
+    for item in islice(source, TRIED):
+        started = time.perf_counter()
+        result = function(item)
+        seconds.append(time.perf_counter() - started)
+        yield result
+    if not seconds or median(seconds) < LONG:
+        yield from map(function, source)
+        return
+    pool = ThreadPoolExecutor(threads, "together")
+    pending: deque[Future[R]] = deque()
+    try:
+        for item in source:
+            pending.append(pool.submit(function, item))
+            if len(pending) > 2 * threads:  # few, since results may be large
+                yield pending.popleft().result()
+        while pending:
+            yield pending.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+@final
+class Behind:
+    """Calls that are run in `threads` threads while the caller goes on.
+
+    At most `waiting` of them are not done: the next one waits for the oldest. An error is raised
+    in the caller's thread, from `check` or the next call or the end of the `with` block. However
+    the block ends, all calls that were handed over are done first, so that nothing is half done.
+    """
+
+    def __init__(self, threads: int, *, waiting: int) -> None:
+        self.pool = ThreadPoolExecutor(threads, "behind")
+        self.waiting = waiting
+        self.pending: deque[Future] = deque()
+
+    def call(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Future[R]:
+        """Run `function` behind the caller's back."""
+        self.check()
+        while len(self.pending) >= self.waiting:
+            self.pending.popleft().result()
+        future = self.pool.submit(function, *args, **kwargs)
+        self.pending.append(future)
+        return future
+
+    def check(self) -> None:
+        """Raise the error of a call that has failed."""
+        while self.pending and self.pending[0].done():
+            self.pending.popleft().result()
+
+    def __enter__(self) -> Behind:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        self.pool.shutdown()
+        if error is None:
+            self.check()
