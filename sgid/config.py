@@ -131,7 +131,7 @@ class StoreConfig:
 class TrainerConfig:
     device: str = "auto"
     precision: str = "auto"
-    workers: int = 0
+    workers: Any = "auto"  # or a number
     validations: int = 4
     compile: bool = False
     cache_gib: float = 2.0

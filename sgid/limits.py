@@ -31,7 +31,7 @@ AT_LEAST = {
         *(f"models.captioner.{key}" for key in ("candidates", "max_tokens")),
         *(f"models.generator.{key}" for key in ("resolution", "size_multiple")),
     ),
-    0: ("trainer.workers", "trainer.cache_gib"),
+    0: ("trainer.cache_gib",),
 }
 """Where the option is a number; `null` is left to its type."""
 
@@ -92,6 +92,9 @@ def _names(config: Config) -> Iterator[str]:
         value = attrgetter(option)(config)
         if value not in choices:
             yield f"{option}={value}: must be one of {', '.join(map(_written, choices))}"
+    workers = config.trainer.workers
+    if workers != AUTO and not (isinstance(workers, int) and workers >= 0):
+        yield f"trainer.workers={workers}: must be {AUTO}, or a number that is at least 0"
     yield from _generator(config.models.generator)
 
 

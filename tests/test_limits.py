@@ -56,7 +56,10 @@ def lines(*overrides: str) -> list[str]:
         ("store.shard_size=0", "store.shard_size=0: must be at least 1"),
         ("trainer.device=foo", "trainer.device=foo: must be one of auto, cpu, cuda, mps"),
         ("trainer.precision=foo", "trainer.precision=foo: must be one of auto, 32-true"),
-        ("trainer.workers=-1", "trainer.workers=-1: must be at least 0"),
+        (
+            "trainer.workers=-1",
+            "trainer.workers=-1: must be auto, or a number that is at least 0",
+        ),
         ("trainer.validations=0", "trainer.validations=0: must be at least 1"),
         ("backbone.batch_size=0", "backbone.batch_size=0: must be at least 1"),
         ("backbone.label_smoothing=2", "backbone.label_smoothing=2.0: must be at least 0"),

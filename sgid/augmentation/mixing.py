@@ -6,6 +6,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from itertools import accumulate
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -19,6 +20,15 @@ from sgid.data.images import ImageSet
 HOW = ("concatenate", "replace")
 
 
+@runtime_checkable
+class BatchTransform(Protocol):
+    """A transform that is faster on many images than image by image."""
+
+    def batch(self, pixels: Sequence[np.ndarray]) -> Tensor:
+        """uint8 (H, W, 3) each -> uint8 (B, 3, size, size)."""
+        ...
+
+
 class Mixed(Dataset):
     """Originals, and the images generated from them.
 
@@ -27,7 +37,7 @@ class Mixed(Dataset):
 
     Args:
         generated: sets whose keys are `<key of the original>#<repeat>`.
-        transform: from a PIL image to a uint8 tensor (3, H, W).
+        transform: from a PIL image to a uint8 tensor (3, H, W); a `BatchTransform` also does many.
         folder: where `keep` puts decoded images; `None`: they are decoded each time.
     """
 
@@ -57,13 +67,27 @@ class Mixed(Dataset):
         return self.length
 
     def __getitem__(self, position: int) -> tuple[Tensor, int]:
+        source, index = self._drawn(position)
+        return self.transform(self.pictures[source][index]), self.sources[source].labels[index]
+
+    def batch(self, positions: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Images, uint8 (B, 3, H, W), and their labels (B,)."""
+        drawn = [self._drawn(position) for position in positions]
+        labels = torch.tensor([self.sources[source].labels[index] for source, index in drawn])
+        if isinstance(self.transform, BatchTransform):
+            pixels = [self.pictures[source].pixels(index) for source, index in drawn]
+            return self.transform.batch(pixels), labels
+        pictures = (self.pictures[source][index] for source, index in drawn)
+        return torch.stack([self.transform(picture) for picture in pictures]), labels
+
+    def _drawn(self, position: int) -> tuple[int, int]:
+        """The source and the index in it of what is given for `position`."""
         if self.repeats is not None and torch.rand(()) < self.probability:
             repeats = self.repeats.of(position)
             if len(repeats):
                 position = int(repeats[int(torch.randint(len(repeats), ()))])
         source = bisect_right(self.ends, position)
-        index = position - (self.ends[source - 1] if source else 0)
-        return self.transform(self.pictures[source][index]), self.sources[source].labels[index]
+        return source, position - (self.ends[source - 1] if source else 0)
 
     def keep(self, limit: float) -> int:
         """Keep decoded images, up to `limit` bytes; how many that are."""

@@ -7,7 +7,7 @@ from typing import Any, final
 
 import numpy as np
 import torch
-from PIL.Image import Image, Transpose
+from PIL.Image import Image, Transpose, fromarray
 from torch import Tensor
 from torchvision.transforms import v2
 
@@ -70,12 +70,41 @@ class _FlipShift:
             image = image.transpose(Transpose.FLIP_LEFT_RIGHT)
         return image
 
+    def batch(self, pixels: Sequence[np.ndarray]) -> Tensor:
+        """The same of many, uint8 (size, size, 3) each -> (B, 3, size, size)."""
+        count, size, padding = len(pixels), self.size, self.padding
+        tops, lefts = (torch.randint(2 * padding + 1, (2, count)) - padding).tolist()
+        flips = (torch.rand(count) < self.flip).tolist()
+        out = np.zeros((count, size, size, 3), np.uint8)  # black beyond the border
+        for to, one, top, left, flipped in zip(out, pixels, tops, lefts, flips, strict=True):
+            rows = slice(max(-top, 0), size - max(top, 0))
+            columns = slice(max(-left, 0), size - max(left, 0))
+            seen = one[max(top, 0) : size + min(top, 0), max(left, 0) : size + min(left, 0)]
+            (to[:, ::-1] if flipped else to)[rows, columns] = seen
+        return torch.from_numpy(out).permute(0, 3, 1, 2)
+
 
 def as_is(size: int) -> Callable[[Image], Image]:
     """The whole of a small image, the centre of a larger one; PIL RGB -> PIL RGB (size, size)."""
     if size <= SMALL:
-        return v2.Resize((size, size))
+        return _Whole(size)
     return v2.Compose([v2.Resize(round(size / 0.875), antialias=True), v2.CenterCrop(size)])
+
+
+@final
+class _Whole:
+    """The whole image, resized where it has to be."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.resize = v2.Resize((size, size))
+
+    def __call__(self, image: Image) -> Image:
+        return image if image.size == (self.size, self.size) else self.resize(image)
+
+    def batch(self, pixels: Sequence[np.ndarray]) -> Tensor:
+        """The same of many, uint8 (size, size, 3) each -> (B, 3, size, size)."""
+        return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)
 
 
 def training_transform(
@@ -101,6 +130,18 @@ class _Chain:
         for transform in self.transforms:
             image = transform(image)
         return torch.from_numpy(np.array(image)).permute(2, 0, 1)  # (H, W, 3) -> (3, H, W)
+
+    def batch(self, pixels: Sequence[np.ndarray]) -> Tensor:
+        """uint8 (H, W, 3) each -> uint8 (B, 3, size, size).
+
+        Small images that have their size already are done all at once: image by image, the calls
+        cost more than the work.
+        """
+        match self.transforms:
+            case [_FlipShift() | _Whole() as only]:
+                if all(one.shape[:2] == (only.size, only.size) for one in pixels):
+                    return only.batch(pixels)
+        return torch.stack([self(fromarray(one)) for one in pixels])
 
 
 def autoaugment(*, policy: str) -> Callable[[Image], Image]:

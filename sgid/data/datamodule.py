@@ -9,7 +9,15 @@ from typing import Any, final
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from torch.utils.data import DataLoader, Dataset, RandomSampler, Sampler, default_collate
+from torch.utils.data import (
+    BatchSampler,
+    DataLoader,
+    Dataset,
+    RandomSampler,
+    Sampler,
+    SequentialSampler,
+    default_collate,
+)  # fmt: skip
 
 from sgid.seeding import derive_seed
 
@@ -26,9 +34,9 @@ class DataModule(pl.LightningDataModule):
 
     def __init__(
         self,
-        train: Dataset,
-        validation: Dataset,
-        test: Dataset,
+        train: Any,
+        validation: Any,
+        test: Any,
         *,
         steps_per_epoch: int,
         batch_size: int,
@@ -48,24 +56,30 @@ class DataModule(pl.LightningDataModule):
         # Lightning tells the sampler of each epoch, but of the first after it has asked for
         # batches, and it does not count epochs right before that.
         order.set_epoch(self.trainer.global_step // self.steps_per_epoch if self.trainer else 0)
-        return self._loader(_Seeded(train), None, sampler=order)  # whose items are batches
+        return self._loader(_Seeded(train), sampler=order)
 
     def val_dataloader(self) -> DataLoader:
-        return self._loader(self.parts["validation"], max(256, self.batch_size))
+        return self._scored("validation")
 
     def test_dataloader(self) -> DataLoader:
-        return self._loader(self.parts["test"], max(256, self.batch_size))
+        return self._scored("test")
 
-    def _loader(self, part: Dataset, batch_size: int | None, **options: Any) -> DataLoader:
+    def _scored(self, part: str) -> DataLoader:
+        images, size = self.parts[part], max(256, self.batch_size)
+        in_order = BatchSampler(SequentialSampler(images), size, drop_last=False)
+        return self._loader(_Whole(images), sampler=in_order)
+
+    def _loader(self, part: Dataset, sampler: Sampler) -> DataLoader:
+        """What loads `part`, whose items are batches: `sampler` says what of it each one has."""
         return DataLoader(
             part,
-            batch_size=batch_size,
+            batch_size=None,
+            sampler=sampler,
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
             pin_memory=torch.cuda.is_available(),
             # A loader draws a number for every iterator: not from what a network draws from.
             generator=torch.Generator(),
-            **options,
         )
 
 
@@ -104,6 +118,17 @@ class _Epochs(Sampler):
 
 
 @final
+class _Whole(Dataset):
+    """Batches of `data`."""
+
+    def __init__(self, data: Any) -> None:
+        self.data = data
+
+    def __getitem__(self, indices: list[int]) -> Any:
+        return _batch(self.data, indices)
+
+
+@final
 class _Seeded(Dataset):
     """Batches of `data`, each drawn after the seed that comes with its indices."""
 
@@ -120,8 +145,15 @@ class _Seeded(Dataset):
             torch.default_generator.manual_seed(seed)
             random.seed(seed)
             np.random.seed(seed)
-            return default_collate([self.data[index] for index in indices])
+            return _batch(self.data, indices)
         finally:
             torch.set_rng_state(before[0])
             random.setstate(before[1])
             np.random.set_state(before[2])
+
+
+def _batch(data: Any, indices: list[int]) -> Any:
+    """As `data` itself makes it, where it knows a faster way than one by one."""
+    if hasattr(data, "batch"):
+        return data.batch(indices)
+    return default_collate([data[index] for index in indices])

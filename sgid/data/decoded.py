@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import mmap
 import os
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Generator
+from contextlib import closing
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
@@ -16,11 +15,9 @@ from PIL import Image
 
 from sgid.data.images import ImageSet
 from sgid.fingerprint import fingerprint
+from sgid.overlap import together
 from sgid.progress import progress
 from sgid.store import replacing
-
-AT_ONCE = 8
-"""Images that a thread decodes before the next thread's turn to be written."""
 
 
 @final
@@ -51,6 +48,12 @@ class Decoded:
         if self.kept is not None and index < len(self.kept.table):
             return self.kept.picture(index)
         return self.images[index].image
+
+    def pixels(self, index: int) -> np.ndarray:
+        """The picture at `index` as uint8 (H, W, 3), to be read only."""
+        if self.kept is not None and index < len(self.kept.table):
+            return self.kept.array(index)
+        return np.asarray(self.images[index].image)
 
     def keep(self, limit: float) -> None:
         """Make the file, unless it is there, of as many of the first images as `limit` bytes hold.
@@ -106,16 +109,21 @@ class _Kept(NamedTuple):
     path: Path
     pixels: memoryview
     table: np.ndarray  # int64 (images, 2): end, width
+    alike: np.ndarray | None  # uint8 (images, H, W, 3) where all are of one size
 
     @property
     def end(self) -> int:
         return int(self.table[-1, 0]) if len(self.table) else 0
 
     def picture(self, index: int) -> Image.Image:
+        return Image.fromarray(self.array(index)).copy()
+
+    def array(self, index: int) -> np.ndarray:
+        if self.alike is not None:
+            return self.alike[index]
         start = int(self.table[index - 1, 0]) if index else 0
         end, width = self.table[index].tolist()
-        size = (width, (end - start) // (3 * width))
-        return Image.frombytes("RGB", size, self.pixels[start:end])
+        return np.frombuffer(self.pixels, np.uint8, end - start, start).reshape(-1, width, 3)
 
 
 def _open(path: Path) -> _Kept | None:
@@ -133,7 +141,12 @@ def _open(path: Path) -> _Kept | None:
     ends, widths = table.T
     sizes = np.diff(ends, prepend=0)
     fits = (ends[-1] if count else 0) == end and (widths > 0).all() and (sizes > 0).all()
-    return _Kept(path, pixels, table) if fits and not (sizes % (3 * widths)).any() else None
+    if not fits or (sizes % (3 * widths)).any():
+        return None
+    alike = None
+    if count and (widths == widths[0]).all() and (sizes == sizes[0]).all():
+        alike = np.frombuffer(pixels, np.uint8, end).reshape(count, -1, int(widths[0]), 3)
+    return _Kept(path, pixels, table, alike)
 
 
 def _write(path: Path, images: ImageSet, limit: float) -> None:
@@ -141,8 +154,9 @@ def _write(path: Path, images: ImageSet, limit: float) -> None:
     with (
         path.open("wb") as stream,
         progress("decode", len(images), "images") as bar,
+        closing(_decoded(images)) as decoded,
     ):
-        for width, pixels in _decoded(images):
+        for width, pixels in decoded:
             if end + len(pixels) + _table_size(len(ends) + 1) > limit:
                 break
             end += len(pixels)
@@ -156,27 +170,14 @@ def _write(path: Path, images: ImageSet, limit: float) -> None:
         os.fsync(stream.fileno())
 
 
-def _decoded(images: ImageSet) -> Iterator[tuple[int, bytes]]:
+def _decoded(images: ImageSet) -> Generator[tuple[int, bytes], None, None]:
     """Width and pixels of each image, in order."""
 
-    def some(start: int) -> list[tuple[int, bytes]]:
-        stop = min(start + AT_ONCE, len(images))
-        pictures = (images[index].image for index in range(start, stop))
-        return [(picture.width, picture.tobytes()) for picture in pictures]
+    def one(index: int) -> tuple[int, bytes]:
+        picture = images[index].image
+        return picture.width, picture.tobytes()
 
-    # Threads, since Pillow releases the interpreter's lock. Few results wait: images may be large.
-    threads = min(8, os.cpu_count() or 1)
-    waiting: deque[Future[list[tuple[int, bytes]]]] = deque()
-    pool = ThreadPoolExecutor(threads)
-    try:
-        for start in range(0, len(images), AT_ONCE):
-            waiting.append(pool.submit(some, start))
-            if len(waiting) > threads:
-                yield from waiting.popleft().result()
-        while waiting:
-            yield from waiting.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
+    return together(one, range(len(images)))
 
 
 def _table_size(count: int) -> int:

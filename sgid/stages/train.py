@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from sgid.augmentation.transforms import (
     flip_crop,
     training_transform,
 )
-from sgid.config import BackboneConfig, Config
+from sgid.config import BackboneConfig, Config, TrainerConfig
 from sgid.data.datamodule import DataModule
 from sgid.data.datasets import Dataset
 from sgid.data.images import ImageSet
@@ -92,10 +93,18 @@ def prepare(
         Mixed(dataset.test, transform=whole, folder=decoded),
         steps_per_epoch=plan.steps_per_epoch,
         batch_size=backbone.batch_size,
-        workers=trainer.workers,
+        workers=_workers(trainer),
         seed=derive_seed(config.seed, "training"),
     )
     return Training(classifier, data, plan, folder / "checkpoints")
+
+
+def _workers(trainer: TrainerConfig) -> int:
+    """Processes that load data. Beside a CPU's training they would take the cores it runs on."""
+    if trainer.workers != "auto":
+        return int(trainer.workers)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return min(8, cores or 1) if pick_device(trainer.device).type == "cuda" else 0
 
 
 def image_size(backbone: BackboneConfig, weights: Located | None, images: ImageSet) -> int:

@@ -184,3 +184,32 @@ def images_of(sizes):
 )
 def test_the_side_to_train_at(sizes, side):
     assert training_size(images_of(sizes)) == side
+
+
+@pytest.mark.parametrize("padding", [0, 4])
+def test_many_small_images_at_once_are_shifted_and_flipped_as_one_by_one(padding):
+    images = [np.asarray(picture(i, 90, 32)) for i in range(40)]
+    transform = training_transform(32, base=partial(flip_crop, padding=padding / 32))
+    torch.manual_seed(3)
+    batch = transform.batch(images)
+    torch.manual_seed(3)
+    shifts = torch.randint(2 * padding + 1, (2, 40)).tolist()
+    flips = (torch.rand(40) < 0.5).tolist()
+    assert batch.shape == (40, 3, 32, 32) and batch.dtype == torch.uint8
+    assert len(set(zip(*shifts, strict=True))) > 20 or not padding
+    assert 8 < sum(flips) < 32
+    for i, image in enumerate(images):
+        top, left = shifts[0][i], shifts[1][i]
+        around = np.pad(image, ((padding, padding), (padding, padding), (0, 0)))
+        expected = around[top : top + 32, left : left + 32]
+        expected = expected[:, ::-1] if flips[i] else expected
+        assert np.array_equal(batch[i].permute(1, 2, 0).numpy(), expected)
+
+
+def test_images_of_other_sizes_are_resized_one_by_one():
+    images = [np.asarray(picture(i, 90, side)) for i, side in enumerate((32, 40))]
+    for transform in (training_transform(32), evaluation_transform(32)):
+        assert transform.batch(images).shape == (2, 3, 32, 32)
+    whole = evaluation_transform(32)
+    assert torch.equal(whole.batch(images)[1], whole(Image.fromarray(images[1])))
+    assert torch.equal(whole.batch(images[:1])[0], whole(Image.fromarray(images[0])))
