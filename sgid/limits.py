@@ -14,6 +14,7 @@ from typing import Any
 from sgid.config import Config, GeneratorConfig
 from sgid.device import DEVICES, DTYPES
 from sgid.generation.batch_size import AUTO
+from sgid.generation.pipelines import OWN_LOOP, PipelineEngine
 from sgid.generation.recipes import Recipe
 from sgid.semantics import prompts
 from sgid.semantics.describe import CAPTIONS
@@ -99,6 +100,14 @@ def _names(config: Config) -> Iterator[str]:
 
 
 def _generator(settings: GeneratorConfig) -> Iterator[str]:
+    if settings._target_.endswith(f".{PipelineEngine.__name__}"):
+        for option, off in OWN_LOOP.items():
+            if (value := getattr(settings, option)) != off:
+                yield (
+                    f"models.generator.{option}={_written(value)}: models=any calls the model's "
+                    f"own pipeline, which cannot; take models.generator.{option}={_written(off)}, "
+                    "or one of models=sd15, sd21, sdxl, ..."
+                )
     scheduler, size = settings.scheduler, settings.batch_size
     if scheduler != "own" and scheduler not in _schedulers():
         yield (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -28,7 +29,8 @@ class Loaded:
     def get(self, role: str, what: dict[str, Any], make: Callable[[], Any]) -> Any:
         """The model of `role` that `what` describes in full; made if it is not the one held."""
         if role not in self._held or self._held[role][0] != what:
-            self._held.pop(role, None)  # first, so that two are never in memory
+            self._held.pop(role, None)  # first, so that two are never in memory,
+            gc.collect()  # nor one that hooks hold on to
             self._held[role] = what, make()
         return self._held[role][1]
 
@@ -44,6 +46,8 @@ class Models:
         self.weights = weights
         self.device = pick_device(config.trainer.device)
         self._loaded = loaded or Loaded()
+        tiny = config.models.generator.tiny_vae
+        self._tiny_vae = content_hash(Path(tiny).expanduser()) if tiny else None
 
     def identity(self, name: str) -> dict[str, Any]:
         """What of a model determines its results: its weights, number format and settings."""
@@ -51,7 +55,7 @@ class Models:
         for how in ("_partial_", "batch_size", "compile"):
             settings.pop(how, None)
         if settings.get("tiny_vae"):
-            settings["tiny_vae"] = content_hash(Path(settings["tiny_vae"]))
+            settings["tiny_vae"] = self._tiny_vae
         settings["dtype"] = str(self._dtype(name)).removeprefix("torch.")
         return {**settings, "weights": self.weights[f"models.{name}"].identity}
 
@@ -77,7 +81,7 @@ class Models:
         def make() -> Any:
             quiet_generation()
             given = {**more, "device": self.device, "dtype": self._dtype(name)}
-            return instantiate(settings)(folder, **given)
+            return instantiate(settings, _convert_="all")(folder, **given)
 
         # The identity tells apart weights that have changed where they lie.
         what = {**settings, "is": self.identity(name), "at": folder, "on": self.device}

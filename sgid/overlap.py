@@ -103,8 +103,12 @@ class Behind:
 
     def check(self) -> None:
         """Raise the error of a call that has failed."""
-        while self.pending and self.pending[0].done():
-            self.pending.popleft().result()
+        for _ in range(len(self.pending)):  # once around, so that the order stays
+            future = self.pending.popleft()
+            if future.done():
+                future.result()
+            else:
+                self.pending.append(future)
 
     def __enter__(self) -> Behind:
         return self

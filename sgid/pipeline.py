@@ -25,7 +25,7 @@ from sgid.stages.data import load, show
 from sgid.stages.judge import Judgement
 from sgid.store import write_atomic
 
-CODE = 3
+CODE = 4
 """Raised when the code changes what the same config gives, so that old results are not reused."""
 
 
@@ -62,6 +62,7 @@ class Run:
             "batch": list(in_slot(config, "batch").items()),
             "backbone": {**asdict(config.backbone), "weights": backbone and backbone.identity},
             "precision": config.trainer.precision,
+            "compile": config.trainer.compile,
             "validations": config.trainer.validations,
             "seed": config.seed,
         }

@@ -58,7 +58,7 @@ def check(config: Config) -> Ready:
     wanted = {} if config.stage is Stage.data else _wanted(config)
     weights = {name: attempt(lambda name=name: _locate(name, wanted[name])) for name in wanted}
     if "models.generator" in wanted and (tiny := config.models.generator.tiny_vae):
-        attempt(lambda: _tiny_vae(Path(tiny)))
+        attempt(lambda: _tiny_vae(Path(tiny).expanduser()))
     if config.logger and find_spec("wandb") is None:
         problems.append("logger=wandb needs wandb: pip install wandb, or take logger=none")
     if problems:

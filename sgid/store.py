@@ -17,8 +17,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -34,6 +35,10 @@ ROW_GROUP = 64
 """Rows that are compressed together: few, so that single rows can be read cheaply."""
 
 
+ABANDONED = 24 * 60 * 60
+"""Seconds after which no process is still writing to an unfinished file."""
+
+
 def write_atomic(path: Path, data: bytes) -> None:
     """Write a file so that it either is there whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -46,6 +51,10 @@ def write_atomic(path: Path, data: bytes) -> None:
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A name beside `path` to write to; it becomes `path` if all goes well, else it is removed."""
+    for old in path.parent.glob(f".{path.name}.*.tmp"):  # of a process that was killed
+        with suppress(FileNotFoundError):
+            if time.time() - old.stat().st_mtime > ABANDONED:
+                old.unlink()
     partial = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
     try:
         yield partial

@@ -1,4 +1,4 @@
-"""The wall time in which some of the watched functions is running, in any thread."""
+"""How much of the time the watched functions have the machine."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ from typing import Any, final
 
 @final
 class Busy:
-    """`seconds` is the length of the union of all calls: two at once count once."""
+    """`seconds` sums up all calls; those of the engine's `lanes` count by their share of the cores.
 
-    def __init__(self) -> None:
+    So a lane that waits is time lost, even while another one works.
+    """
+
+    def __init__(self, lanes: int) -> None:
         self.seconds = 0.0
-        self._running = 0
-        self._since = 0.0
+        self.lanes = lanes
         self._lock = threading.Lock()
 
     @contextmanager
@@ -35,22 +37,14 @@ class Busy:
     def _watched(self, function: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(function)
         def watched(*args: Any, **kwargs: Any) -> Any:
-            self._enter()
+            started = time.perf_counter()
             try:
                 return function(*args, **kwargs)
             finally:
-                self._leave()
+                seconds = time.perf_counter() - started
+                # One of several lanes has but its share of the cores.
+                in_lane = threading.current_thread().name.startswith("lane")
+                with self._lock:
+                    self.seconds += seconds / self.lanes if in_lane else seconds
 
         return watched
-
-    def _enter(self) -> None:
-        with self._lock:
-            if not self._running:
-                self._since = time.perf_counter()
-            self._running += 1
-
-    def _leave(self) -> None:
-        with self._lock:
-            self._running -= 1
-            if not self._running:
-                self.seconds += time.perf_counter() - self._since

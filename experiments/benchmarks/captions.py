@@ -196,7 +196,7 @@ def share(describe: Describe, samples: Sequence[Sample], device: Any) -> tuple[f
     if device.type == "cuda":
         for owner, name in parts:  # or only the time of its launch would be seen
             setattr(owner, name, _waiting(getattr(owner, name), torch.cuda.synchronize))
-    busy = Busy()
+    busy = Busy(1)
     with busy.watching(*parts):
         started = time.perf_counter()
         describe(samples)

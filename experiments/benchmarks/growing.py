@@ -26,15 +26,22 @@ READS = 20_000
 
 
 def make(config: Any) -> dict[str, float]:
-    """Run the stage; when it began, when the first and last images were drawn, when it ended."""
+    """List the images and run the stage.
+
+    Told are when that began, as if loading the models had taken no time, when the first and the
+    last image were drawn, and when it ended.
+    """
     from sgid.stages.augment import augment
 
+    began = time.time()
     dataset, models, augmentation = _ready(config)
     (Path(config.paths.artifacts) / "rows.txt").write_text(str(augmentation.generated.rows))
-    engine = models.generator  # loading it is no part of resuming
+    loading = time.time()
+    engine = models.generator  # loading it takes as long for any number of requests
     if augmentation.described:
         _ = models.captioner, models.scorer
-    told = {"process": float(os.environ["SGID_STARTED"]), "stage": time.time()}
+    began += time.time() - loading
+    told = {"process": float(os.environ["SGID_STARTED"]), "stage": began}
     draw = engine.generate
 
     def generate(requests: Sequence[Any]) -> Iterator[Any]:

@@ -37,8 +37,8 @@ def flip_crop(
     """
     if len(area) != 2 or not 0 < area[0] <= area[1] <= 1:
         raise ValueError(f"area={list(area)}: must be two numbers above 0, ascending, at most 1")
-    if padding < 0:
-        raise ValueError(f"padding={padding}: must be at least 0")
+    if not 0 <= padding <= 1:
+        raise ValueError(f"padding={padding}: must be from 0 to 1")
     if not 0 <= flip <= 1:
         raise ValueError(f"flip={flip}: must be from 0 to 1")
     if size <= SMALL:

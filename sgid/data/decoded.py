@@ -5,7 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Generator
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, NamedTuple, final
 
@@ -70,6 +70,7 @@ class Decoded:
                 with replacing(self.path) as partial:
                     _write(partial, self.images, limit)
                 self.kept = _open(self.path)
+            os.utime(self.path)  # for `prune`
         except OSError as error:
             raise ValueError(
                 f"decoded images cannot be kept in {self.folder}: {error}; trainer.cache_gib=0 "
@@ -116,7 +117,7 @@ class _Kept(NamedTuple):
         return int(self.table[-1, 0]) if len(self.table) else 0
 
     def picture(self, index: int) -> Image.Image:
-        return Image.fromarray(self.array(index)).copy()
+        return Image.fromarray(self.array(index))  # which copies
 
     def array(self, index: int) -> np.ndarray:
         if self.alike is not None:
@@ -182,3 +183,16 @@ def _decoded(images: ImageSet) -> Generator[tuple[int, bytes], None, None]:
 
 def _table_size(count: int) -> int:
     return 16 * count + 8
+
+
+def prune(folder: Path, limit: float) -> None:
+    """Delete the files in `folder` that were used longest ago, until `limit` bytes are left.
+
+    A process that has one of them mapped goes on reading it.
+    """
+    files = [(file.stat().st_mtime, file) for file in folder.glob("*.pixels")]
+    for _, file in sorted(files, reverse=True):
+        limit -= file.stat().st_size
+        if limit < 0:
+            with suppress(OSError):
+                file.unlink()

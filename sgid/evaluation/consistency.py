@@ -5,7 +5,7 @@ All functions take unit vectors, so that a dot product is a cosine.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -57,8 +57,11 @@ def judge(
         labels: (N,) class of each generated image.
         classes: (C, D) text embeddings of the class names.
     """
-    cosines = np.einsum("nd,nd->n", generated, originals[origin])
-    return Judged(labels, (generated @ classes.T).argmax(1), cosines)
+    nearest, cosines = np.zeros(len(labels), np.int64), np.zeros(len(labels), generated.dtype)
+    for some in _slices(len(labels)):
+        cosines[some] = np.einsum("nd,nd->n", generated[some], originals[origin[some]])
+        nearest[some] = (generated[some] @ classes.T).argmax(1)
+    return Judged(labels, nearest, cosines)
 
 
 def consistency(
@@ -80,11 +83,18 @@ def consistency(
 
 def _pairwise_distance(vectors: NDArray, group: NDArray) -> float | None:
     """Mean over groups of the mean 1 - cosine over the pairs within a group."""
-    order = np.argsort(group, kind="stable")
-    _, start, n = np.unique(group[order], return_index=True, return_counts=True)
+    _, group, n = np.unique(group, return_inverse=True, return_counts=True)
+    sums = np.zeros((len(n), vectors.shape[1]), vectors.dtype)
+    for some in _slices(len(group)):
+        np.add.at(sums, group[some], vectors[some])
     # The sum of all pairwise cosines in a group is |sum of its vectors|²; the diagonal is n.
-    total = np.square(np.add.reduceat(vectors[order], start)).sum(1, dtype=np.float64)
+    total = np.square(sums).sum(1, dtype=np.float64)
     many = n > 1
     if not many.any():
         return None
     return float((1 - (total - n)[many] / (n * (n - 1))[many]).mean())
+
+
+def _slices(count: int, at_once: int = 65_536) -> Iterator[slice]:
+    """Of vectors that are mapped from a file and may be more than the memory holds."""
+    return (slice(start, start + at_once) for start in range(0, count, at_once))

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sgid.data.decode import decode
 from sgid.data.images import ImageSet
+from sgid.overlap import ahead, together
 from sgid.semantics.similarity import OpenClipScorer
 from sgid.store import Store, replacing
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from PIL.Image import Image
 
 
 def embed(images: ImageSet, scorer: OpenClipScorer, *, at_once: int = 128) -> NDArray[np.float32]:
     """(N, D) embeddings of a set, decoding `at_once` images at a time."""
     starts = range(0, len(images), at_once)
     groups = (range(start, min(start + at_once, len(images))) for start in starts)
-    return np.concatenate([scorer.embed_images([images[i].image for i in g]) for g in groups])
+    pictures = (list(together(lambda i: images[i].image, group)) for group in groups)
+    with closing(ahead(pictures)) as decoded:
+        return np.concatenate([scorer.embed_images(some) for some in decoded])
 
 
 def stored_embeddings(
@@ -37,17 +42,22 @@ def stored_embeddings(
     path = store.folder / f"embeddings-{name}.npy"
     if not path.is_file():
         model = scorer()
-        with replacing(path) as partial:
+        pictures = (list(together(_decoded, rows)) for rows in store.batches(["image"]))
+        with replacing(path) as partial, closing(ahead(pictures)) as decoded:
             whole, start = None, 0
-            for rows in store.batches(["image"]):
-                part = model.embed_images([decode(row["image"]["bytes"]) for row in rows])
+            for some in decoded:
+                part = model.embed_images(some)
                 if whole is None:
                     shape = (store.rows, part.shape[1])
                     whole = np.lib.format.open_memmap(partial, "w+", np.float32, shape)
                 whole[start : start + len(part)] = part
                 start += len(part)
                 if on_images:
-                    on_images(len(rows))
+                    on_images(len(part))
             assert whole is not None  # a store has rows
             whole.flush()
     return np.load(path, mmap_mode="r")
+
+
+def _decoded(row: dict[str, Any]) -> Image:
+    return decode(row["image"]["bytes"])

@@ -117,6 +117,6 @@ def _to_host(tensor: torch.Tensor) -> torch.Tensor:
     import torch
 
     if not tensor.is_cuda:
-        return tensor
+        return tensor.cpu()
     host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True)
     return host.copy_(tensor, non_blocking=True)

@@ -8,6 +8,7 @@ follows from the size of the latents: on a CPU throughput is flat over a wide ra
 from __future__ import annotations
 
 import json
+import os
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,9 +39,10 @@ def batches(
     import torch
 
     name = f"{torch.cuda.get_device_name(device)}, {name}"
+    settled = partial(_write, remembered, name)
     if (known := _read(remembered).get(name)) is not None:
-        return Batches(known)
-    return Batches(FIRST, grow=True, settled=partial(_write, remembered, name))
+        return Batches(known, settled=settled)
+    return Batches(FIRST, grow=True, settled=settled)
 
 
 def _read(path: Path | None) -> dict[str, int]:
@@ -56,4 +58,6 @@ def _write(path: Path | None, name: str, size: int) -> None:
     if path is not None:
         known = json.dumps({**_read(path), name: size}, indent=2) + "\n"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(known, encoding="utf-8")
+        unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        unfinished.write_text(known, encoding="utf-8")
+        os.replace(unfinished, path)

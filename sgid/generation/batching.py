@@ -24,7 +24,8 @@ class Batches:
     """Batches of at most `size` items; `size` is halved, for good, when memory runs out.
 
     With `grow`, the size begins at `size` and is doubled as long as that pays, measured on the work
-    itself: two batches of each size. `settled` is told the size that was found, or halved.
+    itself: two batches of each size. `settled` is told each size that did pay, and that which was
+    found or halved in the end.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class Batches:
         self.growing = grow
         self.settled = settled
         self._rates: dict[int, list[float]] = defaultdict(list)  # size -> items per second
+        self._kind: tuple[Hashable] | None = None
 
     def run(
         self,
@@ -49,10 +51,10 @@ class Batches:
         """
         import torch
 
-        begun: deque[tuple[Sequence[Item], Wait[Result] | None, float]] = deque()
+        begun: deque[tuple[Sequence[Item], Wait[Result] | None, float | None]] = deque()
 
-        def begin(batch: Sequence[Item]) -> None:
-            began = time.perf_counter()
+        def begin(batch: Sequence[Item], *, timed: bool) -> None:
+            began = time.perf_counter() if timed else None
             try:
                 wait = start(batch)
             except torch.OutOfMemoryError:
@@ -70,7 +72,8 @@ class Batches:
                 if len(batch) == 1:
                     raise
             if results is not None:
-                self._learn(len(batch), time.perf_counter() - began)
+                if began is not None:
+                    self._learn(len(batch), time.perf_counter() - began)
                 yield from zip(batch, results, strict=True)
             else:  # not above, since the error holds on to the frames that hold the memory
                 self._halve(len(batch))
@@ -79,14 +82,16 @@ class Batches:
         buckets = defaultdict(list)
         for item in items:
             buckets[alike(item)].append(item)
-        for bucket in buckets.values():
+        for kind, bucket in buckets.items():
             position = 0
             while position < len(bucket):
+                timed = self._times(kind, len(bucket) - position)
+                while timed and begun:  # it has the device for itself
+                    yield from oldest()
                 batch = bucket[position : position + self.size]
                 position += len(batch)
-                begin(batch)
-                # A batch whose time is taken has the device for itself.
-                while len(begun) > (0 if self.growing else ahead):
+                begin(batch, timed=timed)
+                while len(begun) > (0 if timed else ahead):
                     yield from oldest()
         while begun:
             yield from oldest()
@@ -99,8 +104,16 @@ class Batches:
         torch.cuda.empty_cache()
         self.settled(self.size)
 
+    def _times(self, kind: Hashable, left: int) -> bool:
+        """Whether a batch tells how fast its size is: one that is full, of one kind of items."""
+        if not self.growing or left < self.size:
+            return False
+        if self._kind is None:
+            self._kind = (kind,)
+        return self._kind == (kind,)
+
     def _learn(self, count: int, seconds: float) -> None:
-        if not self.growing or count != self.size:
+        if not self.growing:
             return
         rates = self._rates[count]
         rates.append(count / seconds)
@@ -108,6 +121,7 @@ class Batches:
             return
         before = max(self._rates.get(count // 2, [0.0]))
         if max(rates) >= WORTH_IT * before:
+            self.settled(count)
             self.size = 2 * count
             return
         self.growing = False

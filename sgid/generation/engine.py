@@ -91,7 +91,7 @@ class StableDiffusionEngine:
         self.pipe: Any = getattr(diffusers, own).from_pipe(pipe, dtype=dtype)
         is_xl = "XL" in name
         upcast = is_xl and pipe.vae.config.force_upcast and dtype != torch.float32
-        tiny = Path(tiny_vae) if tiny_vae else None
+        tiny = Path(tiny_vae).expanduser() if tiny_vae else None
         self.autoencoder = Autoencoder(self.pipe, dtype=dtype, upcast=upcast, tiny=tiny)
         self.stopped = threading.Event()
         self.denoise = Denoiser(
@@ -104,7 +104,8 @@ class StableDiffusionEngine:
         self.latent_side = resolution // self.pipe.vae_scale_factor
         self.batches = batches(
             batch_size, device=device, latent_side=self.latent_side,
-            name=f"{folder}, {dtype}, {resolution} px", remembered=remembered,
+            name=f"{folder}, {dtype}, {resolution} px, compile={compile}, deep_cache={deep_cache}",
+            remembered=remembered,
         )  # fmt: skip
         self.steps = steps
         self.resolution = resolution

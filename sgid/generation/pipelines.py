@@ -61,15 +61,8 @@ class PipelineEngine:
         remembered: Path | None = None,
         **own_loop: Any,
     ) -> None:
-        for option, off in OWN_LOOP.items():
-            if (value := own_loop.pop(option, off)) != off:
-                raise ValueError(
-                    f"models.generator.{option}={value}: models=any calls the model's own pipeline,"
-                    f" which cannot; take models.generator.{option}={off}, or one of models=sd15, "
-                    "sd21, sdxl, ..."
-                )
-        if own_loop:
-            raise TypeError(f"unknown: {', '.join(own_loop)}")
+        if asked := {key: value for key, value in own_loop.items() if value != OWN_LOOP[key]}:
+            raise ValueError(f"{asked}: only sgid.generation.engine has these")
         self.loaded = load(folder, scheduler=scheduler, device=device, dtype=dtype)
         self.steps = steps
         self.resolution = resolution

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, lru_cache
 from itertools import chain
@@ -152,4 +153,8 @@ def _arrow_copy(store: Store) -> Path:
     ):
         for shard in chain([first], shards):
             writer.write_table(shard)
+        writer.close()
+        sink.flush()
+        with partial.open("rb+") as stream:
+            os.fsync(stream.fileno())
     return path

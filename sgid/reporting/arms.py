@@ -22,6 +22,7 @@ INCIDENTAL = (
     *(f"dataset.source.{key}" for key in ("root", "download")),
     *(f"trainer.{key}" for key in ("device", "workers", "cache_gib", "compile")),
     *(f"models.{model}.batch_size" for model in ("captioner", "scorer", "generator")),
+    "models.generator.compile",
 )
 # Read by nothing in a run that generates no images.
 GENERATION = ("noise_rate", "expansion", "steps", "mix", "store", "models", "guidance", "filter")

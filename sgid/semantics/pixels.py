@@ -32,8 +32,11 @@ def pixel_batches(
         made = prepare(images[start:stop])
         return made.pin_memory() if device.type == "cuda" else made
 
-    with ThreadPoolExecutor(torch.get_num_threads(), "pixels") as pool:
-        begun = deque()
+    threads = torch.get_num_threads()
+    # One each: or every thread would begin as many of its own.
+    pool = ThreadPoolExecutor(threads, "pixels", lambda: torch.set_num_threads(1))
+    begun = deque()
+    try:
         for first in range(0, len(images), size):
             last = min(first + size, len(images))
             starts = range(first, last, PIECE)
@@ -42,6 +45,9 @@ def pixel_batches(
                 yield _joined(begun.popleft(), device)
         while begun:
             yield _joined(begun.popleft(), device)
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)  # what new threads begin with
 
 
 def _joined(pieces, device: torch.device) -> torch.Tensor:

@@ -31,6 +31,9 @@ from sgid.semantics.describe import describe
 from sgid.slots import in_slot, recipes
 from sgid.store import Store
 
+PIECE = 64
+"""Originals that are captioned at a time: photographs take some 30 MB each, decoded."""
+
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -133,21 +136,28 @@ def _described_store(artifacts: Path, config: Config, images: ImageSet, models: 
 
 def _describe(store: Store, images: ImageSet, models: Models) -> None:
     missing = store.missing()
+    pieces = [
+        (shard, store.range(shard)[start : start + PIECE])
+        for shard in missing
+        for start in range(0, len(store.range(shard)), PIECE)
+    ]
 
-    def samples(shard: int) -> list[Sample]:
-        return list(together(images.__getitem__, store.range(shard)))
+    def samples(piece: tuple[int, range]) -> list[Sample]:
+        return list(together(images.__getitem__, piece[1]))
 
     with (
         _bar("caption", store, missing) as bar,
-        closing(ahead(map(samples, missing))) as decoded,
+        closing(ahead(map(samples, pieces))) as decoded,
         Behind(1, waiting=1) as writer,
     ):
-        for shard, some in zip(missing, decoded, strict=True):
-            rows = []
+        rows = []
+        for (shard, _), some in zip(pieces, decoded, strict=True):
             for described in describe(some, models.captioner, models.scorer):
                 rows.append(asdict(described))
                 bar.update()
-            writer.call(store.write, shard, rows)
+            if len(rows) == len(store.range(shard)):
+                writer.call(store.write, shard, rows)
+                rows = []
     store.finish()
 
 

@@ -21,6 +21,7 @@ from sgid.augmentation.transforms import (
 from sgid.config import BackboneConfig, Config, TrainerConfig
 from sgid.data.datamodule import DataModule
 from sgid.data.datasets import Dataset
+from sgid.data.decoded import prune
 from sgid.data.images import ImageSet
 from sgid.device import pick_device
 from sgid.progress import progress
@@ -31,6 +32,9 @@ from sgid.training.backbones import own_size
 from sgid.training.fit import Schedule, fit, schedule
 from sgid.training.module import Classifier
 from sgid.weights import Located
+
+RUNS = 4
+"""Runs whose decoded images are left on the disk, at their largest."""
 
 
 @dataclass(frozen=True)
@@ -115,9 +119,10 @@ def image_size(backbone: BackboneConfig, weights: Located | None, images: ImageS
 
 def keep_decoded(training: Training, config: Config, *parts: str) -> None:
     """Decode the images of these parts, as far as `trainer.cache_gib` holds those of all parts."""
-    left = config.trainer.cache_gib * 2**30
+    left = limit = config.trainer.cache_gib * 2**30
     for name, images in training.data.parts.items():
         left -= images.keep(left) if name in parts else images.bytes_kept
+    prune(Path(config.paths.artifacts) / "decoded", RUNS * limit)
 
 
 def train(training: Training, config: Config, loggers: list[Any]) -> dict[str, float]:

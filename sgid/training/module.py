@@ -78,7 +78,8 @@ class Classifier(pl.LightningModule):
     def normalise(self, images: Tensor) -> Tensor:
         """uint8 (B, 3, H, W) -> float of mean 0 and deviation 1 per channel."""
         pixels = (images.float() - self.mean) / self.std
-        return pixels.contiguous(memory_format=torch.channels_last)
+        own = next(self.network.parameters()).dtype  # another one in "true" half precision
+        return pixels.to(own).contiguous(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> Tensor:
         """uint8 images (B, 3, H, W) -> logits (B, classes)."""

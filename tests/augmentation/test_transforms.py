@@ -126,7 +126,7 @@ def test_flip_crop_can_be_told_otherwise(make):
         ({"area": (0, 1)}, "area=.*: must be two numbers above 0, ascending, at most 1"),
         ({"area": (0.5, 0.4)}, "area=.*ascending"),
         ({"area": (0.5, 1.5)}, "area=.*at most 1"),
-        ({"padding": -0.1}, "padding=-0.1: must be at least 0"),
+        ({"padding": -0.1}, "padding=-0.1: must be from 0 to 1"),
         ({"flip": 2}, "flip=2: must be from 0 to 1"),
     ],
 )

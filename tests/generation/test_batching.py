@@ -1,6 +1,8 @@
 """Batches: what shares one, what is begun ahead, and how their size is found."""
 
 import json
+import time
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -82,7 +84,7 @@ class Clock:
 
     def __init__(self, monkeypatch, rates):
         self.now, self.rates, self.sizes = 0.0, rates, []
-        monkeypatch.setattr(batching.time, "perf_counter", lambda: self.now)
+        monkeypatch.setattr(batching, "time", SimpleNamespace(perf_counter=lambda: self.now))
 
     def start(self, batch):
         def wait():
@@ -98,7 +100,45 @@ def test_the_size_grows_as_long_as_that_pays(monkeypatch):
     made = Batches(4, grow=True, settled=told.append)
     list(made.run(range(4 + 4 + 8 + 8 + 16 + 16 + 32 + 32 + 48), clock.start, ahead=1))
     assert clock.sizes == [4, 4, 8, 8, 16, 16, 32, 32, 16, 16, 16]
-    assert (made.size, told) == (16, [16])
+    assert (made.size, told) == (16, [4, 8, 16, 16])
+
+
+def test_growth_that_runs_out_of_full_batches_neither_ends_what_is_begun_ahead_nor_is_lost():
+    told, events = [], []
+    made = Batches(4, grow=True, settled=told.append)
+
+    def start(batch):
+        events.append("begin")
+
+        def wait():
+            time.sleep(0.001)  # whatever the size: the larger, the faster
+            events.append("wait")
+            return batch
+
+        return wait
+
+    for _ in range(4):
+        assert len(list(made.run(range(60), start, alike=lambda i: i % 5, ahead=1))) == 60
+    assert made.size == 16 and told == [4, 8]  # 12 of a kind never make a batch of 16
+    assert events[-10:].count("begin") == 5 and "begin,begin" in ",".join(events[-10:])
+
+
+def test_only_one_kind_of_items_tells_how_fast_a_size_is(monkeypatch):
+    clock = Clock(monkeypatch, {4: 10, 8: 18, 16: 25, 32: 25.5})
+
+    def start(batch):  # of every second kind the items take three times as long
+        wait = clock.start(batch)
+
+        def slow():
+            clock.now += 2 * len(batch) / clock.rates[len(batch)]
+            return wait()
+
+        return slow if batch[0] % 2 else wait
+
+    made = Batches(4, grow=True)
+    for _ in range(8):
+        list(made.run(range(64), start, alike=lambda item: item % 2))
+    assert made.size == 16
 
 
 def test_memory_ends_the_growth(monkeypatch):
@@ -111,7 +151,7 @@ def test_memory_ends_the_growth(monkeypatch):
 
     made = Batches(4, grow=True, settled=told.append)
     assert len(list(made.run(range(64), start))) == 64
-    assert (made.size, told) == (8, [8])
+    assert (made.size, told) == (8, [4, 8, 8])
 
 
 def test_what_was_found_is_remembered_by_device_and_model(tmp_path, monkeypatch):
@@ -129,6 +169,9 @@ def test_what_was_found_is_remembered_by_device_and_model(tmp_path, monkeypatch)
     assert json.loads(path.read_text()) == {"A GPU, sd": 4}
     assert (make().size, make().growing) == (4, False)
     assert make("other").growing
+    remembered = make()  # what no longer fits is mended
+    remembered._halve(4)
+    assert json.loads(path.read_text()) == {"A GPU, sd": 2}
     assert (make(size=7).size, make(size=7).growing) == (7, False)
     path.write_text("{half a fi")
     assert make().growing

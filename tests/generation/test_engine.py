@@ -200,18 +200,21 @@ def test_batches_at_once_give_the_same_images_and_leave_the_threads_as_they_were
     assert all(difference(images[name], expected[name]) <= 1 for name in expected)
 
 
-def test_who_wants_no_more_images_does_not_wait_for_them(make_engine, monkeypatch):
-    torch.set_num_threads(2)
+def test_who_wants_no_more_images_does_not_wait_for_them(make_engine):
+    before = torch.get_num_threads()
     engine = make_engine(batch_size=1, steps=200)
     steps = []
     hook = engine.pipe.unet.register_forward_pre_hook(lambda *_: steps.append(1))
     requests = [request(i, init=picture(i, 0, 32), strength=1.0) for i in range(8)]
-    drawn = engine.generate(requests)
-    next(drawn)
-    done = len(steps)
-    drawn.close()
+    try:
+        torch.set_num_threads(2)
+        drawn = engine.generate(requests)
+        next(drawn)
+        done = len(steps)
+        drawn.close()
+    finally:
+        torch.set_num_threads(before)
     hook.remove()
-    torch.set_num_threads(1)
     # Two batches were at work, a third was begun: of their 600 steps only those in flight are run.
     assert len(steps) - done < 20
 
