@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo table-tiny test lint tiny-models clean
+.PHONY: help setup demo table-tiny benchmarks test lint tiny-models clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -31,6 +31,10 @@ table-tiny: $(STAMP) ## every augmentation with three small backbones over three
 	for backbone in small_resnet small_vit small_clip; do \
 		OMP_NUM_THREADS=1 $(TINY) hydra.sweeper.params.backbone=$$backbone & done; wait
 	$(TINY)
+
+BENCHMARKS ?= generation captions training run
+benchmarks: $(STAMP) ## how fast, against what others do: BENCHMARKS="generation captions training run"
+	for name in $(BENCHMARKS); do $(BIN)/python -m experiments.benchmarks.$$name || exit 1; done
 
 test: $(STAMP) ## all tests, two at a time
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
