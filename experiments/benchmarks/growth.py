@@ -203,7 +203,7 @@ def figure(rows: Sequence[dict[str, Any]]) -> Any:
                 x = [row["requests"] for row in own]
                 axes.plot(x, [row[column] for row in own], "o-", color=colour, label=name)
         axes.set(xscale="log", xlabel="requests", ylabel=column)
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, 1.15 * max(row[column] for row in rows))
         axes.spines[["top", "right"]].set_visible(False)
     both[-1].legend(frameon=False, fontsize=8)
     return drawn
