@@ -35,10 +35,10 @@ def make_captioner() -> Callable[..., Any]:
     """`make_captioner(candidates=3)`: a fresh captioner with the bundled weights."""
     import torch
 
-    from sgid.quiet import quiet
+    from sgid.quiet import quiet_generation
     from sgid.semantics.captions import BlipCaptioner
 
-    quiet()
+    quiet_generation()
 
     def make(**options: Any) -> BlipCaptioner:
         settings = {"candidates": 4, "top_p": 0.9, "max_tokens": 12, "seed": 0, "batch_size": 16}
@@ -53,10 +53,10 @@ def make_scorer() -> Callable[..., Any]:
     """`make_scorer(batch_size=3)`: a fresh scorer with the bundled weights."""
     import torch
 
-    from sgid.quiet import quiet
+    from sgid.quiet import quiet_generation
     from sgid.semantics.similarity import OpenClipScorer
 
-    quiet()
+    quiet_generation()
 
     def make(batch_size: int = 16) -> OpenClipScorer:
         place = {"device": torch.device("cpu"), "dtype": torch.float32}
@@ -71,9 +71,9 @@ def make_engine() -> Callable[..., Any]:
     import torch
 
     from sgid.generation.engine import StableDiffusionEngine
-    from sgid.quiet import quiet
+    from sgid.quiet import quiet_generation
 
-    quiet()
+    quiet_generation()
 
     def make(**options: Any) -> StableDiffusionEngine:
         settings = {"steps": 6, "resolution": 32, "batch_size": 16}

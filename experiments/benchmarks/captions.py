@@ -47,9 +47,9 @@ def main() -> None:
     import torch
 
     from sgid.device import pick_device, pick_dtype
-    from sgid.quiet import quiet
+    from sgid.quiet import quiet_generation
 
-    quiet()
+    quiet_generation()
     device = pick_device(given.device)
     dtype = pick_dtype(given.dtype, device)
     with TemporaryDirectory() as folder:
