@@ -38,6 +38,11 @@ def mixed(count=8):
     ]
 
 
+def said(caplog):
+    """What this project told, whatever the libraries did."""
+    return [record for record in caplog.records if record.name.startswith("sgid")]
+
+
 @pytest.mark.parametrize("scheduler", ["own", "EulerAncestralDiscreteScheduler"])
 def test_stable_diffusion_is_what_diffusers_gives_one_by_one(scheduler):
     images = draw(make(scheduler=scheduler), mixed(12))
@@ -167,7 +172,7 @@ def test_what_cannot_batch_is_called_for_one_image_at_a_time(call, why, caplog):
     sizes = counted(one)
     images = one.draw(same(4)) + one.draw(same(2))
     assert sizes == [1, 1, 2] + [1] * 6
-    assert len(caplog.records) == 1 and why in caplog.text
+    assert len(said(caplog)) == 1 and why in caplog.text
     for made, asked in zip(images, same(4) + same(2), strict=True):
         assert difference(made, reference(asked, steps=3)) <= 1
 
@@ -191,7 +196,7 @@ def test_out_of_memory_halves_the_batch_and_is_not_taken_for_an_inability(caplog
 
     small._call = small_device
     images = draw(engine, same(8))
-    assert sizes == calls and engine.batches.size == min(fits, 2) and not caplog.records
+    assert sizes == calls and engine.batches.size == min(fits, 2) and not said(caplog)
     assert all(difference(images[name], expected[name]) <= 1 for name in expected)
 
 
