@@ -22,8 +22,9 @@ from typing import Any
 from PIL.Image import Image
 from rich.console import Console
 
-from sgid.cli import CONF, message
-from sgid.config import Config, register
+from sgid.cli import message
+from sgid.compose import CONF, compose
+from sgid.config import Config
 from sgid.data.datasets import Dataset
 from sgid.data.images import ImageSet
 
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     try:
-        config = compose(given.options)
+        config = compose(chosen(given.options))
         fonts = Path(config.paths.artifacts).absolute() / "fonts"
         os.environ.setdefault("MPLCONFIGDIR", str(fonts))  # else they go to the home folder
         path = (
@@ -56,17 +57,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def compose(options: Sequence[str]) -> Config:
-    """The config of a run with these options; all augmentations where none is named."""
-    import hydra
-    from omegaconf import OmegaConf
-
-    register()
-    if not any(option.startswith("aug=") for option in options):
-        options = [*options, f"aug=[{','.join(every_augmentation())}]"]
-    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        config: Any = OmegaConf.to_object(hydra.compose("config", list(options)))
-    return config
+def chosen(options: Sequence[str]) -> list[str]:
+    """The options, with all augmentations where none is named."""
+    if any(option.startswith("aug=") for option in options):
+        return list(options)
+    return [*options, f"aug=[{','.join(every_augmentation())}]"]
 
 
 def every_augmentation() -> list[str]:
@@ -100,13 +95,13 @@ def draw(config: Config, path: Path) -> None:
     dataset = load(config, ready)
     models = Models(config, ready.weights)
     warn(config, Console())
-    chosen = spread(dataset.train, ACROSS)
+    shown = spread(dataset.train, ACROSS)
     size = image_size(config.backbone, ready.weights.get("backbone"), dataset.train)
-    originals = [dataset.train[i] for i in chosen]
+    originals = [dataset.train[i] for i in shown]
     rows = {
-        name: generated(replace(config, aug={name: entry}), dataset, models, chosen)
+        name: generated(replace(config, aug={name: entry}), dataset, models, shown)
         if name in offline
-        else perturbed(replace(config, aug={name: entry}), dataset.train.select(chosen), size)
+        else perturbed(replace(config, aug={name: entry}), dataset.train.select(shown), size)
         for name, entry in config.aug.items()
     }
     figure = augmentation_grid(

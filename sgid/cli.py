@@ -10,12 +10,12 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sgid.compose import CONF
+
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from sgid.models import Loaded
-
-CONF = Path(__file__).resolve().parent.parent / "conf"
 
 
 class Failed(Exception):

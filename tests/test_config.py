@@ -5,7 +5,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from sgid.cli import CONF
+from sgid.compose import CONF
 from sgid.config import Config, Stage, register
 
 GROUPS = sorted(

@@ -10,7 +10,7 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from sgid.cli import CONF
+from sgid.compose import CONF
 from sgid.config import Config, register
 from sgid.limits import out_of_range
 from sgid.slots import SLOTS, in_slot, recipes, transforms

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from sgid.cli import CONF
+from sgid.compose import CONF
 from sgid.help import explain, help_text, nearest, option_names
 
 

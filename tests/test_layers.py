@@ -34,7 +34,7 @@ LAYERS = (
     ("sgid.evaluation",),
     ("sgid.reporting",),
     ("sgid.config",),
-    ("sgid.slots",),
+    ("sgid.slots", "sgid.compose"),
     ("sgid.limits",),
     ("sgid.models", "sgid.preflight", "sgid.provenance", "sgid.help"),
     ("sgid.stages",),

@@ -4,7 +4,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from sgid.cli import CONF
+from sgid.compose import CONF
 from sgid.config import Config, register
 from sgid.limits import out_of_range
 

@@ -8,7 +8,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from sgid.cli import CONF
+from sgid.compose import CONF
 from sgid.config import Config, register
 from sgid.models import Loaded, Models
 from sgid.preflight import check

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from experiments.case_study import compose
+from sgid.compose import compose
 from sgid.records import Request
 
 COLUMNS = ("images/s", "agreement (%)", "cosine", "distance", "off (grey levels)")

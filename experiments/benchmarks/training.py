@@ -62,7 +62,7 @@ def configure(backbone: str, device: str) -> Config:
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
-    from sgid.cli import CONF
+    from sgid.compose import CONF
     from sgid.config import register
 
     register()

@@ -12,7 +12,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from PIL import Image
 
-from sgid.cli import CONF
+from sgid.compose import CONF
 from sgid.config import Config, register
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from experiments import case_study
+from sgid.compose import compose
 from sgid.preflight import warn
 from sgid.reporting.arms import find_baseline
 from sgid.reporting.results import load_results
@@ -202,7 +202,7 @@ def test_models_that_have_seen_the_images_and_guidance_that_follows_nothing_are_
     ):
         console = Console(file=io.StringIO(), width=200)
         warn(
-            case_study.compose([*options, *([] if "aug" in str(options) else ["aug=sgid"])]),
+            compose([*options, *([] if "aug" in str(options) else ["aug=sgid"])]),
             console,
         )
         told = console.file.getvalue()

@@ -9,7 +9,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from sgid.cli import CONF
+from sgid.compose import CONF
 from sgid.config import BackboneConfig, register
 from sgid.training.backbones import normalisation, own_size
 from sgid.training.module import Classifier

@@ -1,0 +1,25 @@
+"""The typed config of a run from options as `run.py` takes them, for other command lines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sgid.config import Config
+
+CONF = Path(__file__).resolve().parent.parent / "conf"
+
+
+def compose(options: Sequence[str]) -> Config:
+    """What `python run.py OPTIONS` would run with, every option but those of Hydra itself."""
+    import hydra
+    from omegaconf import OmegaConf
+
+    from sgid.config import register
+
+    register()
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        config: Any = OmegaConf.to_object(hydra.compose("config", list(options)))
+    return config
