@@ -88,6 +88,10 @@ class Run:
     def folder(self) -> Path:
         return Path(self.config.paths.results) / fingerprint(self.spec)
 
+    @property
+    def finished(self) -> bool:
+        return (self.folder / "report.html").is_file()
+
 
 def run(
     config: Config,
@@ -105,27 +109,43 @@ def run(
     Raises:
         ValueError, FileNotFoundError: for what the user can mend, before any work is done.
     """
-    ready = check(config)
-    dataset = load(config, ready)
-    for line in dataset.protocol["left_out"]["first"]:
+    this = prepare(config, choices, overrides, loaded=loaded)
+    for line in this.dataset.protocol["left_out"]["first"]:
         console.print(f"left out: {line}", style="yellow", markup=False, highlight=False)
     if config.stage is Stage.data:
-        show(dataset, Path(config.paths.artifacts), console)
+        show(this.dataset, Path(config.paths.artifacts), console)
         return None
     warn(config, console)
-    models = Models(config, ready.weights, loaded)
-    chosen = augmentations(config, dataset, models)
-    this = Run(config, choices, overrides, ready, dataset, models, chosen)
     _say_what(this, console)
     stages = list(_STAGES) if config.stage is Stage.all else [config.stage]
-    if config.stage is Stage.all and (this.folder / "report.html").is_file():
+    if config.stage is Stage.all and this.finished:
         console.print(f"[green]done before[/green]: {this.folder}")
         return this.folder
     if Stage.train in stages and not (this.folder / "result.json").is_file():
-        rehearse(config, ready)
+        rehearse(config, this.ready)
     for stage in stages:
         _STAGES[stage](this, console)
     return this.folder if {Stage.evaluate, Stage.report} & set(stages) else None
+
+
+def prepare(
+    config: Config,
+    choices: dict[str, Any],
+    overrides: list[str],
+    *,
+    loaded: Loaded | None = None,
+) -> Run:
+    """A run before its first stage: what it would do, where, and what of it is there already.
+
+    Raises:
+        ValueError, FileNotFoundError: for what the user can mend.
+    """
+    ready = check(config)
+    dataset = load(config, ready)
+    models = Models(config, ready.weights, loaded)
+    # To look at images takes no models.
+    chosen = [] if config.stage is Stage.data else augmentations(config, dataset, models)
+    return Run(config, choices, overrides, ready, dataset, models, chosen)
 
 
 def _augment(run: Run, console: Console) -> None:

@@ -1,0 +1,13 @@
+"""The augmentations that the experiments compare, as `aug` takes them."""
+
+BASE = ["[none]", "[flip_crop]"]
+PERTURBATIONS = [
+    "[cutout]", "[random_erasing]", "[mixup]", "[cutmix]", "[autoaugment]", "[randaugment]",
+    "[trivialaugment]", "[augmix]", "[gridmask]",
+]  # fmt: skip
+GENERATIVE = [
+    "[text2img_label]", "[text2img_caption]",
+    "[img2img_label]", "[img2img_caption]", "[img2img_plain]",
+]  # fmt: skip
+SGID = ["[sgid]"]
+WITHOUT_A_PART = ["[no_label]", "[no_caption]", "[fixed_guidance]", "[random_caption]"]

@@ -1,0 +1,69 @@
+"""On what the experiments are run: bundled images on a CPU, or the paper's sets on GPUs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from experiments.paper.grid import Options, Sweep
+
+
+@dataclass(frozen=True)
+class Scale:
+    """What all grids of a scale have in common.
+
+    `dataset` and `backbone` are those of the grids that vary something else, `few_shots` and `shots`
+    are images per class, `many_seeds` are for the ablation, whose differences are small. `judge` is
+    the run whose classifier has seen as many real images as there are.
+    """
+
+    name: str
+    options: Options
+    dataset: str
+    datasets: Sequence[str]
+    backbones: Sequence[str]
+    backbone: str
+    seeds: Sequence[str]
+    many_seeds: Sequence[str]
+    few_shots: str
+    shots: Sequence[str]
+    judge: Options
+
+    def sweep(self, aug: Sequence[str], *, judged: bool = False, **changed: Sequence[str]) -> Sweep:
+        """Augmentations with one backbone over datasets and seeds, but for what is `changed`."""
+        options = {key: [value] for key, value in self.options.items()}
+        options |= {"dataset": self.datasets, "backbone": [self.backbone], "seed": self.seeds}
+        options |= {**changed}
+        return Sweep({**options, "aug": aug}, judge=self.judge if judged else None)
+
+
+TINY = Scale(
+    name="tiny",
+    # As in the demo, whose noise rate was chosen on the validation part: see experiments/LOG.md.
+    options={"dataset.shots": "20", "noise_rate": "0.7", "steps": "12", "trainer.validations": "2"},
+    dataset="fashion",
+    datasets=["fashion"],
+    backbones=["small_resnet", "small_vit", "small_clip"],
+    backbone="small_resnet",
+    seeds=["0", "1", "2"],
+    many_seeds=["0", "1", "2", "3", "4"],
+    few_shots="10",
+    shots=["5", "10", "20", "50"],
+    judge={"dataset": "fashion", "dataset.shots": "null", "backbone": "small_resnet"},
+)
+
+PAPER = Scale(
+    name="paper",
+    options={"dataset.shots": "null"},
+    dataset="cars",
+    datasets=["cifar10", "cifar100", "cars", "caltech101", "flowers", "pets", "dtd"],
+    backbones=["resnet50", "vit", "clip_vit"],
+    backbone="vit",
+    seeds=["0", "1", "2"],
+    many_seeds=["0", "1", "2"],
+    few_shots="10",
+    shots=["1", "2", "4", "8", "16"],
+    judge={"dataset.shots": "null", "backbone": "vit"},
+)
+
+SCALES = {scale.name: scale for scale in (TINY, PAPER)}
