@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo table-tiny benchmarks test lint tiny-models clean
+.PHONY: help setup demo paper-tiny benchmarks test lint tiny-models clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -24,13 +24,10 @@ $(STAMP): pyproject.toml $(CONSTRAINTS)
 demo: $(STAMP) ## five augmentations over SEEDS=5 seeds on the bundled images, one table
 	$(BIN)/python run.py experiment=demo 'hydra.sweeper.params.seed="range($(SEEDS))"'
 
-# One process per backbone on one thread each: on few cores faster than one process on all of them.
-TINY := $(BIN)/python run.py experiment=table_tiny
-table-tiny: $(STAMP) ## every augmentation with three small backbones over three seeds, one table
-	$(TINY) stage=augment hydra.sweeper.params.backbone=small_resnet
-	for backbone in small_resnet small_vit small_clip; do \
-		OMP_NUM_THREADS=1 $(TINY) hydra.sweeper.params.backbone=$$backbone & done; wait
-	$(TINY)
+# One process on one thread for each core: on few cores faster than one process on all of them.
+PROCESSES ?= $(shell $(PYTHON) -c "import os; print(min(8, os.cpu_count()))")
+paper-tiny: $(STAMP) ## the paper's tables and figures on the bundled images, into docs/results/tiny
+	$(BIN)/python -m experiments.paper scale=tiny --processes $(PROCESSES)
 
 BENCHMARKS ?= generation captions training run
 benchmarks: $(STAMP) ## how fast, against what others do: BENCHMARKS="generation captions training run"

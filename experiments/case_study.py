@@ -17,7 +17,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from PIL.Image import Image
 from rich.console import Console
@@ -27,6 +27,11 @@ from sgid.compose import CONF, compose
 from sgid.config import Config
 from sgid.data.datasets import Dataset
 from sgid.data.images import ImageSet
+from sgid.reporting.charts.style import encode
+from sgid.store import write_atomic
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 ACROSS = 8
 
@@ -47,7 +52,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         path = (
             given.output or Path(config.paths.artifacts) / f"case_study/{config.dataset.name}.png"
         )
-        draw(config, path)
+        write_atomic(path, encode(figure(config), "png"))
     except Exception as error:
         if (text := message(error)) is None:
             raise
@@ -76,10 +81,8 @@ def every_augmentation() -> list[str]:
     return sorted(names, key=lambda name: order.index(slot(name)))
 
 
-def draw(config: Config, path: Path) -> None:
-    """The picture of `config`'s augmentations on its dataset, into `path`."""
-    import io
-
+def figure(config: Config) -> Figure:
+    """The picture of `config`'s augmentations on its dataset."""
     from sgid.evaluation.stores import spread
     from sgid.models import Models
     from sgid.preflight import check, warn
@@ -87,7 +90,6 @@ def draw(config: Config, path: Path) -> None:
     from sgid.slots import in_slot
     from sgid.stages.data import load
     from sgid.stages.train import image_size
-    from sgid.store import write_atomic
 
     offline = in_slot(config, "offline")
     # Each is drawn alone, so that what cannot be combined, as none and flip_crop, can be shown.
@@ -104,12 +106,9 @@ def draw(config: Config, path: Path) -> None:
         else perturbed(replace(config, aug={name: entry}), dataset.train.select(shown), size)
         for name, entry in config.aug.items()
     }
-    figure = augmentation_grid(
+    return augmentation_grid(
         [one.image for one in originals], rows, [one.class_name for one in originals]
     )
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", facecolor="white")
-    write_atomic(path, buffer.getvalue())
 
 
 def generated(config: Config, dataset: Dataset, models: Any, chosen: Sequence[int]) -> list[Image]:

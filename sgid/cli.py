@@ -25,15 +25,15 @@ class Failed(Exception):
 def main() -> int:
     """Run Hydra on `sys.argv`; the exit code."""
     if {"--help", "-h"} & set(sys.argv[1:]):
-        from sgid.help import help_text
+        from sgid.help import help_text, own_folders
 
-        print(help_text(CONF))
+        print(help_text(CONF, *own_folders(sys.argv[1:])))
         return 0
     # Hydra then raises instead of printing a traceback of its own; what people see is below.
     debug = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    # Hydra's parser wants -m before the options or after them, not among them.
-    sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in ("-m", "--multirun"))
+    # Hydra's parser wants its flags before the options or after them, not among them.
+    sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: "=" in word and not word.startswith("-"))
     import hydra
 
     from sgid.config import register
@@ -96,20 +96,24 @@ def _run(config: DictConfig, loaded: Loaded) -> None:
     from rich.console import Console
 
     from sgid.config import Stage
-    from sgid.pipeline import run
-    from sgid.reporting.sweep import POINTER
 
-    hydra_config = HydraConfig.get()
     # Nothing is fetched behind the user's back: `stage=data` fetches images, and for weights
     # `sgid.weights` says what to fetch.
     if config.stage is Stage.data:
         config.dataset.download = True
     else:
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    typed: Any = OmegaConf.to_object(config)
-    # Matplotlib would keep its list of fonts in the home directory, and tell that it has made it.
-    os.environ.setdefault("MPLCONFIGDIR", str(Path(typed.paths.artifacts).absolute() / "fonts"))
+    # Matplotlib's list of fonts and W&B's own logs would go to the home directory.
+    artifacts = Path(config.paths.artifacts).absolute()
+    os.environ.setdefault("MPLCONFIGDIR", str(artifacts / "fonts"))
+    os.environ.setdefault("WANDB_CACHE_DIR", str(artifacts / "wandb"))
     logging.getLogger("matplotlib").setLevel(logging.WARNING)
+    # Some of these are read when the libraries are imported.
+    from sgid.pipeline import run
+    from sgid.reporting.sweep import POINTER
+
+    hydra_config = HydraConfig.get()
+    typed: Any = OmegaConf.to_object(config)
     choices: dict[str, Any] = {
         group: hydra_config.runtime.choices[group]
         for group in ("dataset", "backbone", "models", "guidance", "filter")
@@ -126,14 +130,14 @@ def message(error: BaseException) -> str | None:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    from sgid.help import explain
+    from sgid.help import explain, own_folders
 
     error = _cause(error)
     if isinstance(error, HydraException | OmegaConfBaseException):
         text = str(error).strip()
         if error.__cause__ is not None and str(error.__cause__) not in text:
             text += f"\n{error.__cause__}"
-        return explain(CONF, text)
+        return explain(CONF, text, *own_folders(sys.argv[1:]))
     if isinstance(error, ValueError | OSError):
         return str(error)
     return None

@@ -15,11 +15,18 @@ CONF = Path(__file__).resolve().parent.parent / "conf"
 def compose(options: Sequence[str]) -> Config:
     """What `python run.py OPTIONS` would run with, every option but those of Hydra itself."""
     import hydra
+    from hydra.core.global_hydra import GlobalHydra
     from omegaconf import OmegaConf
 
     from sgid.config import register
 
     register()
-    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        config: Any = OmegaConf.to_object(hydra.compose("config", list(options)))
+    # Hydra knows one config at a time, and within a run that is the run's.
+    one = GlobalHydra.instance()
+    running, one.hydra = one.hydra, None
+    try:
+        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+            config: Any = OmegaConf.to_object(hydra.compose("config", list(options)))
+    finally:
+        one.hydra = running
     return config

@@ -138,6 +138,13 @@ class TrainerConfig:
 
 
 @dataclass
+class EvaluationConfig:
+    images: str | None = None
+    classifier: str | None = None
+    lpips: Any = "auto"  # or true, or false
+
+
+@dataclass
 class Config:
     stage: Stage = Stage.all
     seed: int = 0
@@ -154,6 +161,7 @@ class Config:
     mix: MixConfig = field(default_factory=MixConfig)
     store: StoreConfig = field(default_factory=StoreConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     logger: dict[str, Any] = field(default_factory=dict)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ train a classifier on originals plus generated images, and say whether it helped
   python run.py dataset=cars backbone=vit aug=sgid     Stable Diffusion 1.5, BLIP, CLIP
   python run.py aug=[sgid,randaugment]                 several augmentations together
   python run.py -m noise_rate=0.3,0.5,0.7 seed=0,1,2   a sweep, with one table at the end
+  python run.py stage=evaluate evaluation.images=DIR   measure any generated images
+  python run.py --config-dir my aug=sketch             a choice of your own: docs/extending.md
 """
 
 # Lines of Hydra's messages that speak of its inner workings, or advise to add the mistyped key.
@@ -27,14 +30,29 @@ _NOISE = re.compile(
 )
 
 
-def help_text(conf: Path) -> str:
-    """Usage, every group's options with a line each, and the options of the root config."""
+def own_folders(words: Sequence[str]) -> list[Path]:
+    """The folders that a command line adds to `conf/`, by `--config-dir` or `hydra.searchpath`."""
+    folders: list[str] = []
+    for word, after in zip(words, [*words[1:], ""], strict=True):
+        name, _, value = word.partition("=")
+        if name in ("--config-dir", "-cd"):
+            folders.append(value or after)
+        elif name == "hydra.searchpath":
+            folders += value.strip("[]").replace("file://", "").split(",")
+    return [Path(folder) for folder in folders if Path(folder).is_dir()]
+
+
+def help_text(conf: Path, *own: Path) -> str:
+    """Usage, every group's options with a line each, and the options of the root config.
+
+    `own` are folders beside `conf`; what they have in groups that `conf` has is listed with it.
+    """
     parts = [USAGE]
-    for group in sorted(path for path in conf.iterdir() if path.is_dir()):
-        if group.name == "hydra":
+    for group in sorted(path.name for path in conf.iterdir() if path.is_dir()):
+        if group == "hydra":
             continue
-        parts.append(f"{group.name}=")
-        for file in sorted(group.glob("*.yaml")):
+        parts.append(f"{group}=")
+        for file in _files(group, conf, *own):
             parts.append(f"  {file.stem:<18}{_first_comment(file)}")
         parts.append("")
     parts.append("Options, with their defaults (any can be given as option=value):")
@@ -45,15 +63,15 @@ def help_text(conf: Path) -> str:
     return "\n".join(parts)
 
 
-def explain(conf: Path, text: str) -> str:
+def explain(conf: Path, text: str, *own: Path) -> str:
     """What Hydra says of a command line, in the words of its user, with the nearest right name."""
     if found := re.search(r"Could not (?:find|load) '(\w+)/([^']*)'", text):
         group, name = found.groups()
-        if files := sorted(file.stem for file in (conf / group).glob("*.yaml")):
+        if files := [file.stem for file in _files(group, conf, *own)]:
             near = _did_you_mean(nearest(name, files))
             return f"{group}={name}: there is no such {group}{near}; one of {', '.join(files)}"
     if found := re.search(r"Could not override '([^'@]+)'", text):
-        return _not_an_option(found[1], option_names(conf))
+        return _not_an_option(found[1], option_names(conf, *own))
     lines = [line for line in text.splitlines() if line.strip() and not _NOISE.match(line)]
     if "mismatched" in text or "token recognition" in text or "no viable" in text:
         lines.append("""A value with spaces, commas or braces needs quotes: 'option="value"'""")
@@ -90,16 +108,17 @@ def _did_you_mean(near: list[str]) -> str:
     return f", did you mean {' or '.join(near)}?" if near else ""
 
 
-def option_names(conf: Path) -> dict[str, list[str]]:
+def option_names(conf: Path, *own: Path) -> dict[str, list[str]]:
     """Groups and the dotted names of all keys, with the choices (`backbone=vit`) that have each."""
     from sgid.config import Config
 
     names: dict[str, list[str]] = {name: [] for name in _fields(Config, "")}
-    for file in sorted(conf.glob("*/**/*.yaml")):
+    files = ((one, file) for one in (conf, *own) for file in sorted(one.glob("*/**/*.yaml")))
+    for folder, file in files:
         text = file.read_text()
         content = yaml.safe_load(text) or {}
         content.pop("defaults", None)
-        group = file.relative_to(conf).parent.as_posix()
+        group = file.relative_to(folder).parent.as_posix()
         names.setdefault(group, [])
         for name in _dotted(content, "" if "@package _global_" in text else f"{group}."):
             names.setdefault(name, []).append(f"{group}={file.stem}")
@@ -127,6 +146,12 @@ def _fields(kind: Any, prefix: str) -> set[str]:
         if is_dataclass(hints[field.name]):
             names |= _fields(hints[field.name], f"{prefix}{field.name}.")
     return names
+
+
+def _files(group: str, *folders: Path) -> list[Path]:
+    """The YAML files of a group, by name."""
+    files = [file for folder in folders for file in (folder / group).glob("*.yaml")]
+    return sorted(files, key=lambda file: file.stem)
 
 
 def _first_comment(file: Path) -> str:

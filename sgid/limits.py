@@ -11,7 +11,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from sgid.config import Config, GeneratorConfig
+from sgid.config import Config, GeneratorConfig, Stage
 from sgid.device import DEVICES, DTYPES
 from sgid.generation.batch_size import AUTO
 from sgid.generation.pipelines import OWN_LOOP, PipelineEngine
@@ -93,10 +93,22 @@ def _names(config: Config) -> Iterator[str]:
         value = attrgetter(option)(config)
         if value not in choices:
             yield f"{option}={value}: must be one of {', '.join(map(_written, choices))}"
+    yield from _evaluation(config)
     workers = config.trainer.workers
     if workers != AUTO and not (isinstance(workers, int) and workers >= 0):
         yield f"trainer.workers={workers}: must be {AUTO}, or a number that is at least 0"
     yield from _generator(config.models.generator)
+
+
+def _evaluation(config: Config) -> Iterator[str]:
+    asked = config.evaluation
+    if asked.images is not None and config.stage is not Stage.evaluate:
+        yield (
+            f"evaluation.images={asked.images}: measured by stage=evaluate alone, not by "
+            f"stage={config.stage.value}"
+        )
+    if asked.lpips not in ("auto", True, False):
+        yield f"evaluation.lpips={asked.lpips}: must be one of auto, true, false"
 
 
 def _generator(settings: GeneratorConfig) -> Iterator[str]:

@@ -6,91 +6,22 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from sgid.config import Config, Stage
-from sgid.data.datasets import Dataset
-from sgid.fingerprint import fingerprint
-from sgid.models import Loaded, Models
-from sgid.preflight import Ready, check, rehearse, warn
-from sgid.slots import in_slot
-from sgid.stages.augment import Augmentation, augment, augmentations
-from sgid.stages.data import load, show
-from sgid.stages.judge import Judgement
+from sgid.job import Run, prepare
+from sgid.models import Loaded
+from sgid.preflight import rehearse, warn
+from sgid.reporting.loggers import log_again, log_finished, log_stores, tracking, training_loggers
+from sgid.stages.augment import augment
+from sgid.stages.data import show
+from sgid.stages.images import evaluate_images
+from sgid.stages.measured import measuring
 from sgid.store import write_atomic
-
-CODE = 4
-"""Raised when the code changes what the same config gives, so that old results are not reused."""
-
-
-@dataclass(frozen=True)
-class Run:
-    """What the stages need, made once."""
-
-    config: Config
-    choices: dict[str, Any]
-    overrides: list[str]
-    ready: Ready
-    dataset: Dataset
-    models: Models
-    augmentations: list[Augmentation]
-    seconds: dict[str, float] = field(default_factory=dict)
-
-    @property
-    def spec(self) -> dict[str, Any]:
-        """What determines the result of this run."""
-        config, data = self.config, self.dataset
-        backbone = self.ready.weights.get("backbone")
-        return {
-            "kind": "run",
-            "code": CODE,
-            "noun": data.noun,  # zero-shot heads are made of phrases
-            "images": [part.digest() for part in (data.train, data.validation, data.test)],
-            "generated": [one.generated.folder.name for one in self.augmentations],
-            "scorer": self.models.identity("scorer") if self.augmentations else None,
-            "filter": config.filter if self.augmentations else None,
-            "mix": asdict(config.mix) if self.augmentations else None,
-            "base": in_slot(config, "base"),
-            # In their order: it decides what comes of them.
-            "online": list(in_slot(config, "online").items()),
-            "batch": list(in_slot(config, "batch").items()),
-            "backbone": {**asdict(config.backbone), "weights": backbone and backbone.identity},
-            "precision": config.trainer.precision,
-            "compile": config.trainer.compile,
-            "validations": config.trainer.validations,
-            "seed": config.seed,
-        }
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The config as JSON can say it, with what weights and images are, not only where."""
-        settings = {**asdict(self.config), "stage": self.config.stage.value}
-        # Neither part hangs on the seed.
-        parts = [self.dataset.validation.digest(), self.dataset.test.digest()]
-        settings["dataset"]["images"] = fingerprint(parts)
-        for name, located in self.ready.weights.items():
-            at = settings
-            for key in name.split("."):
-                at = at[key]
-            at["weights"] = located.identity
-        return settings
-
-    def judgement(self, augmentation: Augmentation) -> Judgement:
-        return Judgement(augmentation.generated, self.config, self.dataset, self.models)
-
-    @cached_property
-    def folder(self) -> Path:
-        return Path(self.config.paths.results) / fingerprint(self.spec)
-
-    @property
-    def finished(self) -> bool:
-        return (self.folder / "report.html").is_file()
 
 
 def run(
@@ -115,43 +46,35 @@ def run(
     if config.stage is Stage.data:
         show(this.dataset, Path(config.paths.artifacts), console)
         return None
+    if config.evaluation.images is not None:
+        return evaluate_images(config, this.dataset, this.models, console)
     warn(config, console)
     _say_what(this, console)
     stages = list(_STAGES) if config.stage is Stage.all else [config.stage]
     if config.stage is Stage.all and this.finished:
-        console.print(f"[green]done before[/green]: {this.folder}")
-        return this.folder
+        if this.measured:
+            console.print(f"[green]done before[/green]: {this.folder}")
+            log_again(config.logger, this.folder)
+            return this.folder
+        stages = [Stage.evaluate, Stage.report]
+    elif this.augmentations:
+        measuring(config, this.dataset, this.models)  # what cannot be measured is told now
     if Stage.train in stages and not (this.folder / "result.json").is_file():
         rehearse(config, this.ready)
-    for stage in stages:
-        _STAGES[stage](this, console)
+    names = {"config": this.settings, "choices": choices, "seed": config.seed}
+    with tracking(config.logger, this.folder, **names):
+        for stage in stages:
+            _STAGES[stage](this, console)
     return this.folder if {Stage.evaluate, Stage.report} & set(stages) else None
-
-
-def prepare(
-    config: Config,
-    choices: dict[str, Any],
-    overrides: list[str],
-    *,
-    loaded: Loaded | None = None,
-) -> Run:
-    """A run before its first stage: what it would do, where, and what of it is there already.
-
-    Raises:
-        ValueError, FileNotFoundError: for what the user can mend.
-    """
-    ready = check(config)
-    dataset = load(config, ready)
-    models = Models(config, ready.weights, loaded)
-    # To look at images takes no models.
-    chosen = [] if config.stage is Stage.data else augmentations(config, dataset, models)
-    return Run(config, choices, overrides, ready, dataset, models, chosen)
 
 
 def _augment(run: Run, console: Console) -> None:
     with _timed(run, "augment"):
         for augmentation in run.augmentations:
+            stores = [one for one in (augmentation.described, augmentation.generated) if one]
+            missing = [store.folder for store in stores if not store.complete]
             augment(augmentation, run.config, run.dataset, run.models)
+            log_stores(run.config.logger, missing)
     for augmentation in run.augmentations:
         store = augmentation.generated
         console.print(f"{augmentation.recipe.method}: {store.rows:,} images in {store.folder}")
@@ -161,7 +84,6 @@ def _augment(run: Run, console: Console) -> None:
 
 
 def _train(run: Run, console: Console) -> None:
-    from sgid.reporting.loggers import training_loggers
     from sgid.stages.train import train, trained
 
     training = _training(run)
@@ -181,12 +103,19 @@ def _evaluate(run: Run, console: Console) -> None:
     from sgid.stages.evaluate import evaluate_classifier, evaluate_stores
     from sgid.stages.train import trained
 
-    training = _training(run)
-    metrics = trained(training)
-    if metrics is None:
-        raise ValueError(f"{run.folder} has no trained checkpoint; run stage=train, or stage=all")
+    before, training = _tested(run), None
+    if before is None:
+        training = _training(run)
+        metrics = trained(training)
+        if metrics is None:
+            raise ValueError(
+                f"{run.folder} has no trained checkpoint; run stage=train, or stage=all"
+            )
+    else:  # only its images are to be measured anew
+        metrics = before["metrics"]
     with _timed(run, "evaluate"):
-        metrics |= evaluate_classifier(training, run.config, run.dataset, run.folder)
+        if training is not None:
+            metrics |= evaluate_classifier(training, run.config, run.dataset, run.folder)
         summaries = evaluate_stores(
             run.augmentations, run.config, run.dataset, run.models, run.folder
         )
@@ -212,12 +141,22 @@ def _evaluate(run: Run, console: Console) -> None:
         "commit": commit(),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
+    if before is not None:  # of its training and its test, by what and when
+        kept = {key: before[key] for key in ("versions", "commit", "finished")}
+        result |= {**kept, "seconds": {**before["seconds"], **run.seconds}}
     write_atomic(run.folder / "spec.json", _json(run.spec))
     write_atomic(run.folder / "result.json", _json(result))
 
 
+def _tested(run: Run) -> dict[str, Any] | None:
+    """The result of a run that was tested before, if its predictions are there."""
+    result, predictions = run.folder / "result.json", run.folder / "predictions.parquet"
+    if not (result.is_file() and predictions.is_file()):
+        return None
+    return json.loads(result.read_text(encoding="utf-8"))
+
+
 def _report(run: Run, console: Console) -> None:
-    from sgid.reporting.loggers import log_finished
     from sgid.reporting.summary import report
 
     if not (run.folder / "result.json").is_file():
@@ -236,7 +175,7 @@ _STAGES = {
 
 def _training(run: Run) -> Any:
     from sgid.generation.stored import stored_images
-    from sgid.stages.train import prepare
+    from sgid.stages import train
 
     for augmentation in run.augmentations:
         if not augmentation.complete:
@@ -250,7 +189,7 @@ def _training(run: Run) -> Any:
         images = stored_images(augmentation.generated, dataset.class_names)
         kept = run.judgement(augmentation).kept()
         generated.append(images if kept is None else images.select(kept.nonzero()[0].tolist()))
-    return prepare(run.config, dataset, generated, weights, run.folder)
+    return train.prepare(run.config, dataset, generated, weights, run.folder)
 
 
 def _say_what(run: Run, console: Console) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,9 @@ from sgid.data import datasets
 from sgid.data.datasets import Protocol
 from sgid.data.listing import Splits
 from sgid.device import pick_device
+from sgid.evaluation.perceptual import lacks_weights
 from sgid.limits import out_of_range
+from sgid.reporting.loggers import unready
 from sgid.seeding import derive_seed
 from sgid.semantics.guidance import follows_similarity
 from sgid.slots import in_slot, recipes
@@ -59,8 +60,10 @@ def check(config: Config) -> Ready:
     weights = {name: attempt(lambda name=name: _locate(name, wanted[name])) for name in wanted}
     if "models.generator" in wanted and (tiny := config.models.generator.tiny_vae):
         attempt(lambda: _tiny_vae(Path(tiny).expanduser()))
-    if config.logger and find_spec("wandb") is None:
-        problems.append("logger=wandb needs wandb: pip install wandb, or take logger=none")
+    if why := unready(config.logger):
+        problems.append(why)
+    if config.evaluation.lpips is True and (lacking := lacks_weights()):
+        problems.append(f"evaluation.lpips=true: {lacking}; evaluation.lpips=auto does without")
     if problems:
         count = f"{len(problems)} things are" if len(problems) > 1 else "One thing is"
         raise FileNotFoundError(f"{count} missing:\n\n" + "\n\n".join(problems))
@@ -136,6 +139,8 @@ def rehearse(config: Config, ready: Ready) -> None:
 def _wanted(config: Config) -> dict[str, WeightsConfig]:
     """Config key -> weights, of the models that this run uses."""
     wanted = {}
+    if config.evaluation.images is not None:
+        return {"models.scorer": config.models.scorer.weights}
     if chosen := recipes(config):
         models = config.models
         wanted["models.generator"] = models.generator.weights

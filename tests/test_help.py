@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from sgid.compose import CONF
-from sgid.help import explain, help_text, nearest, option_names
+from sgid.help import explain, help_text, nearest, option_names, own_folders
 
 
 def test_help_comes_at_once():
@@ -80,3 +80,15 @@ def _choices(group: str) -> str:
 )  # fmt: skip
 def test_hydras_words_in_the_users(hydra, said):
     assert explain(CONF, hydra) == said
+
+
+def test_choices_of_a_folder_of_ones_own(tmp_path):
+    (tmp_path / "aug").mkdir()
+    text = "# A drawing\nsketch: {slot: offline, depth: 1}\n"
+    (tmp_path / "aug" / "sketch.yaml").write_text(text)
+    for words in (["--config-dir", str(tmp_path)], [f"hydra.searchpath=[{tmp_path}]"]):
+        assert own_folders(words) == [tmp_path]
+    assert "  sketch            A drawing" in help_text(CONF, tmp_path)
+    assert "did you mean sketch?" in explain(CONF, "Could not find 'aug/sketc'", tmp_path)
+    said = explain(CONF, "Could not override 'aug.sketch.dept'.", tmp_path)
+    assert said == "aug.sketch.dept is not an option, did you mean aug.sketch.depth?"

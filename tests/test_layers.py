@@ -38,8 +38,10 @@ LAYERS = (
     ("sgid.limits",),
     ("sgid.models", "sgid.preflight", "sgid.provenance", "sgid.help"),
     ("sgid.stages",),
+    ("sgid.job",),
     ("sgid.pipeline",),
     ("sgid.cli",),
+    ("sgid.evaluation.human",),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 MODULES = {

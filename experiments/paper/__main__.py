@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,6 +31,8 @@ NAMES = (
     "shots",
     "consistency",
     "plane",
+    "case_study",
+    "human",
 )
 
 
@@ -41,21 +42,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--plan", action="store_true", help="say what would run, and stop")
-    parser.add_argument("--render", action="store_true", help="run nothing, only write the pages")
-    parser.add_argument(
-        "--processes", type=int, default=1, help="multiruns at once on this machine"
-    )
-    parser.add_argument(
-        "--output", type=Path, help="folder of the pages; default docs/results/SCALE"
-    )
-    parser.add_argument(
-        "words", nargs="*", help=f"of {', '.join(NAMES)}; and options as for run.py"
-    )
-    given = parser.parse_args(arguments)
-    console = Console(soft_wrap=True)
+    parser.add_argument("--render", action="store_true", help="run nothing, write the pages")
+    parser.add_argument("--processes", type=int, default=1, help="multiruns at once; default 1")
+    parser.add_argument("--output", type=Path, help="folder of the pages; docs/results/SCALE")
+    parser.add_argument("words", nargs="*", help=f"{', '.join(NAMES)}; scale=; options of run.py")
+    given = parser.parse_intermixed_args(arguments)
     try:
+        from experiments.paper.work import Work
+
         scale, names, options = read(given.words)
-        return work(scale, names, options, given, console)
+        if given.processes < 1:
+            raise ValueError(f"--processes {given.processes}: at least 1")
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
+        work = Work(scale, names, options, given.processes, given.output, Console(soft_wrap=True))
+        return work.plan() if given.plan else work.pages() if given.render else work.run()
     except KeyboardInterrupt:
         print("\nStopped. The same command goes on from here.", file=sys.stderr)
         return 130
@@ -87,45 +87,6 @@ def read(typed: Sequence[str]) -> tuple[Scale, list[str], list[str]]:
     if name not in SCALES:
         raise ValueError(f"scale={name} is not one of {', '.join(SCALES)}")
     return SCALES[name], names or list(NAMES), options
-
-
-def work(
-    scale: Scale,
-    names: Sequence[str],
-    options: Sequence[str],
-    given: argparse.Namespace,
-    console: Console,
-) -> int:
-    from importlib import import_module
-
-    from experiments.paper.cells import locate
-    from experiments.paper.running import Runner
-    from sgid.models import Loaded
-    from sgid.progress import progress
-
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    modules = {name: import_module(f"experiments.paper.{name}") for name in names}
-    plain = [option for option in options if not option.startswith("hydra")]
-    loaded = Loaded()
-    found = {}
-    for name, module in modules.items():
-        sweeps = module.grid(scale)
-        cells = []
-        with progress(f"look up {name}", len(sweeps), "sweeps") as bar:
-            for sweep in sweeps:
-                cells += locate(name, sweep, plain, loaded)
-                bar.update()
-        found[name] = cells
-    print({n: (len(c), sum(x.finished for x in c)) for n, c in found.items()})
-    if given.plan:
-        return 0
-    folder = Path("outputs") / "paper" / scale.name / time.strftime("%Y-%m-%d-%H-%M-%S")
-    once = {}
-    for cells in found.values():
-        for cell in cells:
-            once.setdefault((cell.folder, cell.judged), cell)
-    Runner(options, given.processes, folder).run(list(once.values()))
-    return 0
 
 
 if __name__ == "__main__":

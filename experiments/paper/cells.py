@@ -1,24 +1,39 @@
-"""What each cell of a grid is on this machine: its result, its stores, and whether they are there."""
+"""What the cells of a grid are on this machine: results, stores, and whether they are there."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from experiments.paper.grid import Options, Sweep, words
 from sgid.compose import compose
+from sgid.config import Config
+from sgid.fingerprint import fingerprint
+from sgid.job import prepare
 from sgid.models import Loaded
-from sgid.pipeline import prepare
-from sgid.store import Store
+from sgid.slots import in_slot
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """A store of generated images that a run reads; `rows` is `None` where nobody can tell yet."""
+
+    folder: Path
+    rows: int | None
+
+    @property
+    def complete(self) -> bool:
+        return (self.folder / "manifest.json").is_file()
 
 
 @dataclass(frozen=True)
 class Cell:
     """One run of an experiment.
 
-    `stores` are those that it reads, described and generated. `judged` cells are finished only when
-    their images have been judged by the classifier of another run.
+    `judged` cells are finished only when their images have been judged by the classifier of another
+    run, which is not `shown` itself. `absent` names the dataset
+    whose images or weights are not here.
     """
 
     experiment: str
@@ -26,56 +41,105 @@ class Cell:
     folder: Path
     finished: bool
     backbone: str
-    originals: int
-    stores: tuple[Store, ...]
+    stores: tuple[Wanted, ...]
     judged: bool = False
+    shown: bool = True
+    absent: str = ""
 
     @property
-    def missing(self) -> list[Store]:
+    def missing(self) -> list[Wanted]:
         return [store for store in self.stores if not store.complete]
 
 
-def locate(experiment: str, sweep: Sweep, given: Sequence[str], loaded: Loaded) -> list[Cell]:
+def locate(
+    experiment: str,
+    sweep: Sweep,
+    given: Sequence[str],
+    loaded: Loaded,
+    *,
+    planned: bool = False,
+    on_cell: Callable[[], object] = lambda: None,
+) -> list[Cell]:
     """The cells of a sweep, and before them those of its judges; nothing is computed.
 
-    `given` are options of the user's for all runs, such as `paths.results=DIR`.
+    `given` are options of the user's for all runs, such as `paths.results=DIR`. What is only
+    `planned` needs no images and no weights.
 
     Raises:
         ValueError, FileNotFoundError: as `run.py` would, for what the user can mend.
     """
+
+    def cell(options: Options, *, judged: bool = False, shown: bool = True) -> Cell:
+        typed = [*words(options), *given]
+        try:
+            return _cell(experiment, options, typed, loaded, judged=judged, shown=shown)
+        except FileNotFoundError:
+            if not planned:
+                raise
+            return _unseen(experiment, options, compose(typed), judged=judged, shown=shown)
+
     cells: list[Cell] = []
     judges: dict[str, Cell] = {}
     for options in sweep.cells():
-        if sweep.judge is None:
-            cells.append(_cell(experiment, options, given, loaded))
-            continue
-        asked = {**options, **sweep.judge, "seed": "0", "aug": "[flip_crop]"}
-        if str(asked) not in judges:
-            judges[str(asked)] = _cell(experiment, asked, given, loaded)
-        judge = str(judges[str(asked)].folder)
-        options = {**options, "evaluation.classifier": judge}
-        cells.append(_cell(experiment, options, given, loaded, judged=True))
+        if sweep.judge is not None:
+            asked = {**options, **sweep.judge, "seed": "0", "aug": "[flip_crop]"}
+            if str(asked) not in judges:
+                judges[str(asked)] = cell(asked, shown=False)
+            options = {**options, "evaluation.classifier": str(judges[str(asked)].folder)}
+        cells.append(cell(options, judged=sweep.judge is not None))
+        on_cell()
     return [*judges.values(), *cells]
+
+
+def again(cell: Cell, given: Sequence[str], loaded: Loaded) -> Cell:
+    """The cell as it is now."""
+    more = {"judged": cell.judged, "shown": cell.shown}
+    return _cell(cell.experiment, cell.options, [*words(cell.options), *given], loaded, **more)
 
 
 def _cell(
     experiment: str,
     options: Options,
-    given: Sequence[str],
+    typed: Sequence[str],
     loaded: Loaded,
     *,
-    judged: bool = False,
+    judged: bool,
+    shown: bool,
 ) -> Cell:
-    typed = [*words(options), *given]
-    run = prepare(compose(typed), {}, typed, loaded=loaded)
-    stores = [s for one in run.augmentations for s in (one.described, one.generated) if s]
+    run = prepare(compose(typed), {}, list(typed), loaded=loaded)
+    stores = [one.generated for one in run.augmentations]
     return Cell(
-        experiment,
-        options,
-        run.folder,
-        run.finished,
-        run.config.backbone.name,
-        len(run.dataset.train),
-        tuple(stores),
-        judged,
+        experiment=experiment,
+        options=options,
+        folder=run.folder,
+        finished=run.finished and (not judged or run.measured),
+        backbone=run.config.backbone.name,
+        stores=tuple(Wanted(store.folder, store.rows) for store in stores),
+        judged=judged,
+        shown=shown,
+    )
+
+
+def _unseen(
+    experiment: str, options: Options, config: Config, *, judged: bool, shown: bool
+) -> Cell:
+    """A cell by its config alone: its folders are names that only tell it from others."""
+    base = [asdict(config.dataset), config.models.name, config.seed]
+    making = [config.steps, config.expansion, asdict(config.store)]
+    stores = [
+        Wanted(Path(fingerprint([*base, *making, entry])), None)
+        for entry in in_slot(config, "offline").values()
+    ]
+    made = [str(store.folder) for store in stores]
+    spec = [*base, config.backbone.name, config.aug, asdict(config.mix), made]
+    return Cell(
+        experiment=experiment,
+        options=options,
+        folder=Path(fingerprint(spec if stores else spec[:-2])),
+        finished=False,
+        backbone=config.backbone.name,
+        stores=tuple(stores),
+        judged=judged,
+        shown=shown,
+        absent=config.dataset.name,
     )

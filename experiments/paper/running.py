@@ -15,6 +15,7 @@ from pathlib import Path
 from experiments.paper.cells import Cell
 from experiments.paper.grid import products, swept
 from sgid.progress import progress
+from sgid.reporting.sweep import read_jobs
 
 ROOT = Path(__file__).resolve().parents[2]
 APART = ("seed", "backbone", "dataset", "dataset.shots")
@@ -49,6 +50,17 @@ class Runner:
         for judged in (False, True):
             some = [cell for cell in left if cell.judged is judged]
             self._multiruns(some, [], "judge" if judged else "train", _trained(time.time()))
+
+    def reasons(self) -> dict[frozenset[str], str]:
+        """Why runs failed, by their options: the last line of the error each left, and where."""
+        found = {}
+        for sweep in sorted(path for path in self.folder.glob("*") if path.is_dir()):
+            for job in read_jobs(sweep):
+                error = job.folder / "error.txt"
+                if not job.finished and error.is_file():
+                    last = error.read_text(encoding="utf-8").strip().splitlines()[-1]
+                    found[frozenset(job.overrides)] = f"{last} ({error})"
+        return found
 
     def _multiruns(
         self,

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from experiments.paper.grid import Options, Sweep
+
+Changed = Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True)
 class Scale:
     """What all grids of a scale have in common.
 
-    `dataset` and `backbone` are those of the grids that vary something else, `few_shots` and `shots`
-    are images per class, `many_seeds` are for the ablation, whose differences are small. `judge` is
-    the run whose classifier has seen as many real images as there are.
+    `dataset` and `backbone` are those of the grids that vary something else, `few_shots` and
+    `shots` are images per class, `many_seeds` are for the ablation, whose differences are small.
+    `judge` is the run whose classifier has seen as many real images as there are.
     """
 
     name: str
@@ -29,11 +31,13 @@ class Scale:
     shots: Sequence[str]
     judge: Options
 
-    def sweep(self, aug: Sequence[str], *, judged: bool = False, **changed: Sequence[str]) -> Sweep:
+    def sweep(
+        self, aug: Sequence[str], changed: Changed | None = None, *, judged: bool = False
+    ) -> Sweep:
         """Augmentations with one backbone over datasets and seeds, but for what is `changed`."""
         options = {key: [value] for key, value in self.options.items()}
         options |= {"dataset": self.datasets, "backbone": [self.backbone], "seed": self.seeds}
-        options |= {**changed}
+        options |= {**(changed or {})}
         return Sweep({**options, "aug": aug}, judge=self.judge if judged else None)
 
 

@@ -5,11 +5,14 @@ All functions take unit vectors, so that a dot product is a cosine.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+
+from sgid.evaluation.diversity import pairwise_distance
+from sgid.evaluation.neighbours import slices
 
 
 @dataclass(frozen=True)
@@ -58,7 +61,7 @@ def judge(
         classes: (C, D) text embeddings of the class names.
     """
     nearest, cosines = np.zeros(len(labels), np.int64), np.zeros(len(labels), generated.dtype)
-    for some in _slices(len(labels)):
+    for some in slices(len(labels)):
         cosines[some] = np.einsum("nd,nd->n", generated[some], originals[origin[some]])
         nearest[some] = (generated[some] @ classes.T).argmax(1)
     return Judged(labels, nearest, cosines)
@@ -77,24 +80,5 @@ def consistency(
             if (labels == label).any()
         },
         label_agreement=100 * float((judged.nearest == labels).mean()),
-        diversity=_pairwise_distance(generated, origin),
+        diversity=pairwise_distance(generated, origin),
     )
-
-
-def _pairwise_distance(vectors: NDArray, group: NDArray) -> float | None:
-    """Mean over groups of the mean 1 - cosine over the pairs within a group."""
-    _, group, n = np.unique(group, return_inverse=True, return_counts=True)
-    sums = np.zeros((len(n), vectors.shape[1]), vectors.dtype)
-    for some in _slices(len(group)):
-        np.add.at(sums, group[some], vectors[some])
-    # The sum of all pairwise cosines in a group is |sum of its vectors|²; the diagonal is n.
-    total = np.square(sums).sum(1, dtype=np.float64)
-    many = n > 1
-    if not many.any():
-        return None
-    return float((1 - (total - n)[many] / (n * (n - 1))[many]).mean())
-
-
-def _slices(count: int, at_once: int = 65_536) -> Iterator[slice]:
-    """Of vectors that are mapped from a file and may be more than the memory holds."""
-    return (slice(start, start + at_once) for start in range(0, count, at_once))

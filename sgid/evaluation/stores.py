@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL.Image import Image
 
 from sgid.data.decode import decode
 from sgid.data.images import ImageSet
 from sgid.evaluation.consistency import Judged, consistency, judge
-from sgid.evaluation.embeddings import embed
 from sgid.seeding import derive_seed
 from sgid.semantics.similarity import OpenClipScorer
 from sgid.store import Store
@@ -23,29 +23,34 @@ CLASS_PROMPT = "a photo of a {}"
 
 
 def judge_store(
-    store: Store,
-    vectors: NDArray,
-    images: ImageSet,
-    phrases: Sequence[str],
-    scorer: OpenClipScorer,
+    store: Store, vectors: NDArray, images: ImageSet, originals: NDArray, classes: NDArray
 ) -> Judged:
     """What CLIP says of each image of a complete store.
 
     Args:
         vectors: (rows, D), the embeddings of the store's images.
-        images: the originals.
-        phrases: the class names as prompts say them.
+        images: the originals, and
+        originals: (M, D), their embeddings.
+        classes: (C, D), what `class_embeddings` gives.
     """
-    classes = scorer.embed_texts([CLASS_PROMPT.format(phrase) for phrase in phrases])
-    labels = store.read(["label"])["label"].to_numpy()
-    return judge(vectors, _origin(store, images), embed(images, scorer), labels, classes)
+    return judge(vectors, origin(store, images), originals, labels(store), classes)
+
+
+def class_embeddings(phrases: Sequence[str], scorer: OpenClipScorer) -> NDArray[np.float32]:
+    """(C, D) embeddings of the class names, as prompts say them."""
+    return scorer.embed_texts([CLASS_PROMPT.format(phrase) for phrase in phrases])
+
+
+def labels(store: Store) -> NDArray[np.int64]:
+    """(rows,): the class of each row."""
+    return store.read(["label"])["label"].to_numpy()
 
 
 def summarise(store: Store, vectors: NDArray, judged: Judged, images: ImageSet) -> dict[str, Any]:
     """Counts, consistency and histograms of a complete store, as JSON can say them."""
     table = store.read(["similarity", "guidance_scale"])
     steering = {name: table[name].to_numpy() for name in table.column_names}
-    measured = consistency(judged, vectors, _origin(store, images), images.class_names)
+    measured = consistency(judged, vectors, origin(store, images), images.class_names)
     return {
         "method": store.spec["method"],
         "path": str(store.folder),
@@ -75,8 +80,8 @@ def examples(
             "key": key,
             "class_name": chosen[key].class_name,
             **{name: rows[0][name] for name in shared},
-            "original": _png(chosen[key].image),
-            "images": [_png(decode(row["image"]["bytes"])) for row in rows],
+            "original": png(chosen[key].image),
+            "images": [png(decode(row["image"]["bytes"])) for row in rows],
             "kept": [row["kept"] for row in rows],
         }
         for key, rows in found.items()
@@ -92,8 +97,8 @@ def spread(images: ImageSet, count: int) -> list[int]:
     return [i for turn in turns for i in turn if i is not None][:count]
 
 
-def _origin(store: Store, images: ImageSet) -> NDArray[np.int64]:
-    """(rows,): the index of the original of each row."""
+def origin(store: Store, images: ImageSet) -> NDArray[np.int64]:
+    """(rows,): the index in `images`, the originals, of that of each row."""
     row_of = {key: i for i, key in enumerate(images.keys)}
     keys = (key for table in store.tables(["key"]) for key in table["key"].to_pylist())
     return np.fromiter((row_of[key] for key in keys), np.int64, store.rows)
@@ -110,7 +115,8 @@ def _histograms(bins: int = 24, **counted: NDArray) -> dict[str, dict[str, list[
     return histograms
 
 
-def _png(image: Any) -> bytes:
+def png(image: Image) -> bytes:
+    """The picture, encoded without loss."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return buffer.getvalue()

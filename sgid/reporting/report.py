@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import math
 from pathlib import Path
@@ -11,15 +10,19 @@ from typing import Any
 from sgid.evaluation.statistics import Estimate, paired_bootstrap
 from sgid.reporting.arms import BASELINE, is_baseline
 from sgid.reporting.facts import made, provenance
+from sgid.reporting.measured import ORIGINALS, measure_rows, notes
 from sgid.reporting.pictures import draw_pictures, image_uri
 from sgid.reporting.results import (
     Example,
     Filtered,
+    Generation,
     Result,
     load_result,
     read_correct,
     read_examples,
+    read_pairs,
 )
+from sgid.reporting.shown import judge_text, shown_pairs, small
 from sgid.reporting.templates import render
 from sgid.reporting.wording import (
     ABSENT,
@@ -120,23 +123,38 @@ def _lead(lead: Estimate, baseline: Result) -> dict[str, Any]:
 
 
 def _generated(result: Result) -> dict[str, Any]:
-    filtered = any(one.filter for one in result.generated)
-    headers = ["method", "images", *(["kept by the filter"] if filtered else [])]
-    rows = [
-        (
-            one.method,
-            f"{one.images:,}",
-            *([_kept(one.filter)] if filtered else []),
-            _number(one.cosine, "{:.3f}"),
-            _number(one.label_agreement, "{:.1f} %"),
-            _number(one.diversity, "{:.3f}"),
-        )
-        for one in result.generated
+    made = result.generated
+    columns = {one.method: one.measures or _older(one) for one in made}
+    measured = [one for one in made if one.measures]
+    if measured:
+        columns[ORIGINALS] = measured[0].originals
+    sizes = [
+        {"title": "images", "note": "", "texts": [f"{one.images:,}" for one in made]},
+        *(
+            [{"title": "kept by the filter", "note": "", "texts": [_kept(o.filter) for o in made]}]
+            if any(one.filter for one in made)
+            else []
+        ),
     ]
+    if measured:
+        sizes[0]["texts"].append(f"{measured[0].counts['originals']:,}")
+        sizes[1:] = [{**row, "texts": [*row["texts"], ABSENT]} for row in sizes[1:]]
     return {
-        "generated_headers": [*headers, "cosine to original", "label agreement", "diversity"],
-        "generated": rows,
-        "filtered": filtered,
+        "measure_headers": list(columns),
+        "measures": [*sizes, *measure_rows(columns)] if made else [],
+        "measure_notes": notes(measured[0].counts, measured[0].leakage) if measured else [],
+        "judge": judge_text(measured[0].classifier) if measured else None,
+        "filtered": any(one.filter for one in made),
+        "pairs": shown_pairs(read_pairs(result.folder)),
+    }
+
+
+def _older(one: Generation) -> dict[str, float | None]:
+    """What results say that were made before there were more measures."""
+    return {
+        "cosine": one.cosine,
+        "label_agreement": one.label_agreement,
+        "diversity": one.diversity,
     }
 
 
@@ -174,9 +192,6 @@ def _classes(result: Result, baseline: Result | None) -> dict[str, Any]:
 
 
 def _shown(example: Example) -> dict[str, Any]:
-    from PIL import Image
-
-    side = max(Image.open(io.BytesIO(example.original)).size)
     return {
         "class_name": example.class_name,
         "caption": example.caption,
@@ -186,7 +201,7 @@ def _shown(example: Example) -> dict[str, Any]:
             {"uri": image_uri(image), "kept": kept}
             for image, kept in zip(example.images, example.kept, strict=True)
         ],
-        "small": side < 96,
+        "small": small(example.original),
     }
 
 

@@ -6,9 +6,12 @@ import csv
 import json
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+EVALUATION = "evaluation.json"
+"""What `stage=evaluate evaluation.images=...` leaves in its folder, in place of a result."""
 
 log = logging.getLogger(__name__)
 
@@ -31,6 +34,10 @@ class Generation:
     `counts` (K). `cosine` is the mean cosine between an augmented image and its original;
     `label_agreement` is in percent. What was not measured is `None` or empty. All of it is of the
     images as they were made, whatever `filter` dropped of them later; `None` is no filter.
+
+    `measures` are all of them by name (`sgid.reporting.measured.SAID`), `originals` the same of the
+    originals; `counts` are of the images that they rest on, and `leakage` says what near-copies
+    are. `classifier` is the run that judged labels. Older results have none of these.
     """
 
     method: str
@@ -42,6 +49,11 @@ class Generation:
     label_agreement: float | None
     diversity: float | None
     filter: Filtered | None
+    measures: dict[str, float | None] = field(default_factory=dict)
+    originals: dict[str, float | None] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
+    leakage: dict[str, Any] = field(default_factory=dict)
+    classifier: dict[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -101,6 +113,24 @@ class Example:
 
 
 @dataclass(frozen=True)
+class Pair:
+    """A generated image and the test image that it is nearest to, with its original if it has one.
+
+    All of them encoded (PNG). `distance` is that of `sgid.evaluation.leakage`; `near` says whether
+    it makes a near-copy, `same` whether the pixels are the same.
+    """
+
+    method: str
+    distance: float
+    near: bool
+    same: bool
+    image: bytes
+    test_key: str
+    test: bytes
+    original: bytes | None
+
+
+@dataclass(frozen=True)
 class Curve:
     """One metric over the optimizer steps of a training."""
 
@@ -150,7 +180,9 @@ def load_results(folder: Path) -> list[Result]:
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is not a folder: set paths.results to where runs are")
-    results = load_each(path for path in sorted(folder.iterdir()) if path.is_dir())
+    runs = (path for path in sorted(folder.iterdir()) if path.is_dir())
+    # Images that were measured without a run have a folder beside those of the runs.
+    results = load_each(path for path in runs if not (path / EVALUATION).is_file())
     return sorted(results, key=lambda result: (result.finished, result.fingerprint))
 
 
@@ -184,6 +216,16 @@ def read_examples(folder: Path) -> list[Example]:
         )
         for row in pq.read_table(path, columns=known).to_pylist()
     ]
+
+
+def read_pairs(folder: Path) -> list[Pair]:
+    """The generated images nearest to test images, nearest first; none where that was not kept."""
+    path = folder / "nearest.parquet"
+    if not path.is_file():
+        return []
+    import pyarrow.parquet as pq
+
+    return [Pair(**row) for row in pq.read_table(path).to_pylist()]
 
 
 def read_correct(folder: Path) -> dict[str, bool]:
@@ -233,6 +275,11 @@ def _generation(raw: dict[str, Any]) -> Generation:
         label_agreement=raw.get("label_agreement"),
         diversity=raw.get("diversity"),
         filter=_filtered(raw.get("filter")),
+        measures=dict(raw.get("measures") or {}),
+        originals=dict(raw.get("originals") or {}),
+        counts=dict(raw.get("counts") or {}),
+        leakage=dict(raw.get("leakage") or {}),
+        classifier=raw.get("classifier"),
     )
 
 

@@ -12,6 +12,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from sgid.reporting.comparison import comparison_table
+from sgid.reporting.evaluation import evaluations_table, load_evaluation
 from sgid.reporting.matrix import matrix_table
 from sgid.reporting.results import load_each
 from sgid.reporting.table import Table
@@ -83,20 +84,24 @@ def read_jobs(folder: Path) -> list[Job]:
 def sweep_tables(jobs: Sequence[Job]) -> dict[str, Table]:
     """By file name: the comparison of all that finished, and the matrix where there is one.
 
+    Images that were measured without a run have a table of their own, `measures`.
     What did not finish is listed beneath the comparison with the line to run it again.
     """
-    results = load_each(dict.fromkeys(job.result for job in jobs if job.result is not None))
-    read = {result.folder for result in results}
+    folders = list(dict.fromkeys(job.result for job in jobs if job.result is not None))
+    evaluations = {path: told for path in folders if (told := load_evaluation(path)) is not None}
+    results = load_each(path for path in folders if path not in evaluations)
+    read = {result.folder for result in results} | set(evaluations)
     failed = [
         job
         for job in jobs
         if not job.finished or (job.result is not None and job.result not in read)
     ]
+    measured = {"measures": evaluations_table([*evaluations.values()])} if evaluations else {}
     if not results and not failed:
-        return {}
+        return measured
     table = comparison_table(results, f"{len(jobs) - len(failed)} of {len(jobs)} runs finished")
     notes = [f"Failed: {command(job.overrides)} (log in {job.folder})" for job in failed]
-    tables = {"table": replace(table, notes=(*notes, *table.notes))}
+    tables = {"table": replace(table, notes=(*notes, *table.notes)), **measured}
     matrix = matrix_table(results)
     return tables if matrix is None else {**tables, "matrix": matrix}
 

@@ -1,11 +1,10 @@
 """A run in Weights & Biases: live curves while it trains, figures and images when it is done.
 
-One W&B run holds both, known by the run's fingerprint: `open_run` returns the one that is open.
+One W&B run holds both: `open_run` returns the one that is open for a result folder, or begins it.
 """
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,24 +12,36 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sgid.reporting.arms import arm
-from sgid.reporting.results import Example, Result, read_curves, read_examples
-from sgid.reporting.wording import aug_text
+from sgid.reporting.arms import arm, generates
+from sgid.reporting.results import Result, load_result, read_curves, read_examples
+from sgid.reporting.wandb_artifacts import log_result, log_store, use_store
+from sgid.reporting.wandb_tables import class_table, example_table
+from sgid.reporting.wording import aug_text, run_command
 
 if TYPE_CHECKING:
     import wandb
 
 STEP = "trainer/global_step"  # Lightning's name for the axis of its curves
+WAYS_ON = (
+    "`wandb login` logs in; WANDB_MODE=offline keeps the run in its own folder, for `wandb sync` "
+    "later; logger=none does without W&B"
+)
+MADE = "stores_made"  # the config key that names the stores which this run has made
 
 
 @dataclass(frozen=True)
 class WandbSettings:
-    """Where runs go; `None` leaves a thing to W&B, or for `group` to the arm of the run."""
+    """Where runs go; `None` leaves a thing to W&B, or for `group` to the arm of the run.
+
+    `upload` sends the images of stores and the best checkpoint, not only what identifies them.
+    """
 
     project: str
     entity: str | None = None
     group: str | None = None
+    job_type: str = "run"
     tags: Sequence[str] = ()
+    upload: bool = False
 
 
 def open_run(
@@ -45,69 +56,163 @@ def open_run(
 
     Its files go below `run_folder`; `WANDB_MODE=offline` keeps them there. For live curves hand it
     to Lightning as `WandbLogger(experiment=open_run(...))`.
+
+    Raises:
+        ConnectionError: if W&B cannot be reached, or does not let this user in.
     """
     import wandb
+    from wandb.errors import Error
 
     fingerprint = run_folder.name
-    if wandb.run is not None and wandb.run.id == fingerprint:
+    if wandb.run is not None and wandb.run.config.get("fingerprint") == fingerprint:
         return wandb.run
     aug = choices["aug"]
-    words = [str(choices["dataset"]), str(choices["backbone"]), aug_text(aug)]
-    run = wandb.init(
-        project=settings.project,
-        entity=settings.entity,
-        group=settings.group or f"{' '.join(words)} {arm(config, aug)[:6]}",
-        name=f"{' '.join(words)} seed {seed}",
-        tags=[*settings.tags, *words[:2], *aug],
-        config=dict(config),
-        dir=run_folder,
-        id=fingerprint,
-        resume="allow",
-        # A job of the same sweep that failed may have left its run open.
-        reinit="finish_previous",
-        settings=wandb.Settings(console="off"),
-    )
+    words = [str(choices["dataset"]), str(choices["backbone"])]
+    models = [str(choices["models"])] if generates(config, aug) else []
+    names = short_names(config, choices)
+    run_folder.mkdir(parents=True, exist_ok=True)
+    # The agent of a sweep has given the run its id and its place already.
+    swept = "WANDB_SWEEP_ID" in os.environ
+    place = {"project": settings.project, "entity": settings.entity, "id": fingerprint}
+    try:
+        run = wandb.init(
+            **({} if swept else place),
+            group=settings.group or names["arm"],
+            job_type=settings.job_type,
+            name=f"{' '.join(words)} {names['augmentation']} seed {seed}",
+            tags=list(dict.fromkeys([*settings.tags, *words, *aug, *models])),
+            config={**config, **names, "fingerprint": fingerprint},
+            dir=run_folder,
+            resume=None if swept else "allow",
+            # A job of the same sweep that failed may have left its run open.
+            reinit="finish_previous",
+            settings=wandb.Settings(console="off"),
+        )
+    except Error as error:
+        raise ConnectionError(f"logger=wandb: {str(error).strip()}\n{WAYS_ON}") from error
     run.define_metric(STEP)
     run.define_metric("*", step_metric=STEP, step_sync=True)
     return run
 
 
-def log_run(result: Result, run_folder: Path, settings: WandbSettings) -> None:
-    """Log a finished run's figures, tables and images, and close its W&B run.
-
-    Curves are taken from the run's folder unless the training logged them live.
-    """
+def is_offline() -> bool:
+    """Whether W&B was told to send nothing."""
     import wandb
 
+    return wandb.setup().settings.mode in ("offline", "dryrun", "disabled")
+
+
+def nobody() -> str | None:
+    """That nobody is logged in, if so. It asks neither the user nor the server."""
+    import wandb
+    from wandb.sdk.lib import wbauth
+
+    settings = wandb.setup().settings
+    found = wbauth.authenticate_session(host=settings.base_url, source="sgid", prompt=False)
+    return None if found else f"nobody is logged in to {settings.base_url}"
+
+
+def short_names(config: Mapping[str, Any], choices: Mapping[str, Any]) -> dict[str, Any]:
+    """What panels and filters ask for, under flat names beside the nested config.
+
+    The other short names (`seed`, `noise_rate`, `expansion`, `steps`) are flat in the config.
+    """
+    aug, guidance = choices["aug"], config["guidance"]
+    fixed = guidance.get("scale")
+    augmentation = aug_text(aug)
+    words = [str(choices["dataset"]), str(choices["backbone"]), augmentation]
+    return {
+        "choices": {**choices, "aug": list(aug)},
+        "augmentation": augmentation,
+        "arm": f"{' '.join(words)} {arm(config, aug)[:6]}",  # the same for all seeds
+        "generates": generates(config, aug),
+        "shots": config["dataset"].get("shots"),
+        "guidance_min": guidance.get("min", fixed),
+        "guidance_max": guidance.get("max", fixed),
+    }
+
+
+def log_made(run: wandb.Run, folder: Path, settings: WandbSettings) -> None:
+    """Log a store that this run has just made."""
+    with staged_in(run):
+        log_store(run, folder, upload=settings.upload)
+    # In the config, where a run that is resumed finds it again.
+    made = [*run.config.get(MADE, []), folder.name]
+    run.config.update({MADE: made}, allow_val_change=True)
+
+
+def log_run(run_folder: Path, settings: WandbSettings) -> None:
+    """Log a finished run's figures, tables, images and artifacts, and close its W&B run.
+
+    Curves are taken from the run's folder unless the training logged them live.
+
+    Raises:
+        ConnectionError: if W&B cannot be reached; what the run has left on disk is whole.
+    """
+    from wandb.errors import Error
+
+    result = load_result(run_folder)
     run = open_run(
         settings, run_folder, config=result.config, choices=result.choices, seed=result.seed
     )
-    if run.step == 0:
-        for step, values in sorted(_by_step(run_folder).items()):
-            run.log({**values, STEP: step})
-    media: dict[str, Any] = {
-        f"report/{path.stem}": wandb.Image(str(path)) for path in sorted(run_folder.glob("*.png"))
-    }
-    with _staged_in(run_folder / "wandb"):
-        media["test/classes"] = _class_table(result)
-        if examples := read_examples(run_folder):
-            media["augmented"] = _example_table(examples)
-        run.log(media)
-    per_class = {f"test/top1/{name}" for name in result.class_accuracy}
-    run.summary.update({key: v for key, v in result.metrics.items() if key not in per_class})
+    try:
+        with staged_in(run):
+            _log(run, result, settings)
+    except Error as error:
+        again = run_command(result, stage="report")
+        raise ConnectionError(
+            f"logger=wandb: {str(error).strip()}\n"
+            f"The run is finished and whole in {run_folder}. To log it again: {again}"
+        ) from error
     run.finish()
 
 
+def close_run(run_folder: Path, *, failed: bool) -> None:
+    """Close the W&B run of a result folder if it is still open."""
+    import wandb
+
+    if wandb.run is not None and wandb.run.config.get("fingerprint") == run_folder.name:
+        wandb.run.finish(exit_code=int(failed))
+
+
 @contextmanager
-def _staged_in(folder: Path) -> Iterator[None]:
-    """Keep the images of tables with the run: W&B would stage them in the home directory."""
+def staged_in(run: wandb.Run) -> Iterator[None]:
+    """Keep what is to be uploaded with the run: W&B would stage it in the home directory."""
     chosen = os.environ.get("WANDB_DATA_DIR")
-    os.environ["WANDB_DATA_DIR"] = chosen or str(folder.absolute())
+    # `dir` is <run folder>/wandb/<W&B's run>/files.
+    os.environ["WANDB_DATA_DIR"] = chosen or str(Path(run.dir).absolute().parents[1])
     try:
         yield
     finally:
         if chosen is None:
             del os.environ["WANDB_DATA_DIR"]
+
+
+def _log(run: wandb.Run, result: Result, settings: WandbSettings) -> None:
+    import wandb
+
+    folder = result.folder
+    run.notes = run_command(result)
+    if run.step == 0:
+        for step, values in sorted(_by_step(folder).items()):
+            run.log({**values, STEP: step})
+    media: dict[str, Any] = {
+        f"report/{path.stem}": wandb.Image(str(path)) for path in sorted(folder.glob("*.png"))
+    }
+    if (page := folder / "report.html").is_file():
+        media["report/page"] = wandb.Html(page.read_text(encoding="utf-8"), inject=False)
+    media["test/classes"] = class_table(result)
+    if examples := read_examples(folder):
+        media["augmented"] = example_table(examples)
+    run.log(media)
+    per_class = {f"test/top1/{name}" for name in result.class_accuracy}
+    run.summary.update({key: v for key, v in result.metrics.items() if key not in per_class})
+    run.summary.update({f"seconds/{stage}": value for stage, value in result.seconds.items()})
+    made = run.config.get(MADE, [])
+    for store in map(Path, result.stores):
+        if store.name not in made:
+            use_store(run, store, upload=settings.upload)
+    log_result(run, result, upload=settings.upload)
 
 
 def _by_step(run_folder: Path) -> dict[int, dict[str, float]]:
@@ -116,27 +221,3 @@ def _by_step(run_folder: Path) -> dict[int, dict[str, float]]:
         for step, value in zip(curve.steps, curve.values, strict=True):
             rows.setdefault(step, {})[name] = value
     return rows
-
-
-def _class_table(result: Result) -> wandb.Table:
-    import wandb
-
-    rows: list[Any] = [[name, value] for name, value in result.class_accuracy.items()]
-    return wandb.Table(columns=["class", "top1"], data=rows)
-
-
-def _example_table(examples: Sequence[Example]) -> wandb.Table:
-    """A row per augmented image, its original beside it, and whether a filter kept it."""
-    import wandb
-    from PIL import Image
-
-    def picture(encoded: bytes) -> wandb.Image:
-        return wandb.Image(Image.open(io.BytesIO(encoded)))
-
-    shown = ["method", "class_name", "caption", "similarity", "guidance_scale", "strength"]
-    rows: list[Any] = [
-        [picture(one.original), picture(image), kept, *(getattr(one, name) for name in shown)]
-        for one in examples
-        for image, kept in zip(one.images, one.kept, strict=True)
-    ]
-    return wandb.Table(columns=["original", "augmented", "kept", *shown], data=rows)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL.Image import Image
 
 from sgid.config import Config
 from sgid.data.datasets import Dataset
 from sgid.evaluation.statistics import wilson
-from sgid.evaluation.stores import examples
+from sgid.evaluation.stores import examples, png
+from sgid.generation.stored import stored_images
 from sgid.models import Models
 from sgid.progress import progress
 from sgid.stages.augment import Augmentation
@@ -42,7 +45,7 @@ def evaluate_classifier(
     labels, predicted = np.array(images.labels), np.array(predictions)
     right = labels == predicted
     interval = wilson(int(right.sum()), len(right))
-    _write_table(
+    write_table(
         folder / "predictions.parquet",
         {"key": list(images.keys), "label": labels.tolist(), "prediction": predictions},
     )
@@ -58,21 +61,47 @@ def evaluate_classifier(
 def evaluate_stores(
     chosen: list[Augmentation], config: Config, dataset: Dataset, models: Models, folder: Path
 ) -> list[dict[str, Any]]:
-    """Summaries of the stores, kept beside each; leaves `examples.parquet` behind."""
-    summaries, shown = [], []
+    """Summaries of the stores, kept beside each.
+
+    Leaves behind `examples.parquet`, and in `nearest.parquet` what came nearest to test images.
+    """
+    summaries, shown, pairs = [], [], []
     for augmentation in chosen:
         judgement = Judgement(augmentation.generated, config, dataset, models)
         summaries.append(judgement.summary())
+        images = stored_images(augmentation.generated, dataset.class_names)
+        pairs += nearest_pairs(summaries[-1], lambda row: images[row].image, dataset)  # noqa: B023
         shown += examples(
             augmentation.generated, dataset.train, count=EXAMPLES, kept=judgement.kept()
         )
-    if shown:
-        columns = {name: [row[name] for row in shown] for name in shown[0]}
-        _write_table(folder / "examples.parquet", columns)
+    for name, rows in (("examples", shown), ("nearest", pairs)):
+        if rows:
+            columns = {key: [row[key] for row in rows] for key in rows[0]}
+            write_table(folder / f"{name}.parquet", columns)
     return summaries
 
 
-def _write_table(path: Path, columns: dict[str, list[Any]]) -> None:
+def nearest_pairs(
+    summary: dict[str, Any], image: Callable[[int], Image], dataset: Dataset
+) -> list[dict[str, Any]]:
+    """The images that are nearest to test images, with these and their originals, as PNG."""
+    train, test = dataset.train, dataset.test
+    return [
+        {
+            "method": summary["method"],
+            "distance": pair["distance"],
+            "near": pair["near"],
+            "same": pair["same"],
+            "image": png(image(pair["row"])),
+            "test_key": test.keys[pair["test"]],
+            "test": png(test[pair["test"]].image),
+            "original": None if (row := pair["original"]) is None else png(train[row].image),
+        }
+        for pair in summary["leakage"]["nearest"]
+    ]
+
+
+def write_table(path: Path, columns: dict[str, list[Any]]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 

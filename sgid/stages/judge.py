@@ -1,4 +1,4 @@
-"""CLIP's judgement of generated images: a summary of each store, and what a filter lets through.
+"""The judgement of generated images: a summary of each store, and what a filter lets through.
 
 All of it lies beside the store that it is about, under the fingerprint of what it depends on.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,13 +17,20 @@ from numpy.typing import NDArray
 
 from sgid.config import Config
 from sgid.data.datasets import Dataset
+from sgid.data.decode import decode
 from sgid.evaluation.consistency import Judged
 from sgid.evaluation.embeddings import stored_embeddings
-from sgid.evaluation.stores import judge_store, summarise
+from sgid.evaluation.leakage import thumbnails
+from sgid.evaluation.measures import Made
+from sgid.evaluation.stores import judge_store, labels, origin, summarise
 from sgid.fingerprint import fingerprint
+from sgid.generation.stored import stored_images
 from sgid.models import Models
+from sgid.overlap import together
 from sgid.progress import progress
 from sgid.reporting.wording import call_text
+from sgid.stages.measured import Measuring, measuring
+from sgid.stages.real import class_vectors, part
 from sgid.store import Store, replacing, write_atomic
 
 
@@ -51,28 +59,51 @@ class Judgement:
             )
         return kept
 
+    @cached_property
+    def mark(self) -> str:
+        """What a summary made now would be marked with; an older one has another, or none."""
+        return self._measuring.mark
+
     def summary(self) -> dict[str, Any]:
-        """Consistency, diversity and histograms of the whole store, and what the filter drops."""
-        path = self.store.folder / f"evaluation-{self._mark}.json"
+        """All that is measured of the whole store, and what the filter drops."""
+        path = self.store.folder / f"evaluation-{self.mark}.json"
         if not path.is_file():
+            real = self._measuring.real()
             summary = summarise(self.store, self._vectors, self._judged, self.dataset.train)
+            summary |= self._measuring.summary(self._made(), real)
             write_atomic(path, json.dumps(summary, indent=2, ensure_ascii=False).encode())
         return {**json.loads(path.read_text()), "filter": self._dropped()}
+
+    def _made(self) -> Made:
+        images = stored_images(self.store, self.dataset.class_names)
+        shards = self.store.batches(["image"])
+        pictures = (together(lambda row: decode(row["image"]["bytes"]), rows) for rows in shards)
+        return Made(
+            vectors=self._vectors,
+            pixels=np.concatenate([thumbnails(some) for some in pictures]),
+            image=lambda row: images[row].image,
+            labels=labels(self.store),
+            origin=origin(self.store, self.dataset.train),
+        )
 
     def _dropped(self) -> dict[str, Any] | None:
         kept = self.kept()
         if kept is None:
             return None
-        labels = self.store.read(["label"])["label"].to_numpy()[~kept]
+        lost = labels(self.store)[~kept]
         names = self.dataset.class_names
         return {
             "name": call_text(self.config.filter),
             "kept": int(kept.sum()),
-            "dropped": len(labels),
+            "dropped": len(lost),
             "dropped_per_class": {
-                name: int((labels == label).sum()) for label, name in enumerate(names)
+                name: int((lost == label).sum()) for label, name in enumerate(names)
             },
         }
+
+    @cached_property
+    def _measuring(self) -> Measuring:
+        return measuring(self.config, self.dataset, self.models)
 
     @cached_property
     def _vectors(self) -> NDArray[np.float32]:
@@ -84,17 +115,15 @@ class Judgement:
 
     @cached_property
     def _judged(self) -> Judged:
-        path = self.store.folder / f"judged-{self._mark}.npz"
+        mark = fingerprint([self.models.identity("scorer"), self.dataset.phrases])
+        path = self.store.folder / f"judged-{mark}.npz"
         if not path.is_file():
-            data = self.dataset
-            judged = judge_store(
-                self.store, self._vectors, data.train, data.phrases, self.models.scorer
-            )
+            train = self.dataset.train
+            artifacts = Path(self.config.paths.artifacts)
+            originals = part(train, self.models, artifacts).vectors
+            classes = class_vectors(self.dataset, self.models, artifacts)
+            judged = judge_store(self.store, self._vectors, train, originals, classes)
             with replacing(path) as partial, partial.open("wb") as stream:
                 np.savez(stream, **asdict(judged))
         with np.load(path) as arrays:
             return Judged(**arrays)
-
-    @property
-    def _mark(self) -> str:
-        return fingerprint([self.models.identity("scorer"), self.dataset.phrases])

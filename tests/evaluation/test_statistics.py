@@ -7,6 +7,7 @@ import pytest
 from scipy import stats
 
 from sgid.evaluation.statistics import (
+    blocked_difference,
     holm,
     mcnemar,
     mean_interval,
@@ -134,3 +135,43 @@ def test_holm_does_not_count_tests_that_were_not_made():
     adjusted = holm([0.01, math.nan, 0.03])
     assert adjusted[0] == pytest.approx(0.02) and adjusted[2] == pytest.approx(0.03)
     assert math.isnan(adjusted[1])
+
+
+def test_holm_is_that_of_statsmodels():
+    multitest = pytest.importorskip("statsmodels.stats.multitest")
+    pvalues = np.random.default_rng(5).random(12) ** 3
+    reference = multitest.multipletests(pvalues, method="holm")[1]
+    assert holm(pvalues.tolist()) == pytest.approx(reference.tolist())
+
+
+def test_the_difference_over_one_block_is_the_paired_t_test():
+    ours, base = [73.0, 75.5, 71.0, 74.0], [70.0, 74.0, 69.5, 70.0]
+    paired = paired_difference(ours, base)
+    blocked = blocked_difference([[a - b for a, b in zip(ours, base, strict=True)]])
+    assert (blocked.value, blocked.low, blocked.p, blocked.n) == pytest.approx(
+        (paired.value, paired.low, paired.p, paired.n)
+    )
+
+
+def test_the_difference_over_two_blocks_is_welchs_t_test():
+    # The mean of x and -y is half the difference of x and y.
+    x, y = [1.0, 2.5, 1.7, 3.0], [0.2, -4.0, 2.0]
+    reference = stats.ttest_ind(x, y, equal_var=False)
+    interval = reference.confidence_interval(0.95)
+    blocked = blocked_difference([x, [-value for value in y]])
+    assert blocked.value == pytest.approx((np.mean(x) - np.mean(y)) / 2)
+    assert blocked.p == pytest.approx(reference.pvalue)
+    assert (2 * blocked.low, 2 * blocked.high) == pytest.approx((interval.low, interval.high))
+    assert blocked.n == 7
+
+
+@pytest.mark.parametrize("blocks", [[[1.0, 2.0], [3.0]], [[1.0, 1.0], [2.0, 2.0]]])
+def test_blocks_without_spread_claim_nothing(blocks: list[list[float]]):
+    estimate = blocked_difference(blocks)
+    assert estimate.value == pytest.approx(np.mean([np.mean(block) for block in blocks]))
+    assert math.isnan(estimate.p) and math.isnan(estimate.low)
+
+
+@pytest.mark.parametrize("blocks", [[], [[1.0, 2.0], []]])
+def test_a_block_without_pairs_has_no_difference(blocks: list[list[float]]):
+    assert math.isnan(blocked_difference(blocks).value)

@@ -7,7 +7,7 @@ import pytest
 
 from sgid.data.decode import decode
 from sgid.evaluation.embeddings import embed, stored_embeddings
-from sgid.evaluation.stores import examples, judge_store, summarise
+from sgid.evaluation.stores import class_embeddings, examples, judge_store, summarise
 from sgid.generation.rows import schema, to_row
 from sgid.records import Described, Generated, Request
 from sgid.store import Store
@@ -43,7 +43,8 @@ def scorer(make_scorer):
 
 def summary_of(store, images, scorer):
     vectors = stored_embeddings(store, lambda: scorer, name="x")
-    judged = judge_store(store, vectors, images, images.class_names, scorer)
+    classes = class_embeddings(images.class_names, scorer)
+    judged = judge_store(store, vectors, images, embed(images, scorer), classes)
     return json.loads(json.dumps(summarise(store, vectors, judged, images)))
 
 
@@ -109,7 +110,8 @@ def test_embeddings_of_a_store_are_made_once_and_row_by_row(fashion, scorer, tmp
 def test_the_nearest_class_is_that_of_the_phrases(store, fashion, scorer):
     vectors = stored_embeddings(store, lambda: scorer, name="x")
     phrases = [f"{name} garment" for name in fashion.class_names]
-    judged = judge_store(store, vectors, fashion, phrases, scorer)
+    classes = class_embeddings(phrases, scorer)
+    judged = judge_store(store, vectors, fashion, embed(fashion, scorer), classes)
     texts = scorer.embed_texts([f"a photo of a {phrase}" for phrase in phrases])
     np.testing.assert_array_equal(judged.nearest, (vectors @ texts.T).argmax(1))
     np.testing.assert_array_equal(judged.labels, np.repeat(fashion.labels, REPEATS))

@@ -1,0 +1,215 @@
+"""Pairs of augmentations that an experiment compares, tested over equal seeds.
+
+A block is a dataset with a backbone. Within one, two augmentations are compared by the paired
+t-test over seeds; over several datasets by the mean of these differences, each dataset counting
+alike (`sgid.evaluation.statistics.blocked_difference`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
+
+from sgid.evaluation.statistics import (
+    Estimate,
+    blocked_difference,
+    holm,
+    mean_interval,
+    paired_difference,
+)
+from sgid.reporting.charts.forest import supported
+from sgid.reporting.results import Result
+from sgid.reporting.table import Cell, Table
+from sgid.reporting.wording import ABSENT, difference_text, mean_text, p_text, signed
+
+Aug = tuple[str, ...]
+Arms = Mapping[Aug, Mapping[int, Result]]
+"""The runs of a block: by augmentation, by seed."""
+Block = tuple[str, str]
+"""A dataset and a backbone."""
+ALL = "all datasets"
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """What is compared: `ours` minus `theirs`, under a name of its own."""
+
+    name: str
+    ours: Aug
+    theirs: Aug
+
+
+@dataclass(frozen=True)
+class Found:
+    """A contrast in one block: test top-1 of both, and their difference with its corrected p.
+
+    Over all datasets only the difference is known; `seeds` are what it was paired over, by dataset.
+    """
+
+    contrast: Contrast
+    block: Block
+    ours: Estimate | None
+    theirs: Estimate | None
+    difference: Estimate
+    pairs: tuple[float, ...] = ()
+
+    @property
+    def supported(self) -> bool:
+        """Whether the test supports that there is a difference."""
+        return supported(self.difference)
+
+
+def blocks(results: Sequence[Result]) -> dict[Block, Arms]:
+    """The runs by dataset and backbone, in order of appearance; of equal seeds the later counts."""
+    found: dict[Block, dict[Aug, dict[int, Result]]] = {}
+    for result in results:
+        block = (str(result.choices["dataset"]), str(result.choices["backbone"]))
+        found.setdefault(block, {}).setdefault(result.aug, {})[result.seed] = result
+    return dict(found)
+
+
+def top1(runs: Mapping[int, Result], part: str = "test") -> Estimate:
+    """Mean top-1 (%) over seeds."""
+    name = f"{part}/top1"
+    return mean_interval([run.metrics[name] for run in runs.values() if name in run.metrics])
+
+
+def compare(
+    results: Sequence[Result], contrasts: Callable[[Arms], Sequence[Contrast]]
+) -> list[Found]:
+    """Every contrast in every block where both have a seed in common, then over all datasets.
+
+    p is Holm-corrected over the single blocks, and on its own over the rows for all datasets.
+    """
+    single = [
+        one
+        for block, arms in blocks(results).items()
+        for contrast in contrasts(arms)
+        if (one := _compare(contrast, block, arms)).pairs
+    ]
+    return [*_corrected(single), *_corrected(_pooled(single))]
+
+
+def _compare(contrast: Contrast, block: Block, arms: Arms) -> Found:
+    ours, theirs = arms.get(contrast.ours, {}), arms.get(contrast.theirs, {})
+    both = [
+        (ours[s].metrics["test/top1"], theirs[s].metrics["test/top1"]) for s in ours if s in theirs
+    ]
+    return Found(
+        contrast,
+        block,
+        top1(ours),
+        top1(theirs),
+        paired_difference([a for a, _ in both], [b for _, b in both]),
+        tuple(a - b for a, b in both),
+    )
+
+
+def _pooled(found: Sequence[Found]) -> list[Found]:
+    groups: dict[tuple[str, str], list[Found]] = {}
+    for one in found:
+        groups.setdefault((one.contrast.name, one.block[1]), []).append(one)
+    return [
+        Found(
+            ones[0].contrast,
+            (ALL, backbone),
+            None,
+            None,
+            blocked_difference([one.pairs for one in ones]),
+        )
+        for (_, backbone), ones in groups.items()
+        if len(ones) > 1
+    ]
+
+
+def _corrected(found: Sequence[Found]) -> list[Found]:
+    pvalues = holm([one.difference.p for one in found])
+    return [
+        replace(one, difference=replace(one.difference, p=p))
+        for one, p in zip(found, pvalues, strict=True)
+    ]
+
+
+def place(block: Block, found: Sequence[Found]) -> str:
+    """What sets a block apart from the others: its dataset, its backbone, or both; may be empty."""
+    varied = [part for i, part in enumerate(block) if len({one.block[i] for one in found}) > 1]
+    return ", ".join(varied)
+
+
+def table(found: Sequence[Found], title: str, names: Sequence[str]) -> Table:
+    """A row per contrast and block; `names` head the contrast, ours, theirs and the difference."""
+    several = len({one.block for one in found}) > 1
+    contrast, ours, theirs, difference = names
+    rows = [
+        (
+            *([Cell(place(one.block, found))] if several else []),
+            Cell(one.contrast.name),
+            Cell(mean_text(one.ours) if one.ours else ABSENT),
+            Cell(mean_text(one.theirs) if one.theirs else ABSENT),
+            Cell(difference_text(one.difference, one.difference.p), bold=one.supported),
+        )
+        for one in found
+    ]
+    heads = (*(["where"] if several else []), contrast, ours, theirs, difference)
+    return Table(title, heads, tuple(rows), notes(found))
+
+
+def notes(found: Sequence[Found]) -> tuple[str, ...]:
+    """How the differences were tested."""
+    single = [one for one in found if one.block[0] != ALL]
+    pooled = [one for one in found if one.block[0] == ALL]
+    tested = sum(not math.isnan(one.difference.p) for one in single)
+    text = [
+        "Test top-1 in percent, ± the half-width of the 95 % t-interval over seeds. Differences "
+        "are in points, paired over equal seeds."
+    ]
+    if tested:
+        text.append(
+            f"p is the paired t-test's, Holm-corrected over the {tested} tested here. Bold: the "
+            "interval excludes zero and p < .05."
+        )
+    if any(math.isnan(one.difference.p) for one in found):
+        text.append("A difference without p rests on a single pair of seeds, or on equal ones.")
+    if pooled:
+        text.append(
+            "Over all datasets each counts alike; the interval (Welch and Satterthwaite's) says "
+            "what other seeds would change, not other datasets. Holm-corrected on their own."
+        )
+    return tuple(text)
+
+
+def panels(found: Sequence[Found]) -> dict[str, dict[str, Estimate]]:
+    """For a forest plot: a panel per backbone, over all datasets where there are several."""
+    over_all = [one for one in found if one.block[0] == ALL]
+    shown = sorted(
+        over_all or found, key=lambda one: [b.block[1] for b in found].index(one.block[1])
+    )
+    return {
+        backbone: {one.contrast.name: one.difference for one in ones}
+        for backbone, ones in groupby(shown, key=lambda one: one.block[1])
+    }
+
+
+def said(one: Found, found: Sequence[Found]) -> str:
+    """`+1.20 ± 0.80 points, p = .012 (small_vit)`, and whether the test supports it."""
+    text = f"{signed(one.difference.value)}"
+    if not math.isnan(one.difference.half_width):
+        text += f" ± {one.difference.half_width:.2f}"
+    text += " points"
+    text += f", {p_text(one.difference.p)}" if not math.isnan(one.difference.p) else ", not tested"
+    where = place(one.block, found)
+    return f"{text} ({where})" if where else text
+
+
+def tally(found: Sequence[Found], better: str, worse: str) -> str:
+    """How many differences the tests support, and to which side."""
+    single = [one for one in found if one.block[0] != ALL]
+    up = sum(one.supported and one.difference.value > 0 for one in single)
+    down = sum(one.supported and one.difference.value < 0 for one in single)
+    plain = sum(one.difference.value > 0 for one in single)
+    return (
+        f"Of {len(single)} comparisons the mean is {better} in {plain}. The tests support {better} "
+        f"in {up}, {worse} in {down}, and neither in {len(single) - up - down}."
+    )

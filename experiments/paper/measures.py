@@ -1,0 +1,70 @@
+"""Measures of generated images, averaged over the runs that made them anew."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import PurePath
+
+from sgid.evaluation.statistics import Estimate, mean_interval
+from sgid.reporting.results import Generation, Result
+from sgid.reporting.wording import p_text, signed
+
+
+def generative(results: Sequence[Result]) -> list[Result]:
+    """The runs that trained on the images of one method, and with nothing else."""
+    return [result for result in results if len(result.generated) == len(result.aug) == 1]
+
+
+def value(made: Generation, name: str) -> float | None:
+    """A measure; of results from before there were others, one of the three that there were."""
+    older = {
+        "cosine": made.cosine,
+        "label_agreement": made.label_agreement,
+        "diversity": made.diversity,
+    }
+    return made.measures.get(name, older.get(name))
+
+
+def measured(runs: Iterable[Result], name: str) -> Estimate:
+    """The mean over seeds of a measure; a store that several runs used counts once, by its name.
+
+    It is NaN where nothing was measured.
+    """
+    stores = {PurePath(run.generated[0].path).name: run.generated[0] for run in runs}
+    values = [found for one in stores.values() if (found := value(one, name)) is not None]
+    return mean_interval(values) if values else Estimate(math.nan, math.nan, math.nan, 0)
+
+
+def by_method(results: Sequence[Result]) -> dict[str, dict[str, list[Result]]]:
+    """The runs that trained on one method's images: by dataset, by method."""
+    found: dict[str, dict[str, list[Result]]] = {}
+    for run in generative(results):
+        methods = found.setdefault(str(run.choices["dataset"]), {})
+        methods.setdefault(run.generated[0].method, []).append(run)
+    return found
+
+
+def estimate_text(estimate: Estimate, digits: int) -> str:
+    """`0.9360 ± 0.0021`, without ± where there is no interval."""
+    text = f"{estimate.value:.{digits}f}"
+    half = estimate.half_width
+    return text if math.isnan(half) else f"{text} ± {half:.{digits}f}"
+
+
+def rank_correlation(pairs: Sequence[tuple[float, float]], name: str, of: str) -> str | None:
+    """How accuracy and a measure go together, from pairs of both; `None` for fewer than four.
+
+    Spearman's, over what was tried (`of`): that many points, and no independent ones.
+    """
+    from scipy import stats
+
+    if len(pairs) < 4 or any(len(set(values)) < 2 for values in zip(*pairs, strict=True)):
+        return None
+    rho, p = map(float, stats.spearmanr([a for a, _ in pairs], [b for _, b in pairs]))
+    together = "rises" if rho > 0 else "falls"
+    verdict = "" if p < 0.05 else ", which may be chance"
+    return (
+        f"Accuracy {together} with {name} over {len(pairs)} {of}: Spearman's ρ = "
+        f"{signed(rho)}, {p_text(p)}{verdict}."
+    )

@@ -1,0 +1,131 @@
+"""From a command line to pages: look up the cells, run what is missing, show what there is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from experiments.paper.cells import Cell, again, locate
+from experiments.paper.grid import Sweep, words
+from experiments.paper.pages import Chapter, write_chapter, write_index
+from experiments.paper.plan import plan_table
+from experiments.paper.rates import measured
+from experiments.paper.running import Runner
+from experiments.paper.scales import Scale
+from sgid.models import Loaded
+from sgid.progress import progress
+from sgid.reporting.results import load_each
+from sgid.reporting.wording import command
+
+
+@dataclass
+class Work:
+    """Experiments `names` at a scale; `options` are those of run.py for all their runs."""
+
+    scale: Scale
+    names: Sequence[str]
+    options: Sequence[str]
+    processes: int
+    output: Path | None
+    console: Console
+    loaded: Loaded = field(default_factory=Loaded)
+    planned: bool = False
+
+    def plan(self) -> int:
+        """Print what would run; 0. Neither images nor weights need be here."""
+        self.planned = True
+        cells = list(self._once.values())
+        done = load_each(cell.folder for cell in cells if cell.finished)
+        rates = measured(done, [store for cell in cells for store in cell.stores])
+        self.console.print(plan_table(self.cells, rates, self.processes).rich())
+        return 0
+
+    def run(self) -> int:
+        """Run what is missing and write the pages; 1 if a run is still missing."""
+        folder = Path("outputs") / "paper" / self.scale.name / time.strftime("%Y-%m-%d-%H-%M-%S")
+        runner = Runner(self.options, self.processes, folder)
+        runner.run(list(self._once.values()))
+        for name, cells in self.cells.items():
+            self.cells[name] = [
+                cell if cell.finished else again(cell, self._plain, self.loaded) for cell in cells
+            ]
+        reasons = runner.reasons()
+        return self.pages(reasons)
+
+    def pages(self, reasons: dict[frozenset[str], str] | None = None) -> int:
+        """Write a page for each experiment from what is finished; 1 if a run is missing.
+
+        `reasons` say why runs failed, by their options.
+        """
+        folder = self.output or Path("docs/results") / self.scale.name
+        chapters = []
+        with progress("pages", len(self.cells), "pages") as bar:
+            for name in self.cells:
+                chapters.append(self._chapter(name))
+                write_chapter(chapters[-1], folder)
+                bar.update()
+        page = write_index(chapters, self.scale.name, folder)
+        self.console.print(f"results: {page}", highlight=False, markup=False)
+        left = [cell for cell in self._once.values() if not cell.finished]
+        for cell in left:
+            typed = [*words(cell.options), *self.options]
+            why = next(
+                (w for asked, w in (reasons or {}).items() if asked <= set(typed)), "not run"
+            )
+            line = f"missing: {command(typed)}\n    {why}"
+            self.console.print(line, highlight=False, markup=False)
+        return 1 if left else 0
+
+    @cached_property
+    def cells(self) -> dict[str, list[Cell]]:
+        """Those of each experiment; nothing is computed."""
+        sweeps = {name: _module(name).grid(self.scale) for name in self.names}
+        count = sum(len(sweep.cells()) for some in sweeps.values() for sweep in some)
+        with progress("look up", count, "runs") as bar:
+            return {
+                name: [cell for sweep in some for cell in self._locate(name, sweep, bar.update)]
+                for name, some in sweeps.items()
+            }
+
+    def _locate(self, name: str, sweep: Sweep, on_cell: Callable[[], object]) -> list[Cell]:
+        how = {"planned": self.planned, "on_cell": on_cell}
+        return locate(name, sweep, self._plain, self.loaded, **how)
+
+    @property
+    def _once(self) -> dict[tuple[Path, bool], Cell]:
+        """The same run may be a cell of several experiments; it is the first one's."""
+        found: dict[tuple[Path, bool], Cell] = {}
+        for cells in self.cells.values():
+            for cell in cells:
+                found.setdefault((cell.folder, cell.judged), cell)
+        return found
+
+    @property
+    def _plain(self) -> list[str]:
+        """The options without Hydra's own."""
+        return [option for option in self.options if not option.startswith("hydra")]
+
+    def _chapter(self, name: str) -> Chapter:
+        module, scale = _module(name), f"scale={self.scale.name}"
+        shown = [cell for cell in self.cells[name] if cell.shown]
+        results = load_each(dict.fromkeys(cell.folder for cell in shown if cell.finished))
+        return Chapter(
+            name=name,
+            title=module.TITLE,
+            question=module.__doc__.strip(),
+            command=["python", "-m", "experiments.paper", name, scale, *self.options],
+            asked=len({cell.folder for cell in shown}),
+            results=results,
+            page=module.render(results),
+        )
+
+
+def _module(name: str) -> Any:
+    return import_module(f"experiments.paper.{name}")

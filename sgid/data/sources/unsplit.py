@@ -1,0 +1,70 @@
+"""A folder of images that belong to no split: with a folder for each class, or without labels."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from sgid.data.decode import image_extensions
+from sgid.data.listing import FileReader, Listing, stamp
+from sgid.data.texts import Texts
+from sgid.data.walk import files_below, folders_in
+
+UNLABELLED = ("unlabelled",)
+
+
+def unsplit(top: Path, class_names: Sequence[str], *, option: str) -> tuple[Listing, bool]:
+    """List `top/<class>/**/<image>`, or `top/<image>`; and say whether there are classes.
+
+    Folders are matched to `class_names` by letters and digits alone, so that `t_shirt_top` is
+    `T-shirt/top`. Files that are hidden or have no image's extension are passed over. `option` is
+    the one that the messages name.
+
+    Raises:
+        ValueError: if there are no images, images beside class folders, or an unknown class.
+    """
+    beside = [path for path in sorted(top.iterdir()) if path.is_file() and _is_image(path)]
+    below = [(folder, list(_images(folder))) for folder in folders_in(top)]
+    below = [(folder, images) for folder, images in below if images]
+    if beside and below:
+        raise ValueError(
+            f"{option}={top} holds images ({beside[0].name} ...) beside folders of images "
+            f"({below[0][0].name} ...): sort all of them into class folders, or none"
+        )
+    if not beside and not below:
+        raise ValueError(f"{option}={top} holds no images")
+    if beside:
+        return _listing(top, [(path, 0) for path in beside], UNLABELLED), False
+    label = {_plain(name): number for number, name in enumerate(class_names)}
+    if unknown := [folder.name for folder, _ in below if _plain(folder.name) not in label]:
+        raise ValueError(
+            f"{option}={top} has folders that are no classes of the dataset: "
+            f"{', '.join(unknown[:5])}{' ...' if len(unknown) > 5 else ''}; its classes are "
+            f"{', '.join(class_names[:10])}{' ...' if len(class_names) > 10 else ''}"
+        )
+    found = [(path, label[_plain(folder.name)]) for folder, images in below for path in images]
+    return _listing(top, found, tuple(class_names)), True
+
+
+def _listing(top: Path, found: Sequence[tuple[Path, int]], names: tuple[str, ...]) -> Listing:
+    return Listing(
+        origin=str(top.absolute()),
+        keys=Texts(path.relative_to(top).as_posix() for path, _ in found),
+        labels=tuple(label for _, label in found),
+        stamps=Texts(stamp(path) for path, _ in found),
+        class_names=names,
+        read=FileReader(Texts(str(path.absolute()) for path, _ in found)),
+    )
+
+
+def _images(folder: Path) -> Iterator[Path]:
+    return (path for path in sorted(files_below(folder)) if _is_image(path))
+
+
+def _is_image(path: Path) -> bool:
+    return not path.name.startswith(".") and path.suffix.lower() in image_extensions()
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\W_]+", " ", name).strip().casefold()

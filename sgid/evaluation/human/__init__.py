@@ -1,0 +1,1 @@
+"""Ratings by people: a blind questionnaire over stores, the pages to answer it, its analysis."""

@@ -1,0 +1,184 @@
+"""The pages of a study. What is sent says nothing of methods: not in addresses, names or sizes.
+
+    /              a name, to begin with
+    /r/CODE        the rater's own page: what is asked, how far, go on
+    /r/CODE/7      their seventh question; posting a form answers it
+    /image/ID      an image
+
+All links are relative, so that a proxy may put the pages below any path. There are no cookies: who
+knows a rater's link is that rater.
+"""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from fastapi import FastAPI, Form, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, RedirectResponse, Response
+from starlette.exceptions import HTTPException
+
+from sgid.evaluation.human.questions import KINDS, SCALE
+from sgid.evaluation.human.records import Rater
+from sgid.evaluation.human.study import LONGEST_NAME, Study
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+PAGES = Path(__file__).parent / "pages"
+SMALL = 128
+"""Pixels below which an image is shown with its pixels, not blurred."""
+LONGEST = 24 * 60 * 60
+"""Seconds beyond which a time is not believed."""
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; img-src 'self' data:; style-src 'self'; "
+    "script-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; "
+    "frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",  # links are secrets
+    "X-Content-Type-Options": "nosniff",
+}
+_TEXT = {"style.css": "text/css", "rate.js": "text/javascript"}
+
+
+def make_app(study: Study) -> FastAPI:
+    """The application that serves a study."""
+    app = FastAPI(openapi_url=None)
+    sizes = study.sizes()
+    asked = list(dict.fromkeys(one.kind for one in study.questions.values()))
+
+    @app.middleware("http")
+    async def guard(request: Request, proceed: Any) -> Response:
+        # Browsers say where a form was; one on another site is not ours.
+        if request.method == "POST" and request.headers.get("sec-fetch-site") == "cross-site":
+            response = page(
+                "gone", 403, up="", title="Not from there", text="Open the link itself."
+            )
+        else:
+            response = await proceed(request)
+        response.headers.update(HEADERS)
+        response.headers.setdefault("Cache-Control", "no-store")
+        return response
+
+    @app.exception_handler(404)
+    @app.exception_handler(405)
+    @app.exception_handler(RequestValidationError)
+    async def unknown(request: Request, error: Exception) -> Response:
+        status = error.status_code if isinstance(error, HTTPException) else 400
+        text = "Is the link whole? Whoever sent it to you can send it again."
+        up = "../" * (request.url.path.count("/") - 1)
+        return page("gone", status, up=up, title="There is nothing here", text=text)
+
+    @app.get("/")
+    def start() -> Response:
+        return begin("", "", 200)
+
+    @app.post("/")
+    def named(name: Annotated[str, Form()] = "") -> Response:
+        try:
+            rater = study.add_rater(name)
+        except ValueError as error:
+            return begin(name, str(error), 400)
+        return RedirectResponse(f"r/{rater.code}", 303)
+
+    @app.get("/r/{code}")
+    def rater(code: str) -> Response:
+        kinds = [KINDS[name] for name in asked]
+        return page("rater", 200, up="../", rater=found(code), kinds=kinds)
+
+    @app.get("/r/{code}/{position}")
+    def question(code: str, position: int) -> Response:
+        rater = found(code)
+        if (turn := study.turn(rater, position)) is None:
+            raise HTTPException(404)
+        following = study.turn(rater, position + 1)
+        return page(
+            "question",
+            200,
+            up="../../",
+            rater=rater,
+            turn=turn,
+            kind=KINDS[turn.question.kind],
+            label=turn.question.label,
+            scale=SCALE,
+            images=[shown(id) for id in turn.question.images],
+            coming=following.question.images if following else (),
+        )
+
+    @app.post("/r/{code}/{position}")
+    def answer(
+        code: str,
+        position: int,
+        value: Annotated[str, Form()],
+        seconds: Annotated[str, Form()] = "",
+    ) -> Response:
+        rater = found(code)
+        turn = study.turn(rater, position)
+        if turn is None:
+            raise HTTPException(404)
+        if value not in ("skip", *map(str, SCALE)):
+            raise RequestValidationError([f"value={value}: one of skip, 1, 2, 3, 4, 5"])
+        study.rate(rater, turn, None if value == "skip" else int(value), time(seconds))
+        if (following := study.turn(rater, position + 1)) is None:  # at the end: what is left out
+            following = (left := found(code).waiting) and study.turn(rater, left)
+        return RedirectResponse(str(following.position) if following else f"../{code}", 303)
+
+    @app.get("/image/{id}")
+    def image(id: str) -> Response:
+        if (picture := study.picture(id)) is None:
+            raise HTTPException(404)
+        lasting = {"Cache-Control": "private, max-age=86400, immutable"}
+        return Response(picture.data, media_type="image/webp", headers=lasting)
+
+    @app.get("/{name}")
+    def text(name: str) -> Response:
+        if name not in _TEXT:
+            raise HTTPException(404)
+        return Response((PAGES / name).read_bytes(), media_type=_TEXT[name])
+
+    def begin(name: str, problem: str, status: int) -> Response:
+        total = len(study.questions)
+        return page(
+            "start", status, up="", name=name, problem=problem, total=total, longest=LONGEST_NAME
+        )
+
+    def found(code: str) -> Rater:
+        if (rater := study.rater(code)) is None:
+            raise HTTPException(404)
+        return rater
+
+    def shown(id: str) -> dict[str, Any]:
+        width, height = sizes[id]
+        return {"id": id, "width": width, "height": height, "small": max(width, height) < SMALL}
+
+    return app
+
+
+def page(template: str, status: int, /, **values: Any) -> Response:
+    """A template, filled in. `up` leads from the page to where the pages begin."""
+    html = _environment().get_template(f"{template}.html.j2").render(**values)
+    return HTMLResponse(html, status)
+
+
+def time(text: str) -> float | None:
+    """Seconds as a page counted them; `None` where it did not, or what it says cannot be."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        return None
+    return seconds if math.isfinite(seconds) and 0 <= seconds <= LONGEST else None
+
+
+@cache
+def _environment() -> Environment:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    return Environment(
+        loader=FileSystemLoader(PAGES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )

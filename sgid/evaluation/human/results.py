@@ -1,0 +1,200 @@
+"""The results of a study: two tables in three formats, a figure, and all ratings as CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING, Any
+
+from sgid.evaluation.human.analysis import alpha, differences, inattentive, score, values
+from sgid.evaluation.human.questions import KINDS, SCALE, UNCHANGED, Kind
+from sgid.evaluation.human.records import Rating
+from sgid.evaluation.human.study import Study
+from sgid.evaluation.statistics import Estimate
+from sgid.reporting.figures import BLUE
+from sgid.reporting.table import Cell, Table
+from sgid.reporting.wording import ABSENT, difference_text, mean_text
+from sgid.store import write_atomic
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Written:
+    """Where the results were written, and the tables to show."""
+
+    folder: Path
+    tables: list[Table]
+
+
+def write_results(study_folder: Path, folder: Path, *, attentive: bool) -> Written:
+    """Write `ratings` and `comparisons` (.md, .tex, .html), `ratings.png`, `.svg` and `.csv`.
+
+    `attentive` leaves out all answers of raters who failed a check, in the CSV too.
+
+    Raises:
+        FileNotFoundError, ValueError: if there is no study, or nobody has rated.
+    """
+    study = Study(study_folder)
+    about, ratings = study.about(), study.ratings()
+    failed = inattentive(ratings)
+    if attentive:
+        ratings = [one for one in ratings if one.rater not in failed]
+    if not any(one.value is not None for one in ratings):
+        serve = f"python -m sgid.evaluation.human serve {study_folder}"
+        if attentive and failed:
+            raise ValueError(f"{study.path}: nobody passed all checks; leave out --attentive")
+        raise ValueError(f"{study.path} has no ratings yet. People give them here: {serve}")
+    tables, drawn = _made(about, ratings, 0 if attentive else len(failed))
+    for name, table in tables.items():
+        write_atomic(folder / f"{name}.md", table.markdown().encode())
+        write_atomic(folder / f"{name}.tex", table.latex().encode())
+        write_atomic(folder / f"{name}.html", table.html().encode())
+    for form in ("png", "svg"):
+        buffer = io.BytesIO()
+        drawn.savefig(buffer, format=form, facecolor="white")
+        write_atomic(folder / f"ratings.{form}", buffer.getvalue())
+    write_atomic(folder / "ratings.csv", as_csv(ratings).encode())
+    return Written(folder, list(tables.values()))
+
+
+def shown(study_folder: Path) -> tuple[dict[str, Table], Figure] | None:
+    """The tables by name and the figure of a study, of all its raters; `None` without ratings."""
+    study = Study(study_folder)
+    ratings = study.ratings()
+    if not any(one.value is not None for one in ratings):
+        return None
+    return _made(study.about(), ratings, len(inattentive(ratings)))
+
+
+def _made(
+    about: dict[str, Any], ratings: Sequence[Rating], failed: int
+) -> tuple[dict[str, Table], Figure]:
+    asked = [kind for kind in KINDS.values() if any(one.kind == kind.name for one in ratings)]
+    tables = {"ratings": rating_table(about, ratings, asked, failed)}
+    if len(about["methods"]) > 1:
+        tables["comparisons"] = comparison_table(about, ratings, asked)
+    return tables, figure(about, ratings, asked)
+
+
+def rating_table(
+    about: dict[str, Any], ratings: Sequence[Rating], asked: Sequence[Kind], failed: int
+) -> Table:
+    """A row for each question and method; the checks come last of each question."""
+    rows = [
+        _row(kind, method, [o for o in ratings if (o.kind, o.method) == (kind.name, method)])
+        for kind in asked
+        for method in (*about["methods"], UNCHANGED)
+    ]
+    headers = ("question", "method", "mean rating (1–5)", "originals", "ratings", "skipped")
+    headers = (*headers, "raters", "median seconds")
+    title = f"Ratings by people: {about['dataset']}"
+    return Table(title, headers, tuple(rows), _notes(ratings, asked, failed))
+
+
+def _row(kind: Kind, method: str, ratings: Sequence[Rating]) -> tuple[Cell, ...]:
+    rated = values(ratings, kind.name, method)
+    given = [one for one in ratings if one.value is not None]
+    times = [one.seconds for one in given if one.seconds is not None]
+    texts = (
+        kind.title,
+        f"{method} (check)" if method == UNCHANGED else method,
+        mean_text(score(rated)) if rated else ABSENT,
+        str(len(rated)),
+        str(len(given)),
+        str(len(ratings) - len(given)),
+        str(len({one.rater for one in given})),
+        f"{median(times):.1f}" if times else ABSENT,
+    )
+    return tuple(map(Cell, texts))
+
+
+def _notes(ratings: Sequence[Rating], asked: Sequence[Kind], failed: int) -> tuple[str, ...]:
+    notes = [f"{kind.title}: “{kind.ask}” 1: {kind.low}; 5: {kind.high}." for kind in asked]
+    notes.append(
+        "± is the half-width of the 95 % t-interval over the originals, each the mean of its "
+        "raters: it covers other originals, not other raters."
+    )
+    for kind in asked:
+        value, questions = alpha(ratings, kind.name)
+        said = "not defined" if math.isnan(value) else f"{value:.2f}"
+        notes.append(
+            f"Krippendorff's alpha (ordinal), {kind.title}: {said}, over {questions} questions "
+            "that two or more raters answered."
+        )
+    raters = len({one.rater for one in ratings})
+    checks = f"{failed} of {raters} raters" if failed else f"none of {raters} raters"
+    notes.append(f"A check shows the original unchanged; {checks} failed one.")
+    return tuple(notes)
+
+
+def comparison_table(
+    about: dict[str, Any], ratings: Sequence[Rating], asked: Sequence[Kind]
+) -> Table:
+    """All pairs of methods on the same originals; in bold what the test supports."""
+    rows = []
+    for kind in asked:
+        for pair, one in differences(ratings, kind.name, about["methods"]).items():
+            texts = (kind.title, " − ".join(pair), str(one.n))
+            rows.append((*map(Cell, texts), _difference(one)))
+    notes = (
+        "First minus second method, by the same raters of the same originals; p is the paired "
+        "t-test's over the originals, Holm-corrected over the pairs of a question. Bold: the "
+        "interval excludes zero and p < .05.",
+    )
+    headers = ("question", "methods", "originals", "difference")
+    return Table(f"Methods compared by people: {about['dataset']}", headers, tuple(rows), notes)
+
+
+def _difference(one: Estimate) -> Cell:
+    if not one.n:
+        return Cell(ABSENT)
+    return Cell(difference_text(one, one.p), bold=one.excludes_zero and one.p < 0.05)
+
+
+def figure(about: dict[str, Any], ratings: Sequence[Rating], asked: Sequence[Kind]) -> Figure:
+    """Mean and interval of each method, a panel for each question; the check hollow."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    names = [*about["methods"], UNCHANGED]
+    style: dict[Any, Any] = {"font.size": 8, "axes.spines.top": False, "axes.spines.right": False}
+    with matplotlib.rc_context(style):
+        size = (3.4 * len(asked) + 0.8, 0.32 * len(names) + 1.1)
+        drawn = Figure(figsize=size, dpi=150, layout="constrained")
+        panels = drawn.subplots(1, len(asked), sharey=True, squeeze=False)[0]
+    for axes, kind in zip(panels, asked, strict=True):
+        for row, method in enumerate(names):
+            rated = values(ratings, kind.name, method)
+            if not rated:
+                continue
+            one = score(rated)
+            fill = "white" if method == UNCHANGED else BLUE
+            if not math.isnan(one.half_width):
+                axes.plot([one.low, one.high], [row, row], color=BLUE, linewidth=1.6)
+            axes.plot([one.value], [row], "o", ms=5.5, mec=BLUE, mfc=fill)
+        axes.set_xlim(SCALE[0] - 0.5, SCALE[-1] + 0.5)  # an interval may end beyond the scale
+        axes.set_xticks(SCALE)
+        axes.set_title(kind.title, fontsize=8.5)
+        axes.set_xlabel(f"1: {kind.low}; 5: {kind.high}")
+        axes.grid(axis="x", color="0.88", linewidth=0.6)
+        axes.set_axisbelow(True)
+        axes.tick_params(axis="y", length=0)
+    panels[0].set_yticks(range(len(names)), [*names[:-1], f"{UNCHANGED} (check)"])
+    panels[0].set_ylim(len(names) - 0.5, -0.5)
+    return drawn
+
+
+def as_csv(ratings: Sequence[Rating]) -> str:
+    """A line for each answer. Raters are numbers here: names stay in the study."""
+    buffer = io.StringIO()
+    lines = csv.writer(buffer, lineterminator="\n")
+    lines.writerow(field.name for field in fields(Rating))
+    lines.writerows(astuple(one) for one in ratings)
+    return buffer.getvalue()

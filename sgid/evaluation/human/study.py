@@ -1,0 +1,229 @@
+"""A study is one SQLite file: images, questions, raters, and each rating as it is given.
+
+    study      what it was made of, as JSON
+    image      the images, under ids that say nothing
+    question   kind, method, original, and the images to look at
+    rater      a name and a secret code, which is in the rater's link
+    turn       the order in which a rater meets the questions
+    rating     at most one per rater and question; no value means that it was skipped
+
+It can be copied to another machine and served there. Each call opens the file anew, so that any
+number of threads and processes may use it; a rating is on disk when the call returns.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, final
+
+from sgid.evaluation.human.questions import SCALE, Question, order
+from sgid.evaluation.human.records import Picture, Rater, Rating, Turn
+from sgid.store import replacing
+
+FILE = "study.sqlite"
+VERSION = 1
+LONGEST_NAME = 60
+_SCHEMA = f"""
+PRAGMA journal_mode = WAL;
+PRAGMA user_version = {VERSION};
+CREATE TABLE study (what TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE image (
+    id TEXT PRIMARY KEY, width INTEGER NOT NULL, height INTEGER NOT NULL, data BLOB NOT NULL);
+CREATE TABLE question (
+    number INTEGER PRIMARY KEY, kind TEXT NOT NULL, method TEXT NOT NULL, key TEXT NOT NULL,
+    label TEXT NOT NULL, images TEXT NOT NULL, UNIQUE (kind, method, key));
+CREATE TABLE rater (
+    number INTEGER PRIMARY KEY, code TEXT NOT NULL UNIQUE,
+    name TEXT NOT NULL UNIQUE COLLATE NOCASE, began TEXT NOT NULL);
+CREATE TABLE turn (
+    rater INTEGER NOT NULL REFERENCES rater, position INTEGER NOT NULL,
+    question INTEGER NOT NULL REFERENCES question,
+    PRIMARY KEY (rater, position), UNIQUE (rater, question));
+CREATE TABLE rating (
+    rater INTEGER NOT NULL, question INTEGER NOT NULL,
+    value INTEGER CHECK (value BETWEEN {SCALE[0]} AND {SCALE[-1]}), seconds REAL, at TEXT NOT NULL,
+    PRIMARY KEY (rater, question), FOREIGN KEY (rater, question) REFERENCES turn (rater, question));
+"""
+
+
+def write_study(
+    path: Path,
+    about: Mapping[str, Any],
+    pictures: Mapping[str, Picture],
+    questions: Sequence[Question],
+) -> None:
+    """Write a study that nobody has answered yet.
+
+    Raises:
+        FileExistsError: if there is one: it may hold ratings.
+    """
+    if path.exists():
+        raise FileExistsError(
+            f"{path} is a study already, and may hold ratings: --output another folder"
+        )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as partial, closing(sqlite3.connect(partial)) as file:
+        file.executescript(_SCHEMA)
+        with file:
+            file.executemany(
+                "INSERT INTO study VALUES (?, ?)",
+                [(what, json.dumps(value)) for what, value in about.items()],
+            )
+            file.executemany(
+                "INSERT INTO image VALUES (?, ?, ?, ?)",
+                [(id, one.width, one.height, one.data) for id, one in pictures.items()],
+            )
+            file.executemany(
+                "INSERT INTO question VALUES (?, ?, ?, ?, ?, ?)",
+                [
+                    (one.number, one.kind, one.method, one.key, one.label, json.dumps(one.images))
+                    for one in questions
+                ],
+            )
+
+
+@final
+class Study:
+    """A study on disk.
+
+    Raises:
+        FileNotFoundError: if there is none in `folder`.
+        ValueError: if the file is not one that this version wrote.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / FILE
+        if not self.path.is_file():
+            raise FileNotFoundError(
+                f"{self.path}: there is no such study. This makes one: "
+                f"python -m sgid.evaluation.human build 'aug=[...]' ... --output {folder}"
+            )
+        try:
+            with self._open() as file:
+                (version,) = file.execute("PRAGMA user_version").fetchone()
+        except sqlite3.DatabaseError as error:
+            raise ValueError(f"{self.path} is not a study: {error}") from error
+        if version != VERSION:
+            raise ValueError(f"{self.path} is a study of version {version}, not of {VERSION}")
+        self.questions = {one.number: one for one in self._questions()}
+
+    def about(self) -> dict[str, Any]:
+        """What it was made of, as `build` said it."""
+        with self._open() as file:
+            return {what: json.loads(value) for what, value in file.execute("SELECT * FROM study")}
+
+    def picture(self, id: str) -> Picture | None:
+        """The image of an id."""
+        with self._open() as file:
+            found = file.execute("SELECT width, height, data FROM image WHERE id = ?", (id,))
+            row = found.fetchone()
+        return Picture(*row) if row else None
+
+    def sizes(self) -> dict[str, tuple[int, int]]:
+        """Width and height of all images."""
+        with self._open() as file:
+            return {id: (w, h) for id, w, h in file.execute("SELECT id, width, height FROM image")}
+
+    def add_rater(self, name: str) -> Rater:
+        """A new rater, whose order of the questions is drawn here.
+
+        Raises:
+            ValueError: if the name is empty, too long, or taken.
+        """
+        name = " ".join(name.split())
+        if not 1 <= len(name) <= LONGEST_NAME or not name.isprintable():
+            raise ValueError(f"A name has 1 to {LONGEST_NAME} letters.")
+        code, seed = secrets.token_urlsafe(12), self.about()["seed"]
+        try:
+            with self._open() as file, file:
+                row = file.execute(
+                    "INSERT INTO rater (code, name, began) VALUES (?, ?, ?)", (code, name, _now())
+                )
+                number = row.lastrowid
+                assert number is not None
+                turns = order(list(self.questions.values()), seed, number)
+                file.executemany(
+                    "INSERT INTO turn VALUES (?, ?, ?)",
+                    [(number, position, one.number) for position, one in enumerate(turns, 1)],
+                )
+        except sqlite3.IntegrityError as error:
+            raise ValueError(
+                f"{name} has begun already: go on by the personal link, or take another name."
+            ) from error
+        return Rater(number, code, name, len(turns), 0, 1)
+
+    def raters(self) -> list[Rater]:
+        """All raters in the order in which they began."""
+        with self._open() as file:
+            codes = [code for (code,) in file.execute("SELECT code FROM rater ORDER BY number")]
+        return [one for code in codes if (one := self.rater(code))]
+
+    def rater(self, code: str) -> Rater | None:
+        """The rater of a code."""
+        with self._open() as file:
+            row = file.execute(
+                """SELECT rater.number, code, name, count(*), count(rating.at),
+                       min(CASE WHEN rating.at IS NULL THEN position END)
+                   FROM rater JOIN turn ON turn.rater = rater.number
+                   LEFT JOIN rating USING (rater, question)
+                   WHERE code = ? GROUP BY rater.number""",
+                (code,),
+            ).fetchone()
+        return Rater(*row) if row else None
+
+    def turn(self, rater: Rater, position: int) -> Turn | None:
+        """What the rater is asked at this position (1, 2, ...)."""
+        with self._open() as file:
+            row = file.execute(
+                """SELECT question, rating.at IS NOT NULL, value, seconds
+                   FROM turn LEFT JOIN rating USING (rater, question)
+                   WHERE rater = ? AND position = ?""",
+                (rater.number, position),
+            ).fetchone()
+        return Turn(position, self.questions[row[0]], bool(row[1]), *row[2:]) if row else None
+
+    def rate(self, rater: Rater, turn: Turn, value: int | None, seconds: float | None) -> None:
+        """Keep an answer, instead of the one that there was; `None` skips."""
+        with self._open() as file, file:
+            file.execute(
+                """INSERT INTO rating VALUES (?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET
+                   value = excluded.value, seconds = excluded.seconds, at = excluded.at""",
+                (rater.number, turn.question.number, value, seconds, _now()),
+            )
+
+    def ratings(self) -> list[Rating]:
+        """All answers, rater by rater, in the order in which the questions were met."""
+        with self._open() as file:
+            rows = file.execute(
+                """SELECT rater, kind, method, key, label, value, seconds, at
+                   FROM rating JOIN turn USING (rater, question)
+                   JOIN question ON question.number = question ORDER BY rater, position"""
+            )
+            return [Rating(*row) for row in rows]
+
+    def _questions(self) -> list[Question]:
+        with self._open() as file:
+            rows = file.execute("SELECT * FROM question ORDER BY number").fetchall()
+        return [
+            Question(number, kind, method, key, label, tuple(json.loads(images)))
+            for number, kind, method, key, label, images in rows
+        ]
+
+    @contextmanager
+    def _open(self) -> Iterator[sqlite3.Connection]:
+        # rw: SQLite would make a file that is not there. Writers wait for one another.
+        place = f"{self.path.absolute().as_uri()}?mode=rw"
+        with closing(sqlite3.connect(place, uri=True, timeout=30)) as file:
+            file.execute("PRAGMA foreign_keys = ON")
+            file.execute("PRAGMA synchronous = FULL")
+            yield file
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,176 @@
+"""Everything that is measured of a set of generated images, by name.
+
+What cannot be measured is `None`: what needs originals, of images that have none; what needs
+labels, of images without; what needs a model, where there is no such model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL.Image import Image
+
+from sgid.evaluation.distribution import density_coverage, frechet, kernel_distance
+from sgid.evaluation.diversity import pairwise_distance, vendi
+from sgid.evaluation.leakage import Limit, Nearest, limit, nearest_by_pixels
+from sgid.evaluation.neighbours import nearest, slices
+from sgid.evaluation.perceptual import pairs_within, perceptual_distance
+
+VERSION = 1
+"""Raised when a measure is added or changes, so that older summaries are not taken for new ones."""
+
+SHOWN = 6
+"""Pairs of a generated image and the nearest test image that a report shows."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """Real images: their embeddings (M, D), and their thumbnails (M, 32, 32, 3)."""
+
+    vectors: NDArray
+    pixels: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Real:
+    """The real images that generated ones are compared with.
+
+    `train` are the originals; `validation`, which nothing was generated from, stands for what
+    images of the set are like; of `test` there are thumbnails (T, 32, 32, 3), for leakage alone.
+    """
+
+    train: Part
+    validation: Part
+    test: NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Made:
+    """N images to be measured.
+
+    `origin` is the row in `Real.train` of the original of each; `labels` are the classes that they
+    are said to be of; `None` where that is not known. `image` decodes one of them.
+    """
+
+    vectors: NDArray
+    pixels: NDArray[np.uint8]
+    image: Callable[[int], Image]
+    labels: NDArray[np.int64] | None = None
+    origin: NDArray[np.int64] | None = None
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+
+@dataclass(frozen=True)
+class Leakage:
+    """How near images come to the test images.
+
+    `nearest` is the nearest test image of each; `near` says which of them are near-copies, and
+    `same` which are the very pixels of a test image.
+    """
+
+    limit: Limit
+    nearest: Nearest
+    near: NDArray[np.bool_]
+    same: NDArray[np.bool_]
+
+    def worst(self, count: int = SHOWN) -> list[dict[str, Any]]:
+        """The images nearest to a test image, none of which is shown twice."""
+        chosen: dict[int, int] = {}
+        for row in np.argsort(self.nearest.distances, kind="stable").tolist():
+            if len(chosen) == count:
+                break
+            chosen.setdefault(int(self.nearest.rows[row]), row)
+        return [
+            {"row": row, "test": test, "distance": float(self.nearest.distances[row])}
+            for test, row in chosen.items()
+        ]
+
+
+def leakage(made: Made, real: Real, test_image: Callable[[int], Image]) -> Leakage:
+    """Compare images with the test images; `test_image` decodes one of these."""
+    least = limit(nearest_by_pixels(real.validation.pixels, real.test).distances)
+    found = nearest_by_pixels(made.pixels, real.test)
+    same = np.zeros(len(made), bool)
+    for row in (found.distances == 0).nonzero()[0].tolist():  # of large images, the thumbnails are
+        ours, theirs = made.image(row), test_image(int(found.rows[row]))
+        same[row] = ours.size == theirs.size and ours.tobytes() == theirs.tobytes()
+    return Leakage(least, found, found.distances <= least.distance, same)
+
+
+def measure(
+    made: Made,
+    real: Real,
+    leaked: Leakage,
+    *,
+    zero_shot: NDArray[np.int64] | None = None,
+    predicted: NDArray[np.int64] | None = None,
+    lpips: Callable[[Any, Any], float] | None = None,
+) -> dict[str, float | None]:
+    """All measures; shares and agreements are in percent, `test_*` and `train_copies` are counts.
+
+    Args:
+        zero_shot: (N,) the class whose name CLIP finds nearest to each image.
+        predicted: (N,) the class that a classifier trained on real images gives each.
+        lpips: of two images, from `perceptual.load_lpips`.
+    """
+    vectors, labels, origin = made.vectors, made.labels, made.origin
+    density, coverage = density_coverage(real.validation.vectors, vectors) or (None, None)
+    perceptual = None
+    if lpips is not None and origin is not None:
+        perceptual = perceptual_distance(pairs_within(origin), made.image, lpips)
+    return {
+        "cosine": None if origin is None else float(to_original(made, real).mean()),
+        "label_agreement": _agreement(labels, zero_shot),
+        "classifier_agreement": _agreement(labels, predicted),
+        "own_original_nearest": _own_nearest(made, real),
+        "diversity": None if origin is None else pairwise_distance(vectors, origin),
+        "class_diversity": None if labels is None else pairwise_distance(vectors, labels),
+        "lpips": perceptual,
+        "vendi": vendi(vectors),
+        "density": density,
+        "coverage": coverage,
+        "fid": frechet(real.validation.vectors, vectors),
+        "kid": kernel_distance(real.validation.vectors, vectors),
+        "train_copies": _train_copies(made, real, leaked.limit),
+        "test_copies": float(leaked.near.sum()),
+        "test_copies_expected": leaked.limit.share * len(made),
+        "test_duplicates": float(leaked.same.sum()),
+    }
+
+
+def to_original(made: Made, real: Real) -> NDArray[np.float32]:
+    """(N,) cosine of each image and its original."""
+    assert made.origin is not None
+    cosines = np.zeros(len(made), np.float32)
+    for some in slices(len(made)):
+        originals = real.train.vectors[made.origin[some]]
+        cosines[some] = np.einsum("nd,nd->n", made.vectors[some], originals)
+    return cosines
+
+
+def _agreement(labels: NDArray | None, said: NDArray | None) -> float | None:
+    if labels is None or said is None:
+        return None
+    return 100 * float((labels == said).mean())
+
+
+def _own_nearest(made: Made, real: Real) -> float | None:
+    """Percentage of images that are more like their own original than like any other."""
+    if made.origin is None:
+        return None
+    rows, _ = nearest(made.vectors, real.train.vectors)
+    return 100 * float((rows[:, 0] == made.origin).mean())
+
+
+def _train_copies(made: Made, real: Real, least: Limit) -> float | None:
+    """How many are as near to an original as `least` says that near-copies are."""
+    if real.train.vectors is made.vectors:
+        return None  # they are the originals
+    found = nearest_by_pixels(made.pixels, real.train.pixels)
+    return float((found.distances <= least.distance).sum())

@@ -1,0 +1,120 @@
+"""A run before its first stage: what it is made of, where its result lies, and if it is there."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from sgid.config import Config, Stage
+from sgid.data.datasets import Dataset
+from sgid.fingerprint import fingerprint
+from sgid.models import Loaded, Models
+from sgid.preflight import Ready, check
+from sgid.slots import in_slot
+from sgid.stages.augment import Augmentation, augmentations
+from sgid.stages.data import load
+from sgid.stages.judge import Judgement
+
+CODE = 4
+"""Raised when the code changes what the same config gives, so that old results are not reused."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What the stages need, made once."""
+
+    config: Config
+    choices: dict[str, Any]
+    overrides: list[str]
+    ready: Ready
+    dataset: Dataset
+    models: Models
+    augmentations: list[Augmentation]
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """What determines the result of this run."""
+        config, data = self.config, self.dataset
+        backbone = self.ready.weights.get("backbone")
+        return {
+            "kind": "run",
+            "code": CODE,
+            "noun": data.noun,  # zero-shot heads are made of phrases
+            "images": [part.digest() for part in (data.train, data.validation, data.test)],
+            "generated": [one.generated.folder.name for one in self.augmentations],
+            "scorer": self.models.identity("scorer") if self.augmentations else None,
+            "filter": config.filter if self.augmentations else None,
+            "mix": asdict(config.mix) if self.augmentations else None,
+            "base": in_slot(config, "base"),
+            # In their order: it decides what comes of them.
+            "online": list(in_slot(config, "online").items()),
+            "batch": list(in_slot(config, "batch").items()),
+            "backbone": {**asdict(config.backbone), "weights": backbone and backbone.identity},
+            "precision": config.trainer.precision,
+            "compile": config.trainer.compile,
+            "validations": config.trainer.validations,
+            "seed": config.seed,
+        }
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The config as JSON can say it, with what weights and images are, not only where."""
+        settings = {**asdict(self.config), "stage": self.config.stage.value}
+        # Neither part hangs on the seed.
+        parts = [self.dataset.validation.digest(), self.dataset.test.digest()]
+        settings["dataset"]["images"] = fingerprint(parts)
+        for name, located in self.ready.weights.items():
+            at = settings
+            for key in name.split("."):
+                at = at[key]
+            at["weights"] = located.identity
+        return settings
+
+    def judgement(self, augmentation: Augmentation) -> Judgement:
+        return Judgement(augmentation.generated, self.config, self.dataset, self.models)
+
+    @cached_property
+    def folder(self) -> Path:
+        return Path(self.config.paths.results) / fingerprint(self.spec)
+
+    @property
+    def finished(self) -> bool:
+        return (self.folder / "report.html").is_file()
+
+    @property
+    def measured(self) -> bool:
+        """Whether its result and report have all that is measured of its images now.
+
+        Images that are gone are not made again for it.
+        """
+        path, page = self.folder / "result.json", self.folder / "report.html"
+        result = json.loads(path.read_text(encoding="utf-8"))
+        return page.stat().st_mtime_ns >= path.stat().st_mtime_ns and all(
+            summary.get("mark") == self.judgement(one).mark or not one.complete
+            for summary, one in zip(result["generated"], self.augmentations, strict=True)
+        )
+
+
+def prepare(
+    config: Config,
+    choices: dict[str, Any],
+    overrides: list[str],
+    *,
+    loaded: Loaded | None = None,
+) -> Run:
+    """Look up all that a run needs; nothing is computed.
+
+    Raises:
+        ValueError, FileNotFoundError: for what the user can mend.
+    """
+    ready = check(config)
+    dataset = load(config, ready)
+    models = Models(config, ready.weights, loaded)
+    # To look at images, or to measure those that are given, nothing is generated.
+    bare = config.stage is Stage.data or config.evaluation.images is not None
+    chosen = [] if bare else augmentations(config, dataset, models)
+    return Run(config, choices, overrides, ready, dataset, models, chosen)

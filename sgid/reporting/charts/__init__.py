@@ -1,0 +1,1 @@
+"""Charts of many runs for a paper or a page: pure functions from figures to matplotlib's."""

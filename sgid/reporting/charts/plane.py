@@ -1,0 +1,113 @@
+"""Methods as points on a plane of two measures, a third as colour."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sgid.reporting.charts.style import GREY, MARKERS, PALE, SEQUENTIAL, sheet
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+    from matplotlib.transforms import Bbox
+
+
+# Directions that a name may lie in, as shares of its distance: right and up are positive.
+_SIDES = (
+    *((1, 0), (-1, 0), (0.7, 1), (-0.7, 1), (0.7, -1), (-0.7, -1)),
+    *((1, 0.5), (-1, 0.5), (1, -0.5), (-1, -0.5), (0.1, 1), (0.1, -1)),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """Where a method lies, and the value that its colour shows."""
+
+    x: float
+    y: float
+    value: float
+
+
+def plane(points: Mapping[str, Point], *, across: str, up: str, colour: str) -> Figure:
+    """A mark per method with its name beside it; names do not overlap."""
+    with sheet(4.6, 3.3) as (figure, (axes,)):
+        axes.grid(color=PALE, linewidth=0.6)
+        axes.set_axisbelow(True)
+        values = [point.value for point in points.values()]
+        low, high = min(values), max(values)
+        drawn = None
+        for index, point in enumerate(points.values()):
+            drawn = axes.scatter(
+                [point.x],
+                [point.y],
+                s=46,
+                c=[point.value],
+                cmap=SEQUENTIAL,
+                vmin=low,
+                vmax=high if high > low else low + 1,
+                marker=MARKERS[index % len(MARKERS)],
+                edgecolors="black",
+                linewidths=0.6,
+                zorder=3,
+            )
+        axes.margins(0.14)
+        axes.set_xlabel(across)
+        axes.set_ylabel(up)
+        if drawn is not None:
+            bar = figure.colorbar(drawn, ax=axes, label=colour, aspect=28, pad=0.02)
+            bar.outline.set_linewidth(0.6)
+        _label(figure, axes, points)
+    return figure
+
+
+def _label(figure: Figure, axes: Axes, points: Mapping[str, Point]) -> None:
+    """Each name where it hides the least: beside its mark, or further off with a line to it."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.transforms import Bbox
+
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()  # only now the layout is settled
+    figure.set_layout_engine("none")
+    unit = figure.dpi / 72
+    marks = [axes.transData.transform((point.x, point.y)) for point in points.values()]
+    taken = [Bbox.from_bounds(x - 5 * unit, y - 5 * unit, 10 * unit, 10 * unit) for x, y in marks]
+    inside = axes.get_window_extent()
+    offsets = [
+        (side * distance, up * distance, side)
+        for distance in (6, 11, 17, 24, 32, 42, 54, 68)
+        for side, up in _SIDES
+    ]
+    for name, point in points.items():
+        best: tuple[float, tuple[float, float, float], Bbox] | None = None
+        for dx, dy, side in offsets:
+            text = axes.annotate(
+                name, (point.x, point.y), (dx, dy), textcoords="offset points", fontsize=7,
+                ha="left" if side > 0 else "right", va="center", parse_math=False,
+            )  # fmt: skip
+            box = text.get_window_extent(canvas.get_renderer()).padded(1.0 * unit)
+            text.remove()
+            hidden = sum(_overlap(box, other) for other in taken)
+            outside = box.width * box.height - _overlap(box, inside)
+            cost = hidden + 3 * max(0.0, outside)
+            if best is None or cost < best[0] - 1e-6:
+                best = cost, (dx, dy, side), box
+            if cost < 1e-6:
+                break
+        assert best is not None
+        _, (dx, dy, side), box = best
+        taken.append(box)
+        far = max(abs(dx), abs(dy)) > 12
+        axes.annotate(
+            name, (point.x, point.y), (dx, dy), textcoords="offset points", fontsize=7,
+            ha="left" if side > 0 else "right", va="center", parse_math=False,
+            arrowprops={"arrowstyle": "-", "color": GREY, "linewidth": 0.6} if far else None,
+        )  # fmt: skip
+
+
+def _overlap(one: Bbox, other: Bbox) -> float:
+    """The area, in square pixels, that two boxes share."""
+    wide = min(one.x1, other.x1) - max(one.x0, other.x0)
+    tall = min(one.y1, other.y1) - max(one.y0, other.y0)
+    return max(0.0, wide) * max(0.0, tall)

@@ -1,0 +1,85 @@
+"""What all charts share: colours that the colour-blind tell apart, marks, sizes, and files.
+
+Text is 8 points at the size drawn, so that a chart is read at its own width in a column.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import islice, product
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+# Okabe and Ito's, without the yellow, which is lost on white.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+DASHES = ("-", "--", "-.", ":")
+INK, GREY, PALE = "#000000", "0.45", "0.88"
+# Both sequential maps rise in lightness alone for those who see no colour, and in print.
+SEQUENTIAL = "cividis"
+COLUMN, PAGE = 3.4, 6.9  # inches: a column and the width of a page of two columns
+STYLE: dict[Any, Any] = {
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "legend.frameon": False,
+    "figure.dpi": 200,
+    "figure.constrained_layout.use": True,
+}
+
+
+@contextmanager
+def sheet(
+    width: float, height: float, panels: tuple[int, int] = (1, 1), **options: Any
+) -> Iterator[tuple[Figure, list[Axes]]]:
+    """A figure of `width` × `height` inches with rows × columns of axes, to be drawn on within;
+    what is drawn later moves nothing."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(width, height))
+        yield figure, list(figure.subplots(*panels, squeeze=False, **options).flat)
+        # Once: the layout would shift a little with each further file.
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
+
+
+def looks(count: int) -> list[tuple[str, str]]:
+    """A colour and a marker for each of `count` series; no two are the same below fifty."""
+    # Both change from one to the next; after a round of colours the markers are shifted by one.
+    pairs = product(range(len(MARKERS)), range(len(COLOURS)))
+    found = [(COLOURS[i], MARKERS[(i + shift) % len(MARKERS)]) for shift, i in islice(pairs, count)]
+    return [found[index % len(found)] for index in range(count)]
+
+
+def encode(figure: Figure, kind: Literal["png", "svg"]) -> bytes:
+    """The file of a figure: the same bytes for the same figure, whenever it is made."""
+    import matplotlib
+
+    buffer = io.BytesIO()
+    # An SVG has random names and the date in it, a PNG the version of matplotlib.
+    metadata: dict[str, Any] = {"Date": None} if kind == "svg" else {"Software": None}
+    with matplotlib.rc_context({"svg.hashsalt": "sgid"}):
+        figure.savefig(buffer, format=kind, facecolor="white", metadata=metadata)
+    return buffer.getvalue()
+
+
+def text_width(text: str, fontsize: float = 8) -> float:
+    """Of one line, in inches."""
+    from matplotlib.font_manager import FontProperties
+    from matplotlib.textpath import text_to_path
+
+    font = FontProperties(size=fontsize)
+    return text_to_path.get_text_width_height_descent(text, font, ismath=False)[0] / 72

@@ -1,0 +1,113 @@
+"""What was measured of generated images, in words: for reports, pages and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sgid.reporting.table import Cell, Table
+from sgid.reporting.wording import ABSENT
+
+Measures = Mapping[str, float | None]
+
+ORIGINALS = "the originals"
+
+
+@dataclass(frozen=True)
+class Said:
+    """How a measure is called, written and explained."""
+
+    title: str
+    form: str
+    note: str
+
+
+SAID: dict[str, Said] = {
+    "cosine": Said("cosine to original", "{:.3f}", "mean over augmented–original pairs, by CLIP"),
+    "label_agreement": Said(
+        "label agreement, zero-shot", "{:.1f} %", "images whose nearest class name is their label"
+    ),
+    "classifier_agreement": Said(
+        "label agreement, classifier",
+        "{:.1f} %",
+        "images that a classifier trained on real images gives their label",
+    ),
+    "own_original_nearest": Said(
+        "own original nearest", "{:.1f} %", "images more like their own original than any other"
+    ),
+    "diversity": Said(
+        "diversity per original", "{:.3f}", "mean 1 − cosine among the images of one original"
+    ),
+    "class_diversity": Said(
+        "diversity per class", "{:.3f}", "mean 1 − cosine among the images of one class"
+    ),
+    "lpips": Said("LPIPS per original", "{:.3f}", "the same by LPIPS, of 500 pairs at most"),
+    "vendi": Said("Vendi score", "{:.2f}", "how many different images there are in effect"),
+    "density": Said(
+        "density", "{:.3f}", "around 1 where images lie as real ones do, below it beside them"
+    ),
+    "coverage": Said("coverage", "{:.3f}", "share of held-out real images with one near them"),
+    "fid": Said("FID, of CLIP", "{:.4f}", "distance from held-out real images: lower is nearer"),
+    "kid": Said("KID, of CLIP", "{:.4f}", "the same by a kernel, without bias by the count"),
+    "train_copies": Said("near-copies of originals", "{:,.0f}", "as near as the limit below says"),
+    "test_copies": Said("near-copies of test images", "{:,.0f}", "as near as the limit below says"),
+    "test_copies_expected": Said(
+        "such near-copies by chance", "{:,.1f}", "in as many new real images"
+    ),
+    "test_duplicates": Said("exact copies of test images", "{:,.0f}", "the same pixels"),
+}
+
+
+def measure_text(name: str, value: float | None) -> str:
+    """`87.7 %`, or a dash for what was not measured."""
+    text = ABSENT if value is None else SAID[name].form.format(value)
+    return text.replace("-", "−")
+
+
+def measure_rows(columns: Mapping[str, Measures]) -> list[dict[str, Any]]:
+    """A row for each measure that some column has: its title, its note, and a text per column."""
+    return [
+        {
+            "title": said.title,
+            "note": said.note,
+            "texts": [measure_text(name, column.get(name)) for column in columns.values()],
+        }
+        for name, said in SAID.items()
+        if any(column.get(name) is not None for column in columns.values())
+    ]
+
+
+def measures_table(title: str, columns: Mapping[str, Measures], notes: Sequence[str] = ()) -> Table:
+    """Rows are measures, columns the sets of images."""
+    rows = tuple(
+        (Cell(row["title"]), *(Cell(text) for text in row["texts"]))
+        for row in measure_rows(columns)
+    )
+    return Table(title, ("", *columns), rows, tuple(notes))
+
+
+def sets_table(title: str, rows: Mapping[str, Measures], notes: Sequence[str] = ()) -> Table:
+    """Rows are sets of images, columns the measures that some set has."""
+    names = [
+        name for name in SAID if any(measures.get(name) is not None for measures in rows.values())
+    ]
+    cells = tuple(
+        (Cell(label), *(Cell(measure_text(name, measures.get(name))) for name in names))
+        for label, measures in rows.items()
+    )
+    return Table(title, ("images", *(SAID[name].title for name in names)), cells, tuple(notes))
+
+
+def notes(counts: Mapping[str, int], leakage: Mapping[str, Any]) -> list[str]:
+    """What a reader of the measures has to know: of how many images, and what a near-copy is."""
+    return [
+        "By the CLIP of the run. Density, coverage, FID and KID compare with "
+        f"{counts['held_out']:,} held-out real images (the validation part), which nothing was "
+        f"generated from; “{ORIGINALS}” are {counts['originals']:,} real images. FID, coverage and "
+        "the Vendi score depend on how many images there are: compare them at like counts alone.",
+        f"A near-copy is at most {leakage['limit']:.4f} (root mean square of 32 px thumbnails, "
+        f"full scale 1) from an image: as near to the {counts['test']:,} test images as only "
+        f"{100 * leakage['share']:.2g} % of the held-out real images are. That many are near by "
+        "chance; more are a sign of leakage. Of test images, the pictures alone are read for this.",
+    ]

@@ -1,0 +1,54 @@
+"""What a page shows of generated images beside test images, and who judged their labels."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sgid.reporting.pictures import image_uri
+from sgid.reporting.results import Pair
+from sgid.reporting.wording import aug_text
+
+SMALL = 96
+"""Images below this side are shown with their pixels."""
+
+
+def shown_pairs(pairs: Sequence[Pair]) -> list[dict[str, Any]]:
+    """For the template: pictures as addresses, and what to say beneath them."""
+    return [
+        {
+            "image": image_uri(pair.image),
+            "test": image_uri(pair.test),
+            "original": None if pair.original is None else image_uri(pair.original),
+            "small": small(pair.image),
+            "near": pair.near,
+            "note": f"{pair.method}, {pair.distance:.4f} from {pair.test_key}",
+            "verdict": _verdict(pair),
+        }
+        for pair in pairs
+    ]
+
+
+def judge_text(judge: Mapping[str, Any] | None) -> str | None:
+    """Which classifier said what labels are."""
+    if judge is None:
+        return None
+    return (
+        f"The classifier that judges labels was trained on real images alone: "
+        f"{aug_text(judge['aug'])}, {judge['backbone']}, run {judge['fingerprint']}, "
+        f"test top-1 {judge['top1']:.1f} %."
+    )
+
+
+def small(encoded: bytes) -> bool:
+    """Whether an image (PNG bytes) is so small that its pixels are to be seen."""
+    from PIL import Image
+
+    return max(Image.open(io.BytesIO(encoded)).size) < SMALL
+
+
+def _verdict(pair: Pair) -> str:
+    if pair.same:
+        return "the same pixels"
+    return "near-copy" if pair.near else "not a near-copy"

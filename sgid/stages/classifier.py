@@ -1,0 +1,131 @@
+"""`evaluation.classifier`: a run on real images, whose classifier judges generated ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from hydra.utils import instantiate
+from numpy.typing import NDArray
+
+from sgid.compose import compose
+from sgid.data.datasets import Dataset
+from sgid.progress import progress
+from sgid.reporting.arms import generates
+from sgid.reporting.results import Result, load_result
+from sgid.weights import Located, locate
+
+if TYPE_CHECKING:
+    import torch
+
+    from sgid.evaluation.measures import Made
+
+OPTION = "evaluation.classifier"
+HOW = f"{OPTION} takes the result folder of a run without generated images, such as aug=flip_crop"
+BATCH = 256
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A run whose classifier judges, and where its weights lie."""
+
+    result: Result
+    backbone: Any
+    weights: Located | None
+
+    @property
+    def told(self) -> dict[str, Any]:
+        """Which run it is, for reports."""
+        result = self.result
+        return {
+            "fingerprint": result.fingerprint,
+            "aug": list(result.aug),
+            "backbone": result.choices["backbone"],
+            "top1": result.metrics["test/top1"],
+        }
+
+
+def find_judge(folder: str, dataset: Dataset) -> Judge:
+    """The run in `folder`, if its classifier can judge images of `dataset`.
+
+    Raises:
+        ValueError: if there is no finished run, or it was trained on generated images, on other
+            classes, or on weights that are not here any more.
+    """
+    try:
+        result = load_result(Path(folder).expanduser())
+    except ValueError as error:
+        raise ValueError(f"{OPTION}={folder}: {error}. {HOW}") from error
+    if generates(result.config, result.aug):
+        raise ValueError(f"{OPTION}={folder}: its aug={','.join(result.aug)} generates. {HOW}")
+    tested = set(dataset.test.labels)
+    ours = [name for label, name in enumerate(dataset.class_names) if label in tested]
+    if (theirs := list(result.class_accuracy)) != ours:
+        raise ValueError(
+            f"{OPTION}={folder} was trained on {result.choices['dataset']}, with {len(theirs)} "
+            f"classes ({', '.join(theirs[:3])} ...); the images are of {dataset.name}, with "
+            f"{len(ours)} ({', '.join(ours[:3])} ...)"
+        )
+    if not (checkpoint := _checkpoint(result)).is_file():
+        raise ValueError(f"{OPTION}={folder}: {checkpoint} is not there any more")
+    backbone = compose(result.overrides).backbone
+    weights = backbone.weights and locate(**asdict(backbone.weights), option=f"{OPTION}'s weights")
+    was = {**asdict(backbone), "weights": weights and weights.identity}
+    if was != result.config["backbone"]:
+        changed = [key for key in was if was[key] != result.config["backbone"].get(key)]
+        raise ValueError(
+            f"{OPTION}={folder}: what makes its backbone has changed since "
+            f"({', '.join(f'backbone.{key}' for key in changed)}); run it again"
+        )
+    return Judge(result, backbone, weights)
+
+
+def predictions(
+    judge: Judge, made: Made, dataset: Dataset, device: torch.device
+) -> NDArray[np.int64]:
+    """(N,) the class that the judge gives each image, seen as test images are."""
+    import torch
+
+    from sgid.augmentation.transforms import evaluation_transform
+    from sgid.stages.train import image_size
+    from sgid.training.module import Classifier
+
+    backbone, weights = judge.backbone, judge.weights
+    size = image_size(backbone, weights, dataset.train)
+    network = instantiate(backbone.model)(
+        class_names=dataset.phrases,
+        image_size=size,
+        weights=weights.folder if weights else None,
+        seed=0,
+    )
+    classifier = Classifier(
+        network,
+        optimizer=instantiate(backbone.optimizer),
+        trained=backbone.trained,
+        layer_decay=backbone.layer_decay,
+        steps=1,
+        warmup=backbone.warmup,
+        label_smoothing=backbone.label_smoothing,
+        batch_transform=None,
+    )
+    state = torch.load(_checkpoint(judge.result), map_location="cpu", weights_only=True)
+    classifier.load_state_dict(state["state_dict"])
+    classifier.to(device).eval()
+    shaped, found = evaluation_transform(size), []
+    with torch.inference_mode(), progress("classify", len(made), "images") as bar:
+        for rows in _batches(len(made)):
+            batch = torch.stack([shaped(made.image(row)) for row in rows])
+            found.append(classifier(batch.to(device)).argmax(1).cpu().numpy())
+            bar.update(len(rows))
+    return np.concatenate(found)
+
+
+def _checkpoint(result: Result) -> Path:
+    return result.folder / "checkpoints" / "best.ckpt"
+
+
+def _batches(count: int) -> list[Sequence[int]]:
+    return [range(start, min(start + BATCH, count)) for start in range(0, count, BATCH)]

@@ -1,0 +1,37 @@
+"""Folders of images without splits: matched to classes that are known, or without labels."""
+
+import shutil
+
+import pytest
+
+from sgid.data.sources.unsplit import unsplit
+from tests.data.writers import write_folder
+
+NAMES = ("T-shirt/top", "ankle boot")
+
+
+def test_class_folders_are_matched_by_letters_and_digits(tmp_path):
+    top = write_folder(tmp_path, {"ankle_boot": 2, "t_shirt top": 1})
+    listing, labelled = unsplit(top, NAMES, option="o")
+    assert labelled and listing.class_names == NAMES and sorted(listing.labels) == [0, 1, 1]
+    by_key = dict(zip(listing.keys, listing.labels, strict=True))
+    assert all(label == ("boot" in key) for key, label in by_key.items())
+    assert len(listing.read(0)) > 50
+
+
+def test_images_beside_no_folders_have_no_labels(tmp_path):
+    top = write_folder(tmp_path, {"ankle_boot": 3})
+    listing, labelled = unsplit(top / "ankle_boot", NAMES, option="o")
+    assert not labelled and len(listing.keys) == 3
+
+
+def test_what_cannot_be_told_apart_is_an_error(tmp_path):
+    top = write_folder(tmp_path, {"ankle_boot": 1, "bag": 1})
+    with pytest.raises(ValueError, match="no classes of the dataset: bag; its classes are T-sh"):
+        unsplit(top, NAMES, option="o")
+    shutil.copy(next((top / "bag").iterdir()), top)
+    with pytest.raises(ValueError, match="beside folders of images"):
+        unsplit(top, NAMES, option="o")
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="holds no images"):
+        unsplit(tmp_path / "empty", NAMES, option="o")

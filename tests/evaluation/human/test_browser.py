@@ -1,0 +1,197 @@
+"""From stores to tables in a real browser: two raters at once, the server killed in between."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+from sgid.evaluation.human.__main__ import main
+from sgid.evaluation.human.questions import UNCHANGED
+from sgid.evaluation.human.study import Study
+
+BROWSER = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chrome")
+playwright = pytest.importorskip("playwright.sync_api")
+pytestmark = pytest.mark.skipif(BROWSER is None, reason="no chromium or google-chrome installed")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with playwright.sync_playwright() as driver:
+        # Not the sandbox: tests run as root in containers.
+        browser = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@contextmanager
+def serving(folder: Path, port: int = 0) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A server in a process of its own, and its address."""
+    command = [sys.executable, "-m", "sgid.evaluation.human", "serve", str(folder)]
+    server = subprocess.Popen([*command, "--port", str(port)], stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout is not None
+        yield server, server.stdout.readline().split()[-1]
+    finally:
+        server.kill()
+        server.wait()
+
+
+def begin(browser, base, name, **how):
+    """A rater's page at the first question, in a browser of their own."""
+    page = browser.new_context(**how).new_page()
+    page.set_default_timeout(15_000)
+    page.goto(base)
+    page.keyboard.type(name)
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/r/*")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/r/*/1")
+    return page
+
+
+def press(page, key):
+    """One key, when the page takes keys."""
+    while not page.evaluate("document.readyState === 'complete' && performance.now() > ready"):
+        page.wait_for_timeout(20)
+    page.keyboard.press(key)
+
+
+def rate(page, key):
+    """Answer by key and wait for what comes next."""
+    before = page.url
+    press(page, key)
+    page.wait_for_url(lambda url: url != before)
+
+
+def test_two_raters_and_a_server_that_is_killed(stores, browser, tmp_path, capsys):
+    place, options = stores
+    folder = tmp_path / "study"
+    with mock.patch.dict(os.environ, place.environment, clear=True):
+        assert main(["build", *options, "--questions", "8", "--output", str(folder)]) == 0
+    study = Study(folder)
+    total = len(study.questions)
+    assert total == 10
+    with serving(folder) as (server, base):
+        ada, bob = begin(browser, base, "Ada"), begin(browser, base, "Bob")
+        for _ in range(3):
+            rate(ada, "4")
+            rate(bob, "2")
+        server.send_signal(signal.SIGKILL)
+        server.wait()
+        press(ada, "5")  # into the void
+        ada.get_by_text("this answer is not saved yet").wait_for()
+        assert len(study.ratings()) == 6
+    with serving(folder, int(re.findall(r":(\d+)/", base)[0])):
+        ada.wait_for_url("**/5")  # tried again, saved, gone on
+        assert len(study.ratings()) == 7
+        # Bob goes on elsewhere, by his link alone.
+        link = bob.url.rsplit("/", 1)[0]
+        bob = browser.new_context().new_page()
+        bob.goto(link)
+        assert "3 of 10 questions are answered" in bob.inner_text("main")
+        bob.keyboard.press("Enter")
+        bob.wait_for_url("**/4")
+        press(ada, "ArrowLeft")  # a correction
+        ada.wait_for_url("**/4")
+        assert ada.get_attribute('button[aria-pressed="true"]', "value") == "5"
+        rate(ada, "1")
+        for _ in range(5, total + 1):
+            rate(ada, "4")
+        rate(bob, "0")
+        for _ in range(5, total + 1):
+            rate(bob, "2")
+        for page, name in ((ada, "Ada"), (bob, "Bob")):
+            assert f"Thank you, {name}!" in page.inner_text("h1")
+    ratings = study.ratings()
+    assert len(ratings) == len({(o.rater, o.kind, o.method, o.key) for o in ratings}) == 2 * total
+    given = {rater: [o.value for o in ratings if o.rater == rater] for rater in (1, 2)}
+    assert given == {1: [4, 4, 4, 1, *[4] * 6], 2: [2, 2, 2, None, *[2] * 6]}
+    assert all(one.seconds is not None and 0 < one.seconds < 60 for one in ratings)
+
+    capsys.readouterr()
+    assert main(["results", str(folder)]) == 0
+    said = capsys.readouterr().out
+    assert "text2img_label" in said and "Krippendorff's alpha" in said
+    table = (folder / "results" / "ratings.md").read_text()
+    rows = [re.split(r" \| ", line.strip("| ")) for line in table.splitlines() if "|" in line][2:]
+    assert sum(int(row[4]) for row in rows) == 2 * total - 1
+    assert sum(int(row[5]) for row in rows) == 1
+    for kind, method, mean, *_ in rows:
+        mine = [
+            o for o in ratings
+            if o.method == method.replace(r"\_", "_").split(" ")[0]
+            and {"consistency": "semantic", "diversity": "image"}[o.kind] == kind.split()[0]
+        ]  # fmt: skip
+        per = [
+            [o.value for o in mine if o.key == key and o.value is not None]
+            for key in dict.fromkeys(o.key for o in mine)
+        ]
+        means = [sum(one) / len(one) for one in per if one]
+        assert float(mean.split(" ")[0]) == pytest.approx(sum(means) / len(means), abs=0.006)
+        assert method.startswith(UNCHANGED) == (len(per) == 1)
+
+
+def test_a_phone_shows_it_all_without_scrolling_sideways(study, browser):
+    how = {"viewport": {"width": 360, "height": 640}, "is_mobile": True, "has_touch": True}
+    with serving(study.path.parent) as (_, base):
+        page = begin(browser, base, "Ada", **how)
+        link = page.url.rsplit("/", 1)[0]
+        for at in (base, link, f"{link}/1", f"{link}/26"):
+            page.goto(at)
+            assert page.evaluate("document.documentElement.scrollWidth") == 360, at
+        for button in page.locator(".scale button").all():
+            box = button.bounding_box()
+            assert box["width"] >= 48 and box["height"] >= 48 and box["y"] + box["height"] <= 640
+        page.locator(".scale button").nth(2).tap()
+        page.wait_for_url("**/1")  # the last was answered, and the first is left
+        assert [one.value for one in study.ratings()] == [3]
+
+
+def test_keys_that_must_not_answer(study, browser):
+    with serving(study.path.parent) as (_, base):
+        page = begin(browser, base, "Ada")
+        press(page, "?")
+        assert page.locator("dialog").is_visible()
+        page.keyboard.press("3")
+        page.keyboard.press("?")
+        assert not page.locator("dialog").is_visible()
+        for key in ("6", "a", "Control+3", "ArrowRight"):
+            page.keyboard.press(key)
+        assert page.url.endswith("/1") and not study.ratings()
+        # Time that the page is hidden does not count.
+        page.evaluate(
+            """() => { counted = 0; since = null;
+            Object.defineProperty(document, 'visibilityState', { get: () => 'hidden' });
+            document.dispatchEvent(new Event('visibilitychange')); counted = 0; }"""
+        )
+        page.wait_for_timeout(300)
+        rate(page, "3")
+        assert study.ratings()[0].seconds == 0
+        # A second press of the same key comes too soon for the next question.
+        page.wait_for_load_state()
+        page.evaluate("ready = performance.now() + 1e6")
+        page.keyboard.press("3")
+        assert len(study.ratings()) == 1 and page.url.endswith("/2")
+
+
+def test_it_works_without_javascript(study, browser):
+    with serving(study.path.parent) as (_, base):
+        page = browser.new_context(java_script_enabled=False).new_page()
+        page.goto(base)
+        page.fill("#name", "Ada")
+        page.click("text=Begin")
+        page.click("text=Begin")
+        page.click('.scale button[value="4"]')
+        page.wait_for_url("**/2")
+        (rating,) = study.ratings()
+        assert (rating.value, rating.seconds) == (4, None)

@@ -1,0 +1,55 @@
+"""Near-copies: found among all, and no more of them than chance explains."""
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sgid.evaluation import neighbours
+from sgid.evaluation.leakage import limit, nearest_by_pixels, thumbnails
+from sgid.evaluation.measures import Made, Part, Real, leakage
+
+
+@pytest.fixture(scope="module")
+def pictures():
+    rng = np.random.default_rng(0)
+    coarse = rng.integers(0, 255, (60, 8, 8, 3)).astype(np.uint8)
+    return [Image.fromarray(one).resize((32, 32), Image.Resampling.BICUBIC) for one in coarse]
+
+
+@pytest.mark.parametrize("at_once", [2**24, 40_000])
+def test_the_nearest_is_that_of_all_pairs(pictures, at_once, monkeypatch):
+    monkeypatch.setattr(neighbours, "AT_ONCE", at_once)
+    pixels = thumbnails(pictures)
+    found = nearest_by_pixels(pixels[:20], pixels[20:])
+    every = pixels[:20, None].astype(float) - pixels[None, 20:].astype(float)
+    distances = np.sqrt(np.square(every).mean((2, 3, 4))) / 255
+    np.testing.assert_array_equal(found.rows, distances.argmin(1))
+    np.testing.assert_allclose(found.distances, distances.min(1), rtol=1e-5)
+
+
+def test_the_limit_is_what_chance_goes_below_as_often_as_it_says():
+    rng = np.random.default_rng(1)
+    below = [(one := limit(rng.random(199))).distance >= rng.random() for _ in range(4000)]
+    assert one.share == pytest.approx(0.01) and np.mean(below) == pytest.approx(0.01, abs=0.005)
+    assert limit(rng.random(9)).share == pytest.approx(0.1)  # so few cannot tell one in a hundred
+
+
+def test_a_copy_is_found_and_so_is_one_that_only_looks_the_same(pictures):
+    test = pictures[:20]
+    large = [one.resize((64, 64), Image.Resampling.NEAREST) for one in pictures[:2]]
+    lighter = Image.fromarray(np.minimum(np.asarray(test[3]), 250) + 2)
+    made = [test[7], lighter, large[1], *pictures[40:]]
+    blank = np.ones((len(made), 1), np.float32)
+    held_out = Part(blank, thumbnails(pictures[20:40]))
+    real = Real(held_out, held_out, thumbnails(test))
+    given = Made(blank, thumbnails(made), made.__getitem__)
+    leaked = leakage(given, real, test.__getitem__)
+    assert leaked.near[:3].all() and leaked.nearest.rows[:3].tolist() == [7, 3, 1]
+    assert leaked.same.tolist() == [True, *[False] * (len(made) - 1)]
+    worst = leaked.worst(3)
+    assert {pair["row"] for pair in worst} == {0, 1, 2} and worst[-1]["test"] == 3
+
+
+def test_thumbnails_of_small_images_are_their_pixels(pictures):
+    assert thumbnails(pictures[:1])[0].tobytes() == pictures[0].tobytes()
+    assert thumbnails([]).shape == (0, 32, 32, 3)

@@ -1,0 +1,83 @@
+"""Ranks and their tests against scipy and scikit-posthocs."""
+
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from sgid.evaluation.ranks import (
+    cliques,
+    critical_difference,
+    friedman,
+    nemenyi,
+    rank,
+    wilcoxon,
+)
+
+
+def test_ranks_are_averaged_over_complete_blocks_best_first():
+    ranking = rank(
+        {
+            "cars": {"none": 60.0, "sgid": 70.0, "mixup": 65.0},
+            "pets": {"none": 80.0, "sgid": 90.0, "mixup": 90.0},  # a tie: 1.5 each
+            "dtd": {"none": 50.0, "sgid": 40.0},
+        }
+    )
+    assert ranking is not None
+    assert ranking.methods == ("sgid", "mixup", "none")
+    assert ranking.means == [1.25, 1.75, 3]
+    assert (ranking.blocks, ranking.incomplete) == (("cars", "pets"), ("dtd",))
+
+
+def test_there_is_no_ranking_without_a_complete_block_or_a_second_method():
+    assert rank({"cars": {"none": 1.0}, "pets": {"sgid": 1.0}}) is None
+    assert rank({"cars": {"sgid": 1.0}}) is None
+    assert rank({}) is None
+
+
+@pytest.mark.parametrize("effect", [0.0, 0.4])
+def test_friedman_by_permutation_is_near_the_chi_square_of_many_blocks(effect: float):
+    scores = np.random.default_rng(3).normal(size=(40, 7)) + effect * np.arange(7) / 3
+    scores[:, 1] = scores[:, 2]  # ties
+    reference = stats.friedmanchisquare(*scores.T).pvalue
+    assert friedman(stats.rankdata(scores, axis=1)) == pytest.approx(reference, abs=0.015)
+
+
+def test_friedman_is_exact_for_few_blocks():
+    # Two blocks that agree on three methods: 1 in 3! orders of the second is as extreme.
+    assert friedman(np.array([[1.0, 2, 3], [1, 2, 3]])) == pytest.approx(1 / 6, abs=0.01)
+    assert friedman(np.array([[1.0, 2, 3]])) == 1
+
+
+def test_nemenyi_is_scikit_posthocs():
+    posthocs = pytest.importorskip("scikit_posthocs")
+    scores = np.random.default_rng(0).normal(size=(6, 5)) + np.arange(5)
+    ranks = stats.rankdata(scores, axis=1)
+    reference = posthocs.posthoc_nemenyi_friedman(scores).to_numpy()
+    ours = nemenyi(ranks)
+    assert ours == pytest.approx(reference, abs=1e-9)
+    # The critical difference is where that p is .05.
+    means = ranks.mean(axis=0)
+    apart = np.abs(means[:, None] - means) > critical_difference(5, 6)
+    assert np.array_equal(apart, reference < 0.05) and apart.any() and not apart.all()
+
+
+def test_the_critical_difference_of_demsars_table():
+    # Table 5 (a) there: q.05 = 2.569 for four methods, 3.164 for ten.
+    assert critical_difference(4, 14) == pytest.approx(2.569 * math.sqrt(20 / 84), abs=2e-3)
+    assert critical_difference(10, 5) == pytest.approx(3.164 * math.sqrt(110 / 30), abs=2e-3)
+
+
+def test_cliques_are_the_longest_runs_within_the_difference():
+    assert cliques([1.0, 1.5, 2.0, 4.0, 4.5], 1.0) == [(0, 2), (3, 4)]
+    assert cliques([1.0, 2.0, 3.0], 1.0) == [(0, 1), (1, 2)]
+    assert cliques([1.0, 3.0], 1.0) == []
+
+
+def test_wilcoxon_is_scipys_where_it_can_find_anything():
+    differences = [0.5, 1.2, -0.3, 0.8, 0.9, 1.1]
+    assert wilcoxon(differences) == pytest.approx(stats.wilcoxon(differences).pvalue)
+    assert wilcoxon([1.0, 2.0, 3.0, 4.0, 5.0, 6.0]) < 0.05
+    assert math.isnan(wilcoxon([1.0, 2.0, 3.0, 4.0, 5.0]))
+    assert math.isnan(wilcoxon([1.0, 2.0, 3.0, 4.0, 5.0, 0.0]))

@@ -1,0 +1,118 @@
+"""The paper's experiments on a scale of seconds: what runs, what is skipped, what is shown."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from unittest import mock
+
+import pytest
+
+from experiments.paper import __main__ as command_line
+from experiments.paper.scales import SCALES, TINY
+from tests.end_to_end.command import Place
+
+SMALL = replace(
+    TINY,
+    name="small",
+    options={
+        "dataset.shots": "3",
+        "steps": "4",
+        "trainer.validations": "1",
+        "backbone.steps": "4",
+        "trainer.device": "cpu",
+    },
+    seeds=["0"],
+    few_shots="2",
+)
+
+
+class Experiments(Place):
+    """A folder in which `python -m experiments.paper` is given."""
+
+    @property
+    def pages(self) -> Path:
+        return self.top / "pages"
+
+    def paper(self, *words: str) -> int:
+        wide = {**self.environment, "COLUMNS": "200"}
+        with (
+            mock.patch.dict(os.environ, wide, clear=True),
+            mock.patch.dict(SCALES, small=SMALL),
+            mock.patch("experiments.paper.work.Path", lambda name: self.top / name),
+            mock.patch("experiments.paper.expansion.RATIOS", ["1", "2"]),
+        ):
+            return command_line.main(["scale=small", "--output", str(self.pages), *words])
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Experiments:
+    place = Experiments(tmp_path_factory.mktemp("paper"))
+    assert place.paper("expansion", "--processes", "2") == 0
+    return place
+
+
+def test_all_cells_run_and_their_page_is_written(made):
+    assert len(list(made.results.glob("*/result.json"))) == 3
+    assert len(list(made.artifacts.glob("generated/*/manifest.json"))) == 2
+    page = (made.pages / "expansion.md").read_text()
+    assert "How many images of each original are worth making?" in page
+    assert "python -m experiments.paper expansion scale=small" in page
+    assert "3 runs, finished " in page and "torch " in page
+    index = (made.pages / "README.md").read_text()
+    assert "[Expansion](expansion.md)" in index
+    names = {path.name for path in made.pages.iterdir()}
+    for name in names:
+        if name.endswith(".png"):
+            assert name.replace(".png", ".svg") in names and f"({name})" in page
+    assert any(name.endswith(".png") for name in names)
+
+
+def test_again_it_starts_nothing_and_writes_the_same(made):
+    before = {path.name: path.read_bytes() for path in made.pages.iterdir()}
+    with mock.patch.object(subprocess, "Popen", side_effect=AssertionError("a run was started")):
+        assert made.paper("expansion", "--processes", "2") == 0
+    assert {path.name: path.read_bytes() for path in made.pages.iterdir()} == before
+
+
+def test_the_plan_knows_what_is_there_and_what_is_shared(made, capsys):
+    assert made.paper("expansion", "shots", "--plan") == 0
+    lines = {
+        row[0]: row[1:]
+        for line in capsys.readouterr().out.splitlines()
+        if (row := line.split()) and row[0] in ("expansion", "shots", "all")
+    }
+    # runs, finished, shared with one above, to run, stores, of them there, images to make
+    assert lines["expansion"][:7] == ["3", "3", "0", "0", "2", "2", "0"]
+    # 4 shots, 4 augmentations of which two generate; none has 2 images per class
+    assert lines["shots"][:7] == ["16", "0", "0", "16", "8", "0", f"{2 * 5 * 850:,}"]
+    assert lines["all"][:4] == ["19", "3", "0", "16"]
+
+
+def test_a_run_that_fails_is_named_with_its_reason(tmp_path, capsys):
+    place = Experiments(tmp_path)
+    taken = tmp_path / "taken"
+    taken.write_text("a file where the results should go")
+    with mock.patch("experiments.paper.case_study.SGID", ["[flip_crop]"]):
+        assert place.paper("case_study", f"paths.results={taken}") == 1
+    said = capsys.readouterr().out
+    assert "missing: python run.py" in said and "aug=[flip_crop]" in said
+    assert "Not a directory" in said and "error.txt" in said
+
+
+def test_the_plan_needs_neither_images_nor_weights(made, capsys):
+    with mock.patch.dict(SCALES, small=replace(SMALL, datasets=["cars", "pets"])):
+        assert made.paper("ablation", "--plan") == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "The images of cars, pets, or the weights for them, are not here" in said
+    assert re.search(r"ablation (\d+) 0 0 \1 (\d+) 0 0 –", said).groups() == ("70", "60")
+
+
+def test_a_mistake_is_told_before_any_work(made, capsys):
+    assert made.paper("expansion", "noise_rat=0.5") == 1
+    assert "did you mean noise_rate?" in capsys.readouterr().err
+    assert made.paper("expansion", "--processes", "0") == 1
+    assert "at least 1" in capsys.readouterr().err

@@ -1,0 +1,163 @@
+"""Charts say what they are given, in text that can be read; files are the same every time."""
+
+import math
+import re
+from itertools import combinations
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from PIL import Image
+
+from sgid.evaluation.ranks import rank
+from sgid.evaluation.statistics import Estimate
+from sgid.reporting.charts.classes import MEAN, class_dots
+from sgid.reporting.charts.forest import forest, supported
+from sgid.reporting.charts.heatmap import heat_maps
+from sgid.reporting.charts.image_grid import settings_grid
+from sgid.reporting.charts.lines import lines
+from sgid.reporting.charts.plane import Point, plane
+from sgid.reporting.charts.rank_line import rank_line
+from sgid.reporting.charts.style import encode, looks
+
+RNG = np.random.default_rng(0)
+METHODS = (
+    *("none", "flip_crop", "cutout", "random_erasing", "mixup", "cutmix", "autoaugment"),
+    *("randaugment", "trivialaugment", "augmix", "gridmask", "text2img_label", "sgid"),
+)
+
+
+def about(value: float, half: float = math.nan, p: float = math.nan) -> Estimate:
+    return Estimate(value, value - half, value + half, 3, p)
+
+
+def heat() -> Figure:
+    cells = {(r, c): about(70 + i, 0.5) for i, (r, c) in enumerate(combinations("1357", 2))}
+    titles = {"test top-1 (%)": 1, "cosine": 3, "diversity": 3}
+    panels = {title: cells for title in titles}
+    return heat_maps(panels, rows="noise_rate", columns="guidance.scale", digits=titles)
+
+
+def trend() -> Figure:
+    series = {name: {5: about(2, 1), 50: about(1)} for name in METHODS[-3:]}
+    return lines(series, across="shots", up="gain", levels={"flip_crop": about(1, 0.2)}, zero=True)
+
+
+def dots() -> Figure:
+    values = {name: {"coat & $x$": 0.9, "<b>": 0.8} for name in METHODS}
+    return class_dots(values, across="mean cosine")
+
+
+def differences() -> Figure:
+    panel = {name: about(RNG.normal(), 1, 0.03) for name in METHODS}
+    return forest({"small_resnet": panel, "small_vit": {"sgid": about(1)}}, across="points")
+
+
+def ranks(blocks: int = 30) -> Figure:
+    ranking = rank(
+        {str(b): {n: RNG.normal() + i for i, n in enumerate(METHODS)} for b in range(blocks)}
+    )
+    assert ranking is not None
+    return rank_line(ranking)
+
+
+def points() -> Figure:
+    return plane(
+        {name: Point(0.9 + RNG.normal() / 50, RNG.normal() / 50, 70) for name in METHODS},
+        across="consistency",
+        up="diversity",
+        colour="top-1",
+    )
+
+
+def image() -> Figure:
+    made = {(r, c): Image.new("RGB", (40, 30)) for r in ("0.3", "0.9") for c in ("1.5", "10")}
+    made.pop(("0.9", "10"))
+    return settings_grid(
+        Image.new("RGB", (32, 32)), made, rows="noise_rate", columns="guidance.scale", title="a $5"
+    )
+
+
+ALL = [heat, trend, dots, differences, ranks, points, image]
+
+
+def texts(figure: Figure) -> list[Text]:
+    """All that is drawn: a tick beyond the end of its axis has a label that is not."""
+    hidden = set()
+    for axes in figure.axes:
+        for axis in (axes.xaxis, axes.yaxis):
+            low, high = sorted(axis.get_view_interval())
+            for tick in (*axis.get_major_ticks(), *axis.get_minor_ticks()):
+                if not (axes.axison and low - 1e-9 <= tick.get_loc() <= high + 1e-9):
+                    hidden |= {id(tick.label1), id(tick.label2)}
+    return [
+        one
+        for one in figure.findobj(Text)
+        if isinstance(one, Text)
+        and one.get_visible()
+        and one.get_text().strip()
+        and id(one) not in hidden
+    ]
+
+
+@pytest.mark.parametrize("draw", ALL)
+class TestEveryChart:
+    def test_nothing_is_cut_off_and_no_text_hides_another(self, draw):
+        figure = draw()
+        figure.draw_without_rendering()
+        shown = [(one.get_text(), one.get_window_extent()) for one in texts(figure)]
+        for text, box in shown:
+            assert box.x0 >= -1 and box.y0 >= -1, text
+            assert box.x1 <= figure.bbox.x1 + 1 and box.y1 <= figure.bbox.y1 + 1, text
+        for (one, box), (other, second) in combinations(shown, 2):
+            wide = min(box.x1, second.x1) - max(box.x0, second.x0)
+            tall = min(box.y1, second.y1) - max(box.y0, second.y0)
+            assert min(wide, tall) < 2, f"{one!r} over {other!r}"
+
+    def test_its_files_are_the_same_every_time(self, draw):
+        figure = draw()
+        svg = encode(figure, "svg")
+        assert encode(figure, "png").startswith(b"\x89PNG")
+        assert encode(figure, "svg") == svg
+        assert not re.search(rb"<dc:date>", svg)
+
+
+def test_a_hundred_methods_can_be_told_apart():
+    assert len(set(looks(49))) == 49
+    assert len(looks(100)) == 100
+
+
+def test_a_cell_says_its_value_and_its_interval_and_a_missing_one_nothing():
+    cells = {("0.3", "5"): about(70.26, 0.5), ("0.9", "10"): about(71.0)}
+    figure = heat_maps({"top-1": cells}, rows="rate", columns="scale", digits={"top-1": 1})
+    said = {one.get_text() for one in texts(figure)}
+    assert {"70.3\n± 0.5", "71.0", "–"} <= said
+
+
+def test_only_what_the_test_supports_is_full():
+    assert supported(about(1, 0.5, 0.01)) and supported(about(-1, 0.5, 0.01))
+    assert not supported(about(1, 0.5, 0.2)) and not supported(about(1, 1.5, 0.01))
+    assert not supported(about(1))
+    figure = forest({"x": {"a": about(1, 0.5, 0.01), "b": about(1, 0.5, 0.2)}}, across="points")
+    marks = [one for one in figure.axes[0].lines if one.get_marker() == "o"]
+    assert [one.get_markerfacecolor() == "white" for one in marks] == [False, True]
+    assert {"+1.00, p = .010", "+1.00, p = .200"} <= {one.get_text() for one in texts(figure)}
+
+
+def test_the_mean_of_the_classes_stands_beneath_them():
+    figure = class_dots({"sgid": {"coat": 0.8, "dress": 1.0}}, across="cosine")
+    (marks,) = [one for one in figure.axes[0].lines if one.get_label() == "sgid"]
+    assert list(marks.get_xdata()) == pytest.approx([0.8, 1.0, 0.9])
+    assert figure.axes[0].get_yticklabels()[-1].get_text() == MEAN
+
+
+def test_many_classes_go_on_in_further_columns():
+    figure = class_dots({"sgid": {f"class {i}": 0.5 for i in range(120)}}, across="cosine")
+    assert len(figure.axes) == 3
+
+
+def test_few_blocks_tell_nothing_apart_and_the_diagram_says_so():
+    said = [one.get_text() for one in texts(ranks(blocks=2))]
+    assert any("no two methods can be told apart" in one for one in said)
+    assert not any("no two" in one.get_text() for one in texts(ranks(blocks=30)))
