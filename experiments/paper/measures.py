@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from pathlib import PurePath
+from typing import Any
 
 from sgid.evaluation.statistics import Estimate, mean_interval
 from sgid.reporting.results import Generation, Result
@@ -61,7 +62,8 @@ def rank_correlation(pairs: Sequence[tuple[float, float]], name: str, of: str) -
 
     if len(pairs) < 4 or any(len(set(values)) < 2 for values in zip(*pairs, strict=True)):
         return None
-    rho, p = map(float, stats.spearmanr([a for a, _ in pairs], [b for _, b in pairs]))
+    found: Any = stats.spearmanr([a for a, _ in pairs], [b for _, b in pairs])
+    rho, p = float(found.statistic), float(found.pvalue)
     together = "rises" if rho > 0 else "falls"
     verdict = "" if p < 0.05 else ", which may be chance"
     return (

@@ -41,7 +41,7 @@ class Experiments(Place):
         wide = {**self.environment, "COLUMNS": "200"}
         with (
             mock.patch.dict(os.environ, wide, clear=True),
-            mock.patch.dict(SCALES, small=SMALL),
+            mock.patch.dict(SCALES, small=SCALES.get("small", SMALL)),
             mock.patch("experiments.paper.work.Path", lambda name: self.top / name),
             mock.patch("experiments.paper.expansion.RATIOS", ["1", "2"]),
         ):
