@@ -66,15 +66,15 @@ def print_evaluation(folder: Path, console: Console) -> None:
 
 
 def evaluations_table(evaluations: Sequence[dict[str, Any]]) -> Table:
-    """A row for each set of images, and one for the originals where all have the same."""
-    rows = {_label(told, evaluations): told["measures"] for told in evaluations}
+    """A column for each set of images, and one for the originals where all have the same."""
+    sets = {_label(told, evaluations): told["measures"] for told in evaluations}
     originals = {json.dumps(told["originals"]) for told in evaluations}
     if len(originals) == 1:
-        rows = {ORIGINALS: evaluations[0]["originals"], **rows}
+        sets = {ORIGINALS: evaluations[0]["originals"], **sets}
     same = {json.dumps([told["counts"], told["leakage"]["limit"]]) for told in evaluations}
     said = notes(evaluations[0]["counts"], evaluations[0]["leakage"]) if len(same) == 1 else []
     counts = ", ".join(f"{told['counts']['images']:,}" for told in evaluations)
-    return sets_table("Images that were measured", rows, [*said, f"Images of each set: {counts}."])
+    return sets_table("Images that were measured", sets, [*said, f"Images of each set: {counts}."])
 
 
 def _columns(told: dict[str, Any]) -> dict[str, Any]:

@@ -87,16 +87,19 @@ def measures_table(title: str, columns: Mapping[str, Measures], notes: Sequence[
     return Table(title, ("", *columns), rows, tuple(notes))
 
 
-def sets_table(title: str, rows: Mapping[str, Measures], notes: Sequence[str] = ()) -> Table:
-    """Rows are sets of images, columns the measures that some set has."""
+def sets_table(title: str, sets: Mapping[str, Measures], notes: Sequence[str] = ()) -> Table:
+    """Columns are sets of images, rows the measures that some set has."""
     names = [
-        name for name in SAID if any(measures.get(name) is not None for measures in rows.values())
+        name for name in SAID if any(measures.get(name) is not None for measures in sets.values())
     ]
-    cells = tuple(
-        (Cell(label), *(Cell(measure_text(name, measures.get(name))) for name in names))
-        for label, measures in rows.items()
+    rows = tuple(
+        (
+            Cell(SAID[name].title),
+            *(Cell(measure_text(name, measures.get(name))) for measures in sets.values()),
+        )
+        for name in names
     )
-    return Table(title, ("images", *(SAID[name].title for name in names)), cells, tuple(notes))
+    return Table(title, ("measure", *sets), rows, tuple(notes))
 
 
 def notes(counts: Mapping[str, int], leakage: Mapping[str, Any]) -> list[str]:
