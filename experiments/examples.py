@@ -16,7 +16,7 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
-from sgid.reporting.results import Example, read_examples
+from sgid.reporting.kept import Example, read_examples
 from sgid.store import write_atomic
 
 ACROSS, DOWN = 2, 3

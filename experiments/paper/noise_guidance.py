@@ -19,8 +19,9 @@ from experiments.paper.scales import Scale
 from sgid.evaluation.statistics import Estimate
 from sgid.reporting.charts.heatmap import heat_maps
 from sgid.reporting.charts.image_grid import settings_grid
+from sgid.reporting.kept import Example, read_examples
 from sgid.reporting.measured import SAID
-from sgid.reporting.results import Example, Result, read_examples
+from sgid.reporting.results import Result
 from sgid.reporting.table import Cell, Table
 from sgid.reporting.wording import ABSENT, mean_text, value_text
 

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 import numpy as np
 
 # Wilcoxon's smallest two-sided p is 2 / 2^n: .0625 for five blocks, .03125 for six.
-WILCOXON_BLOCKS = 6
 
 
 @dataclass(frozen=True)
@@ -109,16 +108,3 @@ def cliques(means: Sequence[float], difference: float) -> list[tuple[int, int]]:
         if last > first and (not found or last > found[-1][1]):
             found.append((first, last))
     return found
-
-
-def wilcoxon(differences: Sequence[float]) -> float:
-    """Two-sided p of Wilcoxon's signed-rank test (1945) over one difference per block.
-
-    NaN with fewer than `WILCOXON_BLOCKS` blocks that differ: it could not come out below .05.
-    """
-    from scipy import stats
-
-    made = [value for value in differences if value != 0]
-    if len(made) < WILCOXON_BLOCKS:
-        return math.nan
-    return float(stats.wilcoxon(made)[1])

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sgid.reporting.kept import read_pairs
 from sgid.reporting.measured import (
     ORIGINALS,
     measure_rows,
@@ -14,7 +15,7 @@ from sgid.reporting.measured import (
     notes,
     sets_table,
 )
-from sgid.reporting.results import EVALUATION, read_pairs
+from sgid.reporting.results import EVALUATION
 from sgid.reporting.shown import judge_text, shown_pairs
 from sgid.reporting.table import Table
 from sgid.reporting.templates import render

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sgid.reporting.arms import BASELINE
-from sgid.reporting.results import Curve, Generation
+from sgid.reporting.kept import Curve
+from sgid.reporting.results import Generation
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

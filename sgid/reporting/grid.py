@@ -9,7 +9,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sgid.reporting.results import Example
+from sgid.reporting.kept import Example
 from sgid.reporting.wording import steering_text
 
 if TYPE_CHECKING:

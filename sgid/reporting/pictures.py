@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sgid.reporting.arms import BASELINE
-from sgid.reporting.results import Example, Result, read_curves
+from sgid.reporting.kept import Example, read_curves
+from sgid.reporting.results import Result
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -6,8 +6,8 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sgid.reporting.kept import Pair
 from sgid.reporting.pictures import image_uri
-from sgid.reporting.results import Pair
 from sgid.reporting.wording import aug_text
 
 SMALL = 96

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sgid.reporting.arms import arm, generates
-from sgid.reporting.results import Result, load_result, read_curves, read_examples
+from sgid.reporting.kept import read_curves, read_examples
+from sgid.reporting.results import Result, load_result
 from sgid.reporting.wandb_artifacts import log_result, log_store, use_store
 from sgid.reporting.wandb_tables import class_table, example_table
 from sgid.reporting.wording import aug_text, run_command

@@ -6,7 +6,8 @@ import io
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from sgid.reporting.results import Example, Result
+from sgid.reporting.kept import Example
+from sgid.reporting.results import Result
 
 if TYPE_CHECKING:
     import wandb

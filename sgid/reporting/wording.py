@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sgid.evaluation.statistics import Estimate
-from sgid.reporting.results import Example, Result
+from sgid.reporting.kept import Example
+from sgid.reporting.results import Result
 
 ABSENT = "–"
 

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from sgid.reporting.grid import augmentation_grid, class_grid, example_grid
-from sgid.reporting.results import read_examples
+from sgid.reporting.kept import read_examples
 from sgid.reporting.wording import steering_text
 
 RED, GREEN, BLUE = (230, 20, 10), (10, 220, 40), (20, 40, 240)
