@@ -31,8 +31,8 @@ class Wanted:
 class Cell:
     """One run of an experiment.
 
-    `judged` cells are finished only when their images have been judged by the classifier of another
-    run, which is not `shown` itself. `absent` names the dataset
+    It is finished when all that is asked of its images is measured too; those of `judged` cells
+    also by the classifier of another run, which is not `shown` itself. `absent` names the dataset
     whose images or weights are not here.
     """
 
@@ -112,7 +112,7 @@ def _cell(
         experiment=experiment,
         options=options,
         folder=run.folder,
-        finished=run.finished and (not judged or run.measured),
+        finished=run.finished and run.measured,
         backbone=run.config.backbone.name,
         stores=tuple(Wanted(store.folder, store.rows) for store in stores),
         judged=judged,
