@@ -17,6 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from sgid.reporting.kept import Example, read_examples
+from sgid.reporting.wording import steering_text
 from sgid.store import write_atomic
 
 ACROSS, DOWN = 2, 3
@@ -78,10 +79,9 @@ _STYLE = {"va": "top", "fontsize": 9.5, "linespacing": 1.3, "parse_math": False}
 
 
 def _steering(example: Example) -> str:
-    lines = textwrap.wrap(f"“{example.caption}”", 58)
-    return "\n".join(
-        [*lines, f"similarity {example.similarity:.2f} → guidance {example.guidance_scale:.1f}"]
-    )
+    """The caption, where there is one, and what steered the images."""
+    caption = textwrap.wrap(f"“{example.caption}”", 58) if example.caption else []
+    return "\n".join([*caption, steering_text(example)])
 
 
 if __name__ == "__main__":

@@ -21,7 +21,8 @@ def compose(options: Sequence[str]) -> Config:
     from sgid.config import register
 
     register()
-    # Hydra knows one config at a time, and within a run that is the run's.
+    # Hydra knows one config at a time, and within a run that is the run's. It puts a copy of what
+    # it found in the place of the only `GlobalHydra`.
     one = GlobalHydra.instance()
     running, one.hydra = one.hydra, None
     try:
@@ -29,4 +30,5 @@ def compose(options: Sequence[str]) -> Config:
             config: Any = OmegaConf.to_object(hydra.compose("config", list(options)))
     finally:
         one.hydra = running
+        GlobalHydra.set_instance(one)
     return config

@@ -33,7 +33,7 @@ _NOISE = re.compile(
 def own_folders(words: Sequence[str]) -> list[Path]:
     """The folders that a command line adds to `conf/`, by `--config-dir` or `hydra.searchpath`."""
     folders: list[str] = []
-    for word, after in zip(words, [*words[1:], ""], strict=True):
+    for word, after in zip(words, [*words[1:], ""], strict=False):
         name, _, value = word.partition("=")
         if name in ("--config-dir", "-cd"):
             folders.append(value or after)

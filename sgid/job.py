@@ -83,18 +83,27 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        return (self.folder / "report.html").is_file()
+        """Whether it was trained and tested."""
+        return (self.folder / "result.json").is_file()
+
+    @property
+    def stored(self) -> bool:
+        """Whether all images that it generates are there."""
+        return all(one.complete for one in self.augmentations)
 
     @property
     def measured(self) -> bool:
-        """Whether its result and report have all that is measured of its images now.
+        """Whether a finished run has a report, with all that is to be measured of its images.
 
         Images that are gone are not made again for it.
         """
-        path, page = self.folder / "result.json", self.folder / "report.html"
-        result = json.loads(path.read_text(encoding="utf-8"))
-        return page.stat().st_mtime_ns >= path.stat().st_mtime_ns and all(
-            summary.get("mark") == self.judgement(one).mark or not one.complete
+        if not (self.folder / "report.html").is_file():
+            return False
+        if not self.stored:
+            return True
+        result = json.loads((self.folder / "result.json").read_text(encoding="utf-8"))
+        return all(
+            self.judgement(one).measured(summary)
             for summary, one in zip(result["generated"], self.augmentations, strict=True)
         )
 

@@ -20,6 +20,7 @@ from sgid.reporting.loggers import log_again, log_finished, log_stores, tracking
 from sgid.stages.augment import augment
 from sgid.stages.data import show
 from sgid.stages.images import evaluate_images
+from sgid.stages.judge import OF_ALL
 from sgid.stages.measured import measuring
 from sgid.store import write_atomic
 
@@ -89,6 +90,8 @@ def _train(run: Run, console: Console) -> None:
     training = _training(run)
     if trained(training):
         return
+    for name in ("predictions.parquet", "result.json", "report.html"):  # of another checkpoint
+        (run.folder / name).unlink(missing_ok=True)
     with _timed(run, "train"):
         loggers = training_loggers(
             run.config.logger, run.folder,
@@ -103,29 +106,19 @@ def _evaluate(run: Run, console: Console) -> None:
     from sgid.stages.evaluate import evaluate_classifier, evaluate_stores
     from sgid.stages.train import trained
 
-    before, training = _tested(run), None
-    if before is None:
-        training = _training(run)
-        metrics = trained(training)
-        if metrics is None:
-            raise ValueError(
-                f"{run.folder} has no trained checkpoint; run stage=train, or stage=all"
-            )
-    else:  # only its images are to be measured anew
-        metrics = before["metrics"]
+    before = _tested(run)
+    if before is not None:
+        _measure_again(run, before, console)
+        return
+    training = _training(run)
+    metrics = trained(training)
+    if metrics is None:
+        raise ValueError(f"{run.folder} has no trained checkpoint; run stage=train, or stage=all")
     with _timed(run, "evaluate"):
-        if training is not None:
-            metrics |= evaluate_classifier(training, run.config, run.dataset, run.folder)
+        metrics |= evaluate_classifier(training, run.config, run.dataset, run.folder)
         summaries = evaluate_stores(
             run.augmentations, run.config, run.dataset, run.models, run.folder
         )
-    if summaries:
-        rows = sum(summary["images"] for summary in summaries)
-        for name in ("cosine", "label_agreement", "diversity"):
-            if all(summary[name] is not None for summary in summaries):
-                total = sum(summary[name] * summary["images"] for summary in summaries)
-                metrics[f"generated/{name}"] = total / rows
-    stores = [s.folder for one in run.augmentations for s in (one.described, one.generated) if s]
     result = {
         "fingerprint": run.folder.name,
         "choices": run.choices,
@@ -133,19 +126,53 @@ def _evaluate(run: Run, console: Console) -> None:
         "seed": run.config.seed,
         "config": run.settings,
         "protocol": run.dataset.protocol,
-        "metrics": metrics,
+        "metrics": metrics | _means(summaries),
         "generated": summaries,
         "seconds": run.seconds,
-        "stores": [str(folder) for folder in stores],
+        "stores": _stores(run),
         "versions": versions(),
         "commit": commit(),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    if before is not None:  # of its training and its test, by what and when
-        kept = {key: before[key] for key in ("versions", "commit", "finished")}
-        result |= {**kept, "seconds": {**before["seconds"], **run.seconds}}
     write_atomic(run.folder / "spec.json", _json(run.spec))
     write_atomic(run.folder / "result.json", _json(result))
+
+
+def _measure_again(run: Run, before: dict[str, Any], console: Console) -> None:
+    """Measure the images of a run that was tested before, and leave all else as it was."""
+    from sgid.stages.evaluate import evaluate_stores
+
+    if not run.stored:
+        console.print(
+            "Its images are not all there any more: what was measured of them stays.",
+            style="yellow",
+        )
+        return
+    summaries = evaluate_stores(
+        run.augmentations, run.config, run.dataset, run.models, run.folder,
+        before=before["generated"],
+    )  # fmt: skip
+    if summaries == before["generated"]:
+        return
+    (run.folder / "report.html").unlink(missing_ok=True)  # it is of the older measures
+    metrics = {**before["metrics"], **_means(summaries)}
+    result = {**before, "metrics": metrics, "generated": summaries, "stores": _stores(run)}
+    write_atomic(run.folder / "result.json", _json(result))
+
+
+def _means(summaries: list[dict[str, Any]]) -> dict[str, float]:
+    """What is measured of all generated images together, of any method."""
+    means = {}
+    for name in OF_ALL:
+        if summaries and all(summary[name] is not None for summary in summaries):
+            total = sum(summary[name] * summary["images"] for summary in summaries)
+            means[f"generated/{name}"] = total / sum(one["images"] for one in summaries)
+    return means
+
+
+def _stores(run: Run) -> list[str]:
+    pairs = ((one.described, one.generated) for one in run.augmentations)
+    return [str(store.folder) for pair in pairs for store in pair if store]
 
 
 def _tested(run: Run) -> dict[str, Any] | None:

@@ -88,6 +88,7 @@ def test_choices_of_a_folder_of_ones_own(tmp_path):
     (tmp_path / "aug" / "sketch.yaml").write_text(text)
     for words in (["--config-dir", str(tmp_path)], [f"hydra.searchpath=[{tmp_path}]"]):
         assert own_folders(words) == [tmp_path]
+    assert own_folders([]) == []
     assert "  sketch            A drawing" in help_text(CONF, tmp_path)
     assert "did you mean sketch?" in explain(CONF, "Could not find 'aug/sketc'", tmp_path)
     said = explain(CONF, "Could not override 'aug.sketch.dept'.", tmp_path)

@@ -13,27 +13,17 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich.console import Console
 
-from experiments.paper.scales import SCALES, Scale
+from experiments.paper.grid import plain
+from experiments.paper.scales import NAMES, SCALES, Scale
 from sgid.cli import message
-
-NAMES = (
-    "main",
-    "combination",
-    "ablation",
-    "noise_guidance",
-    "expansion",
-    "shots",
-    "consistency",
-    "plane",
-    "case_study",
-    "human",
-)
+from sgid.compose import compose
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -42,11 +32,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--plan", action="store_true", help="say what would run, and stop")
-    parser.add_argument("--render", action="store_true", help="run nothing, write the pages")
+    parser.add_argument("--render", action="store_true", help="train nothing, write the pages")
     parser.add_argument("--processes", type=int, default=1, help="multiruns at once; default 1")
     parser.add_argument("--output", type=Path, help="folder of the pages; docs/results/SCALE")
     parser.add_argument("words", nargs="*", help=f"{', '.join(NAMES)}; scale=; options of run.py")
     given = parser.parse_intermixed_args(arguments)
+    # Closed terminals and job schedulers end it as Ctrl-C does: with what it has started.
+    for told in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(told, signal.default_int_handler)
     try:
         from experiments.paper.work import Work
 
@@ -54,6 +47,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.processes < 1:
             raise ValueError(f"--processes {given.processes}: at least 1")
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
+        # Matplotlib's list of fonts would go to the home directory.
+        artifacts = Path(compose(plain(options)).paths.artifacts).absolute()
+        os.environ.setdefault("MPLCONFIGDIR", str(artifacts / "fonts"))
         work = Work(scale, names, options, given.processes, given.output, Console(soft_wrap=True))
         return work.plan() if given.plan else work.pages() if given.render else work.run()
     except KeyboardInterrupt:

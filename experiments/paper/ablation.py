@@ -9,15 +9,16 @@ from collections.abc import Sequence
 
 from experiments.paper.arms import SGID, WITHOUT_A_PART
 from experiments.paper.contrasts import (
-    ALL,
     Arms,
     Contrast,
     Found,
     compare,
+    drawn,
     panels,
     said,
     table,
     tally,
+    tested,
 )
 from experiments.paper.grid import Sweep
 from experiments.paper.page import Page
@@ -54,8 +55,8 @@ def render(results: Sequence[Result]) -> Page:
         {"ablation": table(found, "SGID without each of its parts", names)},
         {"parts": forest(panels(found), across="without the part minus full SGID (points)")},
         {
-            "parts": "What leaving out each part changes, with 95 % intervals over seeds: left of "
-            "zero, the part helps. Full marks: supported by the paired test, Holm-corrected."
+            "parts": "What leaving out each part changes (left of zero, the part helps), "
+            f"{tested(found)}"
         },
     )
 
@@ -68,7 +69,7 @@ def _pairs(arms: Arms) -> list[Contrast]:
 
 def _parts(found: Sequence[Found]) -> list[str]:
     """A sentence for each part, the most costly to leave out first."""
-    shown = [one for one in found if one.block[0] == ALL] or found
+    shown = drawn(found)
     return [
         f"Without {one.contrast.name}: {said(one, shown)}. {_verdict(one)}"
         for one in sorted(shown, key=lambda one: one.difference.value)

@@ -17,7 +17,7 @@ from sgid.slots import in_slot
 
 @dataclass(frozen=True)
 class Wanted:
-    """A store of generated images that a run reads; `rows` is `None` where nobody can tell yet."""
+    """A store that a run reads; `rows` is `None` where nobody can tell yet."""
 
     folder: Path
     rows: int | None
@@ -29,7 +29,7 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Cell:
-    """One run of an experiment.
+    """One run of an experiment, and the stores of images and of captions that it reads.
 
     It is finished when all that is asked of its images is measured too; those of `judged` cells
     also by the classifier of another run, which is not `shown` itself. `absent` names the dataset
@@ -42,13 +42,10 @@ class Cell:
     finished: bool
     backbone: str
     stores: tuple[Wanted, ...]
+    described: tuple[Wanted, ...] = ()
     judged: bool = False
     shown: bool = True
     absent: str = ""
-
-    @property
-    def missing(self) -> list[Wanted]:
-        return [store for store in self.stores if not store.complete]
 
 
 def locate(
@@ -107,14 +104,16 @@ def _cell(
     shown: bool,
 ) -> Cell:
     run = prepare(compose(typed), {}, list(typed), loaded=loaded)
-    stores = [one.generated for one in run.augmentations]
+    made = [one.generated for one in run.augmentations]
+    described = [one.described for one in run.augmentations if one.described]
     return Cell(
         experiment=experiment,
         options=options,
         folder=run.folder,
         finished=run.finished and run.measured,
         backbone=run.config.backbone.name,
-        stores=tuple(Wanted(store.folder, store.rows) for store in stores),
+        stores=tuple(Wanted(store.folder, store.rows) for store in made),
+        described=tuple(Wanted(store.folder, store.rows) for store in described),
         judged=judged,
         shown=shown,
     )

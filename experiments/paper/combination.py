@@ -8,7 +8,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from experiments.paper.arms import PERTURBATIONS
-from experiments.paper.contrasts import Arms, Contrast, Found, compare, panels, said, table, tally
+from experiments.paper.contrasts import (
+    Arms,
+    Contrast,
+    Found,
+    compare,
+    drawn,
+    panels,
+    said,
+    table,
+    tally,
+    tested,
+)
 from experiments.paper.grid import Sweep
 from experiments.paper.page import Page
 from experiments.paper.scales import Scale
@@ -34,10 +45,7 @@ def render(results: Sequence[Result]) -> Page:
         (tally(found, "better with SGID", "worse with SGID"), _best(found)),
         {"combination": table(found, "Augmentations alone and with SGID", names)},
         {"gains": forest(panels(found), across="with SGID minus alone (points)")},
-        {
-            "gains": "What SGID's images add beneath each augmentation, with 95 % intervals over "
-            "seeds. Full marks: supported by the paired test, Holm-corrected over all."
-        },
+        {"gains": f"What SGID's images add beneath each augmentation, {tested(found)}"},
     )
 
 
@@ -53,9 +61,10 @@ def _pairs(arms: Arms) -> list[Contrast]:
 
 def _best(found: Sequence[Found]) -> str:
     """Where SGID adds the most and where the least."""
-    most = max(found, key=lambda one: one.difference.value)
-    least = min(found, key=lambda one: one.difference.value)
+    shown = drawn(found)
+    most = max(shown, key=lambda one: one.difference.value)
+    least = min(shown, key=lambda one: one.difference.value)
     return (
-        f"SGID adds most to {most.contrast.name}: {said(most, found)}; "
-        f"least to {least.contrast.name}: {said(least, found)}."
+        f"SGID adds most to {most.contrast.name}: {said(most, shown)}; "
+        f"least to {least.contrast.name}: {said(least, shown)}."
     )

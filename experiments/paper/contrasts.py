@@ -16,10 +16,10 @@ from sgid.evaluation.statistics import (
     Estimate,
     blocked_difference,
     holm,
+    least_t,
     mean_interval,
     paired_difference,
 )
-from sgid.reporting.charts.forest import supported
 from sgid.reporting.results import Result
 from sgid.reporting.table import Cell, Table
 from sgid.reporting.wording import ABSENT, difference_text, mean_text, p_text, signed
@@ -45,7 +45,8 @@ class Contrast:
 class Found:
     """A contrast in one block: test top-1 of both, and their difference with its corrected p.
 
-    Over all datasets only the difference is known; `seeds` are what it was paired over, by dataset.
+    Over all datasets only the difference is known. `pairs` are the differences of each seed, and
+    `freedom` the degrees of freedom that the test has, or has at most where Welch's are fewer.
     """
 
     contrast: Contrast
@@ -53,12 +54,13 @@ class Found:
     ours: Estimate | None
     theirs: Estimate | None
     difference: Estimate
+    freedom: int
     pairs: tuple[float, ...] = ()
 
     @property
     def supported(self) -> bool:
         """Whether the test supports that there is a difference."""
-        return supported(self.difference)
+        return self.difference.supported
 
 
 def blocks(results: Sequence[Result]) -> dict[Block, Arms]:
@@ -89,7 +91,7 @@ def compare(
         for contrast in contrasts(arms)
         if (one := _compare(contrast, block, arms)).pairs
     ]
-    return [*_corrected(single), *_corrected(_pooled(single))]
+    return [*corrected(single), *corrected(pooled(single))]
 
 
 def _compare(contrast: Contrast, block: Block, arms: Arms) -> Found:
@@ -103,11 +105,13 @@ def _compare(contrast: Contrast, block: Block, arms: Arms) -> Found:
         top1(ours),
         top1(theirs),
         paired_difference([a for a, _ in both], [b for _, b in both]),
+        len(both) - 1,
         tuple(a - b for a, b in both),
     )
 
 
-def _pooled(found: Sequence[Found]) -> list[Found]:
+def pooled(found: Sequence[Found]) -> list[Found]:
+    """What was found on several datasets with the same backbone, each dataset counting alike."""
     groups: dict[tuple[str, str], list[Found]] = {}
     for one in found:
         groups.setdefault((one.contrast.name, one.block[1]), []).append(one)
@@ -118,13 +122,15 @@ def _pooled(found: Sequence[Found]) -> list[Found]:
             None,
             None,
             blocked_difference([one.pairs for one in ones]),
+            sum(one.freedom for one in ones),
         )
         for (_, backbone), ones in groups.items()
         if len(ones) > 1
     ]
 
 
-def _corrected(found: Sequence[Found]) -> list[Found]:
+def corrected(found: Sequence[Found]) -> list[Found]:
+    """With Holm's p: what is given is one family."""
     pvalues = holm([one.difference.p for one in found])
     return [
         replace(one, difference=replace(one.difference, p=p))
@@ -180,36 +186,63 @@ def notes(found: Sequence[Found]) -> tuple[str, ...]:
     return tuple(text)
 
 
+def drawn(found: Sequence[Found]) -> list[Found]:
+    """What a figure shows: the rows over all datasets where there are any, otherwise all."""
+    return [one for one in found if one.block[0] == ALL] or list(found)
+
+
 def panels(found: Sequence[Found]) -> dict[str, dict[str, Estimate]]:
-    """For a forest plot: a panel per backbone, over all datasets where there are several."""
-    over_all = [one for one in found if one.block[0] == ALL]
-    shown = sorted(
-        over_all or found, key=lambda one: [b.block[1] for b in found].index(one.block[1])
-    )
+    """For a forest plot: a panel per backbone, of what is `drawn`."""
+    backbones = list(dict.fromkeys(one.block[1] for one in found))
+    shown = sorted(drawn(found), key=lambda one: backbones.index(one.block[1]))
     return {
         backbone: {one.contrast.name: one.difference for one in ones}
         for backbone, ones in groupby(shown, key=lambda one: one.block[1])
     }
 
 
+def tested(found: Sequence[Found]) -> str:
+    """How the rows that are `drawn` were tested: the end of a figure's caption."""
+    text = "95 % intervals over seeds. Full marks: supported by the "
+    if any(one.block[0] == ALL for one in found):
+        return (
+            f"over all datasets, each counting alike, with {text}test over all datasets, "
+            "Holm-corrected over these."
+        )
+    return f"with {text}paired test, Holm-corrected over these."
+
+
+def points(difference: Estimate) -> str:
+    """`+1.20 ± 0.80 points, p = .012`"""
+    text = signed(difference.value)
+    if not math.isnan(difference.half_width):
+        text += f" ± {difference.half_width:.2f}"
+    p = difference.p
+    return f"{text} points, {'not tested' if math.isnan(p) else p_text(p)}"
+
+
 def said(one: Found, found: Sequence[Found]) -> str:
-    """`+1.20 ± 0.80 points, p = .012 (small_vit)`, and whether the test supports it."""
-    text = f"{signed(one.difference.value)}"
-    if not math.isnan(one.difference.half_width):
-        text += f" ± {one.difference.half_width:.2f}"
-    text += " points"
-    text += f", {p_text(one.difference.p)}" if not math.isnan(one.difference.p) else ", not tested"
+    """`+1.20 ± 0.80 points, p = .012 (small_vit)`"""
     where = place(one.block, found)
-    return f"{text} ({where})" if where else text
+    return f"{points(one.difference)} ({where})" if where else points(one.difference)
 
 
 def tally(found: Sequence[Found], better: str, worse: str) -> str:
-    """How many differences the tests support, and to which side."""
-    single = [one for one in found if one.block[0] != ALL]
-    up = sum(one.supported and one.difference.value > 0 for one in single)
-    down = sum(one.supported and one.difference.value < 0 for one in single)
-    plain = sum(one.difference.value > 0 for one in single)
+    """How many of the differences `drawn` the tests support, and what they could have seen."""
+    shown = drawn(found)
+    up = sum(one.supported and one.difference.value > 0 for one in shown)
+    down = sum(one.supported and one.difference.value < 0 for one in shown)
+    plain = sum(one.difference.value > 0 for one in shown)
+    text = (
+        f"Of {len(shown)} comparisons the mean is {better} in {plain}. The tests support {better} "
+        f"in {up}, {worse} in {down}, and neither in {len(shown) - up - down}."
+    )
+    known = [one for one in shown if not math.isnan(one.difference.p)]
+    if not known:
+        return text
+    freedom = max(one.freedom for one in known)
+    pairs = max(one.difference.n for one in known)
     return (
-        f"Of {len(single)} comparisons the mean is {better} in {plain}. The tests support {better} "
-        f"in {up}, {worse} in {down}, and neither in {len(single) - up - down}."
+        f"{text} With {pairs} pairs of seeds and {len(known)} tested, Holm's first step accepts no "
+        f"difference below {least_t(freedom, len(known)):.1f} standard errors."
     )

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from experiments.paper.arms import SGID
-from experiments.paper.contrasts import top1
+from experiments.paper.choice import chosen, complete
+from experiments.paper.contrasts import points, top1
 from experiments.paper.grid import Sweep
 from experiments.paper.measures import generative
 from experiments.paper.page import Page
@@ -15,7 +16,7 @@ from sgid.evaluation.statistics import paired_difference
 from sgid.reporting.arms import BASELINE
 from sgid.reporting.charts.lines import lines
 from sgid.reporting.results import Result
-from sgid.reporting.wording import difference_text, mean_text
+from sgid.reporting.wording import mean_text
 
 TITLE = "Expansion"
 RATIOS = ["1", "2", "5", "10"]
@@ -39,13 +40,13 @@ def render(results: Sequence[Result]) -> Page:
         return Page()
     level = {run.seed: run for run in plain}
     found = compare_settings({("sgid", ratio): (runs, level) for ratio, runs in by_ratio.items()})
-    points = {"sgid": {ratio: top1(runs) for ratio, runs in by_ratio.items()}}
+    accuracy = {"sgid": {ratio: top1(runs) for ratio, runs in by_ratio.items()}}
     return Page(
         tuple(_findings(by_ratio, found)),
         {"expansion": setting_table(found, "SGID by images per original", "images per original")},
         {
             "accuracy": lines(
-                points,
+                accuracy,
                 across="images per original (expansion)",
                 up="test top-1 (%)",
                 levels={BASELINE: top1(level)} if level else None,
@@ -61,13 +62,13 @@ def render(results: Sequence[Result]) -> Page:
 def _findings(
     by_ratio: Mapping[float, Mapping[int, Result]], found: Sequence[Setting]
 ) -> list[str]:
-    chosen = max(by_ratio, key=lambda ratio: top1(by_ratio[ratio], "validation").value)
-    text = (
-        f"The validation part chooses {chosen:g} images per original, with test top-1 "
-        f"{mean_text(top1(by_ratio[chosen]))} %."
-    )
+    findings = []
+    if (best := chosen(complete(by_ratio))) is not None:
+        findings.append(
+            f"The validation part chooses {best:g} images per original, with test top-1 "
+            f"{mean_text(top1(by_ratio[best]))} %."
+        )
     few, many = min(by_ratio), max(by_ratio)
-    findings = [text]
     if few != many:
         both = [by_ratio[many], by_ratio[few]]
         shared = [seed for seed in both[0] if seed in both[1]]
@@ -76,6 +77,6 @@ def _findings(
         if more.n:
             findings.append(
                 f"From {few:g} to {many:g} images per original accuracy changes by "
-                f"{difference_text(more, more.p)} points: {verdict(more)}."
+                f"{points(more)}: {verdict(more)}."
             )
     return [*findings, *(said(one, "images per original") for one in found)]

@@ -59,3 +59,12 @@ def words(options: Options) -> list[str]:
 def swept(box: Mapping[str, Sequence[str]]) -> list[str]:
     """A product as Hydra's multirun takes it: `["seed=0,1,2", "aug=[sgid],[cutmix]"]`."""
     return [f"{key}={','.join(values)}" for key, values in box.items()]
+
+
+def plain(typed: Sequence[str]) -> list[str]:
+    """What was typed without Hydra's own options, but for where more choices lie."""
+    return [
+        word
+        for word in typed
+        if not word.startswith(("hydra.", "hydra/")) or word.startswith("hydra.searchpath=")
+    ]

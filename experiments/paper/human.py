@@ -13,6 +13,7 @@ from experiments.paper.arms import GENERATIVE, SGID
 from experiments.paper.grid import Sweep
 from experiments.paper.page import Page
 from experiments.paper.scales import Scale
+from sgid.compose import compose
 from sgid.reporting.results import Result
 from sgid.reporting.wording import command
 
@@ -28,8 +29,13 @@ def render(results: Sequence[Result]) -> Page:
     """The ratings of the study that lies where `build` puts it; without any, how to get some."""
     if not results:
         return Page()
-    config = results[0].config
-    folder = Path(config["paths"]["artifacts"]) / "human" / config["dataset"]["name"]
+    asked = [
+        word
+        for word in results[0].overrides
+        if not word.startswith(("aug=", "evaluation.", "backbone="))
+    ]
+    config = compose(asked)
+    folder = Path(config.paths.artifacts) / "human" / config.dataset.name
     if (folder / "study.sqlite").is_file():
         from sgid.evaluation.human.results import shown
 
@@ -40,12 +46,9 @@ def render(results: Sequence[Result]) -> Page:
                 figures={"ratings": figure},
                 captions={"ratings": "Mean ratings and 95 % intervals over the originals."},
             )
-    drop = ("aug=", "evaluation.", "backbone=")
-    asked = [word for word in results[0].overrides if not word.startswith(drop)]
     methods = ",".join(name.strip("[]") for name in METHODS)
-    build = command([*asked, f"aug=[{methods}]"]).replace(
-        "run.py", "-m sgid.evaluation.human build"
-    )
+    build = command([*asked, f"aug=[{methods}]"])
+    build = build.replace("run.py", "-m sgid.evaluation.human build", 1)
     return Page(
         findings=(
             "Nobody has rated these images yet. The questionnaire is made by "

@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from experiments.paper.contrasts import ALL, Arms, Contrast, Found, notes, top1
+from experiments.paper.choice import chosen, complete
+from experiments.paper.contrasts import ALL, Arms, Contrast, Found, notes, points
 from sgid.reporting.arms import BASELINE
 from sgid.reporting.table import Cell, Table
 from sgid.reporting.wording import ABSENT, aug_text, difference_text, mean_text, p_text, signed
 
 OURS = ("sgid",)
+BARE = ("none",)
+OURS_BARE = ("none", "sgid")
+"""SGID with nothing beneath it, as `none` has nothing."""
 # The lead that the paper reports over its best baseline, in points, by the kind of backbone. Its
 # datasets and its baselines are not ours: it stands beside, and is compared with nothing.
 PAPER = {
@@ -29,21 +33,25 @@ def gains(arms: Arms) -> list[Contrast]:
     return [Contrast(aug_text(aug), aug, plain) for aug in arms if aug != plain]
 
 
-def over_best(arms: Arms) -> list[Contrast]:
-    """SGID against the baseline with the best mean validation top-1 over SGID's seeds.
+def base(arms: Arms) -> list[Contrast]:
+    """What all but `none` have beneath them against nothing."""
+    return [Contrast(BASELINE, (BASELINE,), BARE)]
 
-    The test part has no say in which baseline that is. Only baselines with all seeds that SGID has
-    are asked, so that none is chosen for an easier seed.
+
+def over_best(arms: Arms) -> list[Contrast]:
+    """SGID against the baseline with the best mean validation top-1.
+
+    The test part has no say in which baseline that is. Where it is `none`, the difference would be
+    that of `flip_crop` as well: SGID is compared without it, if that was run.
     """
-    seeds = set(arms.get(OURS, {}))
-    best: tuple[float, tuple[str, ...]] | None = None
-    for aug, runs in arms.items():
-        if "sgid" in aug or not seeds or not seeds <= set(runs):
-            continue
-        value = top1({seed: runs[seed] for seed in seeds}, "validation").value
-        if math.isfinite(value) and (best is None or value > best[0]):
-            best = value, aug
-    return [Contrast("SGID's lead", OURS, best[1])] if best else []
+    if OURS not in arms:
+        return []
+    asked = complete({aug: runs for aug, runs in arms.items() if "sgid" not in aug or aug == OURS})
+    asked.pop(OURS, None)
+    if (best := chosen(asked)) is None:
+        return []
+    ours = OURS_BARE if best == BARE and OURS_BARE in arms else OURS
+    return [Contrast("SGID's lead", ours, best)]
 
 
 def lead_table(found: Sequence[Found]) -> Table:
@@ -56,7 +64,7 @@ def lead_table(found: Sequence[Found]) -> Table:
             (
                 Cell(one.block[0]),
                 Cell(one.block[1]),
-                Cell(mean_text(one.ours) if one.ours else ABSENT),
+                Cell(_ours(one)),
                 Cell("each dataset's own" if pooled else aug_text(one.contrast.theirs)),
                 Cell(mean_text(one.theirs) if one.theirs else ABSENT),
                 Cell(
@@ -72,15 +80,24 @@ def lead_table(found: Sequence[Found]) -> Table:
     )  # fmt: skip
     chosen = (
         "The best baseline is the one with the highest mean top-1 on the validation part: the test "
-        "part has no say in it.",
+        "part has no say in it. Where that is none, SGID is compared on the same base (none + "
+        "sgid), if that was run.",
         "The paper's lead is what its authors report with that kind of backbone on their seven "
         "datasets, over their baselines; it is no target for other data and smaller models.",
     )
     return Table("SGID's lead over the best baseline", heads, tuple(rows), (*chosen, *notes(found)))
 
 
-def lead_said(one: Found) -> str:
-    """One sentence on a lead, or on there being none."""
+def _ours(one: Found) -> str:
+    """SGID's top-1, with its name where it is not plain `sgid`."""
+    if not one.ours:
+        return ABSENT
+    own = "" if one.contrast.ours == OURS else f" ({aug_text(one.contrast.ours)})"
+    return f"{mean_text(one.ours)}{own}"
+
+
+def lead_said(one: Found, bases: Sequence[Found]) -> str:
+    """What SGID's lead is, or that there is none; `bases` are the differences of the `base`."""
     if one.block[0] == ALL:
         subject = f"With {one.block[1]}, over all datasets"
         against = "the best baseline of each"
@@ -90,10 +107,19 @@ def lead_said(one: Found) -> str:
     value = one.difference.value
     verb = "leads" if value > 0 else "trails" if value < 0 else "equals"
     half, p = one.difference.half_width, one.difference.p
-    text = f"{subject}, SGID {verb} {against} by {abs(value):.2f}"
+    bare = one.contrast.ours == OURS_BARE and one.block[0] != ALL
+    ours = f"SGID without {BASELINE}" if bare else "SGID"
+    text = f"{subject}, {ours} {verb} {against} by {abs(value):.2f}"
     text += "" if math.isnan(half) else f" ± {half:.2f}"
     text += " points" if math.isnan(p) else f" points ({p_text(p)})"
-    return f"{text}: {_verdict(one)}."
+    text = f"{text}: {_verdict(one)}."
+    own = next((other for other in bases if other.block == one.block), None)
+    if (one.contrast.ours, one.contrast.theirs) == (OURS, BARE) and own and one.block[0] != ALL:
+        text += (
+            f" SGID has {BASELINE} beneath it, which none has not: {BASELINE} alone minus none is "
+            f"{points(own.difference)}."
+        )
+    return text
 
 
 def _verdict(one: Found) -> str:

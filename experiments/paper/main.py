@@ -8,78 +8,83 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from experiments.paper.arms import BASE, GENERATIVE, PERTURBATIONS, SGID
-from experiments.paper.contrasts import blocks, compare, panels, tally, top1
+from experiments.paper.backbones import over_backbones, ranking, ranks_said
+from experiments.paper.contrasts import (
+    blocks,
+    compare,
+    drawn,
+    panels,
+    table,
+    tally,
+    tested,
+)
 from experiments.paper.grid import Sweep
-from experiments.paper.leads import gains, lead_said, lead_table, over_best
+from experiments.paper.leads import base, gains, lead_said, lead_table, over_best
 from experiments.paper.page import Page
 from experiments.paper.scales import Scale
-from sgid.evaluation.ranks import Ranking, critical_difference, friedman, rank
 from sgid.reporting.arms import BASELINE
 from sgid.reporting.charts.forest import forest
 from sgid.reporting.charts.rank_line import rank_line
 from sgid.reporting.comparison import comparison_table
 from sgid.reporting.matrix import matrix_table
 from sgid.reporting.results import Result
-from sgid.reporting.wording import aug_text, p_text
+from sgid.reporting.table import Table
 
 TITLE = "All augmentations"
+# What fits beside each other on a page.
+COLUMNS = 7
 
 
 def grid(scale: Scale) -> list[Sweep]:
-    augmentations = [*BASE, *PERTURBATIONS, *GENERATIVE, *SGID]
+    # The last is SGID on the base that `none` has, for where that is the best baseline.
+    augmentations = [*BASE, *PERTURBATIONS, *GENERATIVE, *SGID, "[none,sgid]"]
     return [scale.sweep(augmentations, {"backbone": scale.backbones})]
 
 
 def render(results: Sequence[Result]) -> Page:
     if not results:
         return Page()
-    title = "Test top-1 (%) by augmentation"
-    leads, gained = compare(results, over_best), compare(results, gains)
-    findings = [lead_said(one) for one in leads]
-    tables = {"accuracy": matrix_table(results, title) or comparison_table(results, title)}
-    figures, captions = {}, {}
+    leads, bases = compare(results, over_best), compare(results, base)
+    single, mean = compare(results, gains), over_backbones(results, gains)
+    findings = [lead_said(one, bases) for one in drawn(leads)]
+    tables, figures, captions = _accuracy(results), {}, {}
     if leads:
         tables["lead"] = lead_table(leads)
-    if gained:
-        findings.append(f"Against {BASELINE}: {tally(gained, 'better', 'worse')}")
-        figures["gains"] = forest(panels(gained), across=f"test top-1 minus {BASELINE} (points)")
+    across = f"test top-1 minus {BASELINE} (points)"
+    if mean:
+        names = ("augmentation", "test top-1 (%)", BASELINE, "difference (points)")
+        findings.append(f"Against {BASELINE}, over the backbones: {tally(mean, 'better', 'worse')}")
+        tables["backbones"] = table(mean, f"Difference to {BASELINE}, over the backbones", names)
+        figures["gains"] = forest(panels(mean), across=across)
         captions["gains"] = (
-            f"What each augmentation adds to {BASELINE}, by backbone, with 95 % intervals over "
-            "seeds. Full marks: supported by the paired test, Holm-corrected over all."
+            f"What each augmentation adds to {BASELINE}, the backbones of each seed averaged, "
+            f"{tested(mean)}"
         )
-    if ranking := _ranking(results):
-        findings.append(_ranks_said(ranking))
-        figures["ranks"] = rank_line(ranking)
-        captions["ranks"] = (
-            f"Mean ranks over {len(ranking.blocks)} blocks (a dataset with a backbone, its seeds "
-            "averaged), 1 the best. Bars join what Nemenyi's test at .05 cannot tell apart."
-        )
+    if single:
+        each = "by_backbone" if mean else "gains"
+        findings.append(f"Against {BASELINE}, by backbone: {tally(single, 'better', 'worse')}")
+        figures[each] = forest(panels(single), across=across)
+        captions[each] = f"What each augmentation adds to {BASELINE}, by backbone, {tested(single)}"
+    if ranked := ranking(results):
+        findings.append(ranks_said(ranked))
+        if len(ranked.blocks) > 1:
+            figures["ranks"] = rank_line(ranked)
+            captions["ranks"] = (
+                f"Mean ranks over {len(ranked.blocks)} datasets, backbones and seeds averaged, 1 "
+                "the best. Bars join what Nemenyi's test at .05 cannot tell apart."
+            )
     return Page(tuple(findings), tables, figures, captions)
 
 
-def _ranking(results: Sequence[Result]) -> Ranking | None:
-    return rank(
-        {
-            ", ".join(block): {aug_text(aug): top1(runs).value for aug, runs in arms.items()}
-            for block, arms in blocks(results).items()
-        }
-    )
-
-
-def _ranks_said(ranking: Ranking) -> str:
-    means = dict(zip(ranking.methods, ranking.means, strict=True))
-    count, ranked = len(means), len(ranking.blocks)
-    text = (
-        f"Over {ranked} blocks {ranking.methods[0]} has the best mean rank, {ranking.means[0]:.2f}"
-    )
-    if "sgid" in means and ranking.methods[0] != "sgid":
-        text += f"; SGID's is {means['sgid']:.2f} of {count}"
-    text += (
-        f". Friedman's test that all are alike: {p_text(friedman(ranking.ranks))}, by permutation"
-    )
-    text += (
-        f". Two methods can be told apart from {critical_difference(count, ranked):.1f} ranks on"
-    )
-    if ranking.incomplete:
-        text += f". Not ranked, as methods are missing: {'; '.join(ranking.incomplete)}"
-    return f"{text}."
+def _accuracy(results: Sequence[Result]) -> dict[str, Table]:
+    """One table of all, or one for each backbone where the datasets of all would not fit."""
+    title = "Test top-1 (%) by augmentation"
+    found = blocks(results)
+    if len(found) <= COLUMNS:
+        return {"accuracy": matrix_table(results, title) or comparison_table(results, title)}
+    tables = {}
+    for backbone in dict.fromkeys(backbone for _, backbone in found):
+        own = [result for result in results if str(result.choices["backbone"]) == backbone]
+        titled = f"{title}, {backbone}"
+        tables[f"accuracy-{backbone}"] = matrix_table(own, titled) or comparison_table(own, titled)
+    return tables

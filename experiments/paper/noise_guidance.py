@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from experiments.paper.arms import SGID
+from experiments.paper.choice import chosen, complete
 from experiments.paper.contrasts import top1
 from experiments.paper.grid import Sweep
 from experiments.paper.measures import estimate_text, generative, measured, rank_correlation
@@ -95,16 +96,23 @@ def _setting(run: Result) -> Setting:
 
 
 def _findings(cells: Mapping[Setting, Mapping[int, Result]]) -> list[str]:
-    chosen = max(cells, key=lambda setting: top1(cells[setting], "validation").value)
-    best = max(cells, key=lambda setting: top1(cells[setting]).value)
-    worst = min(cells, key=lambda setting: top1(cells[setting]).value)
-    text = (
-        f"The validation part chooses noise rate {chosen[0]} and guidance scale {chosen[1]}, with "
-        f"test top-1 {mean_text(top1(cells[chosen]))} %."
-    )
-    if chosen != best:
-        text += f" The best on the test part is {_cell(cells, best)}: it was not to be known."
-    findings = [f"{text} The worst is {_cell(cells, worst)}."]
+    findings = []
+    whole = complete(cells)
+    if (best := chosen(whole)) is not None:
+        highest = max(whole, key=lambda setting: top1(whole[setting]).value)
+        lowest = min(whole, key=lambda setting: top1(whole[setting]).value)
+        text = (
+            f"The validation part chooses noise rate {best[0]} and guidance scale {best[1]}, with "
+            f"test top-1 {mean_text(top1(whole[best]))} %."
+        )
+        if best != highest:
+            text += (
+                f" The best on the test part is {_cell(cells, highest)}: it was not to be known."
+            )
+        text += f" The worst is {_cell(cells, lowest)}."
+        if len(whole) < len(cells):
+            text += f" {len(cells) - len(whole)} settings without all seeds had no say in this."
+        findings.append(text)
     for name in MEASURES:
         pairs = [
             (top1(seeds).value, one.value)

@@ -29,14 +29,14 @@ def plan_table(experiments: Mapping[str, Sequence[Cell]], rates: Rates, processe
 
     Runs and stores are counted where they are first asked for: experiments share them.
     """
-    seen: set[str] = set()
+    seen: set[Path] = set()
     claimed: set[Path] = set()
     rows: list[tuple[str, ...]] = []
     sums = [0] * 7
     whole, unknown = 0.0, set[str]()
     for name, cells in experiments.items():
-        own = [cell for cell in cells if _name(cell) not in seen]
-        seen |= {_name(cell) for cell in own}
+        own = [cell for cell in cells if cell.folder not in seen]
+        seen |= {cell.folder for cell in own}
         left = [cell for cell in own if not cell.finished]
         stores = _stores(own, claimed)
         claimed |= stores.keys()
@@ -55,7 +55,7 @@ def plan_table(experiments: Mapping[str, Sequence[Cell]], rates: Rates, processe
         "Plan",
         HEADERS,
         tuple(tuple(Text(text) for text in row) for row in rows),
-        (*_absent(experiments), *_notes(rates, processes, unknown)),
+        (*_absent(experiments), *_judged(experiments), *_notes(rates, processes, unknown)),
     )
 
 
@@ -101,8 +101,16 @@ def _absent(experiments: Mapping[str, Sequence[Cell]]) -> list[str]:
     ]
 
 
-def _name(cell: Cell) -> str:
-    return f"{cell.folder} {cell.judged}"
+def _judged(experiments: Mapping[str, Sequence[Cell]]) -> list[str]:
+    """What is not a training, and not in the time."""
+    left = [
+        cell
+        for cells in experiments.values()
+        for cell in cells
+        if cell.judged and not cell.finished
+    ]
+    text = f"The images of {len(left):,} runs are yet to be judged by a classifier: seconds each."
+    return [text] if left else []
 
 
 def _time(seconds: float) -> str:

@@ -7,22 +7,33 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from experiments.paper.cells import Cell
-from experiments.paper.grid import products, swept
+from experiments.paper.cells import Cell, Wanted
+from experiments.paper.grid import Options, Sweep, products, swept, words
 from sgid.progress import progress
 from sgid.reporting.sweep import read_jobs
 
 ROOT = Path(__file__).resolve().parents[2]
 APART = ("seed", "backbone", "dataset", "dataset.shots")
 """Options whose values go to different processes, so that there is enough to hand out."""
+PATIENCE = 30
+"""Seconds that a process has to end, once it was told to."""
 
 
 @dataclass(frozen=True)
+class Going:
+    """A multirun at work: the cells that it was given, and where its words go."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+    cells: Sequence[Options]
+
+
+@dataclass
 class Runner:
     """`processes` multiruns at once, each with its share of the cores, their logs below `folder`.
 
@@ -33,34 +44,36 @@ class Runner:
     given: Sequence[str]
     processes: int
     folder: Path
+    ended: list[tuple[Options, str]] = field(default_factory=list)
 
     @property
     def launched(self) -> bool:
         return any(option.startswith("hydra/launcher=") for option in self.given)
 
     def run(self, cells: Sequence[Cell]) -> None:
-        """Make what is missing. Several runs would make a store they share twice: it comes first.
+        """Make what is missing. What several runs share comes first, or each would make it.
 
         A run that fails does not stop the others.
         """
         left = [cell for cell in cells if not cell.finished]
         if self.launched or self.processes > 1:
-            self._multiruns(_makers(left), ["stage=augment"], "make images", _made)
+            for what, shared in (("caption", _described), ("make images", _generated)):
+                self._multiruns(_makers(left, shared), ["stage=augment"], what, _made(shared))
         # The classifier that judges must be there when it is asked.
         for judged in (False, True):
             some = [cell for cell in left if cell.judged is judged]
-            self._multiruns(some, [], "judge" if judged else "train", _trained(time.time()))
+            self._multiruns(some, [], "judge" if judged else "train", _reported(time.time()))
 
-    def reasons(self) -> dict[frozenset[str], str]:
-        """Why runs failed, by their options: the last line of the error each left, and where."""
-        found = {}
+    def reason(self, cell: Cell) -> str:
+        """Why a run is missing: the last line of the error that it left, and where that is."""
+        asked = set(words(cell.options))
         for sweep in sorted(path for path in self.folder.glob("*") if path.is_dir()):
             for job in read_jobs(sweep):
                 error = job.folder / "error.txt"
-                if not job.finished and error.is_file():
-                    last = error.read_text(encoding="utf-8").strip().splitlines()[-1]
-                    found[frozenset(job.overrides)] = f"{last} ({error})"
-        return found
+                if asked <= set(job.overrides) and not job.finished and error.is_file():
+                    lines = error.read_text(encoding="utf-8").strip().splitlines()
+                    return f"{lines[-1]} ({error})"
+        return next((said for options, said in self.ended if options == cell.options), "not run")
 
     def _multiruns(
         self,
@@ -71,76 +84,97 @@ class Runner:
     ) -> None:
         if not cells:
             return
-        waiting = list(self._commands(cells, more))
-        going: list[subprocess.Popen[bytes]] = []
+        waiting = list(self._boxes(cells))
+        going: list[Going] = []
         self.folder.mkdir(parents=True, exist_ok=True)
         with progress(what, len(cells), "runs") as bar:
             try:
                 while waiting or going:
                     while waiting and len(going) < self.processes:
-                        going.append(self._start(waiting.pop(0)))
+                        experiment, box = waiting.pop(0)
+                        going.append(self._start(experiment, box, more))
                     time.sleep(1)
-                    going = [one for one in going if one.poll() is None]
+                    for one in [one for one in going if one.process.poll() is not None]:
+                        going.remove(one)
+                        if code := one.process.returncode:
+                            said = f"its process ended with code {code}, see {one.log}"
+                            self.ended += [(options, said) for options in one.cells]
                     bar.update(sum(map(done, cells)) - bar.n)
             except BaseException:
-                for one in going:
-                    with suppress(ProcessLookupError):
-                        os.killpg(one.pid, signal.SIGINT)
+                _stop(going)
                 raise
 
-    def _commands(self, cells: Sequence[Cell], more: Sequence[str]) -> Iterable[list[str]]:
+    def _boxes(self, cells: Sequence[Cell]) -> Iterator[tuple[str, dict[str, list[str]]]]:
+        """An experiment and a product of its options, for each multirun."""
         apart = () if self.launched else APART
         for experiment in dict.fromkeys(cell.experiment for cell in cells):
             own = [cell.options for cell in cells if cell.experiment == experiment]
-            tracked = [f"logger.group={experiment}"] if _logged(self.given) else []
             for box in products(own, apart=apart):
-                yield [*swept(box), *more, *self.given, *tracked]
+                yield experiment, box
 
-    def _start(self, options: Sequence[str]) -> subprocess.Popen[bytes]:
-        number = sum(1 for _ in self.folder.glob("*.log"))
-        name = f"{number:03d}"
-        command = [sys.executable, str(ROOT / "run.py"), "-m", *options]
-        if not any(option.startswith("hydra.sweep.dir=") for option in options):
+    def _start(self, experiment: str, box: dict[str, list[str]], more: Sequence[str]) -> Going:
+        name = f"{sum(1 for _ in self.folder.glob('*.log')):03d}"
+        log = self.folder / f"{name}.log"
+        command = [sys.executable, str(ROOT / "run.py"), "-m", *swept(box), *more, *self.given]
+        if any(option.startswith("logger=") and option != "logger=none" for option in self.given):
+            command.append(f"logger.group={experiment}")
+        if not any(option.startswith("hydra.sweep.dir=") for option in self.given):
             command.append(f"hydra.sweep.dir={self.folder / name}")
-        threads = max(1, (os.cpu_count() or 1) // self.processes)
         environment = {**os.environ}
         if self.processes > 1:
+            threads = max(1, (os.cpu_count() or 1) // self.processes)
             environment.setdefault("OMP_NUM_THREADS", str(threads))
-        with (self.folder / f"{name}.log").open("wb") as log:
-            log.write(f"{' '.join(command[1:])}\n".encode())
-            log.flush()
-            return subprocess.Popen(
+        with log.open("wb") as stream:
+            stream.write(f"{' '.join(command[1:])}\n".encode())
+            stream.flush()
+            process = subprocess.Popen(
                 command,
-                stdout=log,
+                stdout=stream,
                 stderr=subprocess.STDOUT,
                 env=environment,
                 start_new_session=True,
             )
+        return Going(process, log, Sweep(box).cells())
 
 
-def _makers(cells: Sequence[Cell]) -> list[Cell]:
+def _stop(going: Sequence[Going]) -> None:
+    """Tell all to end, with what they have started; those that do not are ended."""
+    for told, patience in ((signal.SIGINT, PATIENCE), (signal.SIGKILL, None)):
+        for one in going:
+            with suppress(ProcessLookupError):
+                os.killpg(one.process.pid, told)
+        with suppress(subprocess.TimeoutExpired):
+            for one in going:
+                one.process.wait(patience)
+
+
+def _makers(cells: Sequence[Cell], shared: Callable[[Cell], Sequence[Wanted]]) -> list[Cell]:
     """The first cell that asks for each store that is not there."""
     claimed: set[Path] = set()
     makers = []
     for cell in cells:
-        wanted = {store.folder for store in cell.missing} - claimed
+        wanted = {store.folder for store in shared(cell) if not store.complete} - claimed
         if wanted:
             makers.append(cell)
             claimed |= wanted
     return makers
 
 
-def _made(cell: Cell) -> bool:
-    return not cell.missing
+def _described(cell: Cell) -> Sequence[Wanted]:
+    return cell.described
 
 
-def _trained(since: float) -> Callable[[Cell], bool]:
-    def trained(cell: Cell) -> bool:
+def _generated(cell: Cell) -> Sequence[Wanted]:
+    return cell.stores
+
+
+def _made(shared: Callable[[Cell], Sequence[Wanted]]) -> Callable[[Cell], bool]:
+    return lambda cell: all(store.complete for store in shared(cell))
+
+
+def _reported(since: float) -> Callable[[Cell], bool]:
+    def reported(cell: Cell) -> bool:
         page = cell.folder / "report.html"
         return page.is_file() and page.stat().st_mtime >= since
 
-    return trained
-
-
-def _logged(given: Sequence[str]) -> bool:
-    return any(option.startswith("logger=") and option != "logger=none" for option in given)
+    return reported

@@ -71,3 +71,16 @@ PAPER = Scale(
 )
 
 SCALES = {scale.name: scale for scale in (TINY, PAPER)}
+
+NAMES = (
+    "main",
+    "combination",
+    "ablation",
+    "noise_guidance",
+    "expansion",
+    "shots",
+    "consistency",
+    "plane",
+    "case_study",
+    "human",
+)

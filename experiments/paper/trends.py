@@ -6,10 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from experiments.paper.contrasts import top1
+from experiments.paper.contrasts import points, top1
 from sgid.evaluation.statistics import Estimate, holm, paired_difference
 from sgid.reporting.arms import BASELINE
-from sgid.reporting.charts.forest import supported
 from sgid.reporting.results import Result
 from sgid.reporting.table import Cell, Table
 from sgid.reporting.wording import ABSENT, difference_text, mean_text
@@ -52,7 +51,7 @@ def setting_table(found: Sequence[Setting], title: str, varied: str) -> Table:
             Cell(one.name),
             Cell(mean_text(one.ours)),
             Cell(mean_text(one.theirs) if one.theirs.n else ABSENT),
-            Cell(_gain(one), bold=supported(one.difference)),
+            Cell(_gain(one), bold=one.difference.supported),
         )
         for one in found
     )
@@ -75,14 +74,15 @@ def setting_table(found: Sequence[Setting], title: str, varied: str) -> Table:
 
 def said(one: Setting, varied: str) -> str:
     """One sentence on a gain."""
-    return f"{one.name} with {one.at:g} {varied}: {_gain(one)} points over {BASELINE}."
+    gain = points(one.difference) if one.difference.n else "not known"
+    return f"{one.name} with {one.at:g} {varied}, over {BASELINE}: {gain}."
 
 
 def verdict(difference: Estimate) -> str:
     """What a test says of a difference."""
     if math.isnan(difference.p):
         return "too few seeds for a test"
-    return "supported" if supported(difference) else "the test does not support a change"
+    return "supported" if difference.supported else "the test does not support a change"
 
 
 def slope_said(found: Sequence[Setting]) -> list[str]:
@@ -96,7 +96,8 @@ def slope_said(found: Sequence[Setting]) -> list[str]:
     sure = "do not overlap" if apart else "overlap, or are not known"
     return [
         f"SGID's mean gain over {BASELINE} is {word} with {few.at:g} real images per class "
-        f"({_gain(few)}) than with {many.at:g} ({_gain(many)}); their intervals {sure}."
+        f"({points(few.difference)}) than with {many.at:g} ({points(many.difference)}); their "
+        f"intervals {sure}."
     ]
 
 

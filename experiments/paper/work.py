@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -13,15 +13,17 @@ from typing import Any
 from rich.console import Console
 
 from experiments.paper.cells import Cell, again, locate
-from experiments.paper.grid import Sweep, words
+from experiments.paper.grid import Sweep, plain, words
+from experiments.paper.page import Page
 from experiments.paper.pages import Chapter, write_chapter, write_index
 from experiments.paper.plan import plan_table
 from experiments.paper.rates import measured
 from experiments.paper.running import Runner
-from experiments.paper.scales import Scale
+from experiments.paper.scales import NAMES, Scale
+from sgid.cli import message
 from sgid.models import Loaded
 from sgid.progress import progress
-from sgid.reporting.results import load_each
+from sgid.reporting.results import Result, load_each
 from sgid.reporting.wording import command
 
 
@@ -56,31 +58,32 @@ class Work:
             self.cells[name] = [
                 cell if cell.finished else again(cell, self._plain, self.loaded) for cell in cells
             ]
-        reasons = runner.reasons()
-        return self.pages(reasons)
+        return self.pages(runner)
 
-    def pages(self, reasons: dict[frozenset[str], str] | None = None) -> int:
+    def pages(self, runner: Runner | None = None) -> int:
         """Write a page for each experiment from what is finished; 1 if a run is missing.
 
-        `reasons` say why runs failed, by their options.
+        Pages that there is nothing to write from stay as they are; so does the index, unless all
+        experiments are asked for. `runner` knows why runs are missing.
         """
         folder = self.output or Path("docs/results") / self.scale.name
         chapters = []
         with progress("pages", len(self.cells), "pages") as bar:
             for name in self.cells:
-                chapters.append(self._chapter(name))
-                write_chapter(chapters[-1], folder)
+                chapter = self._chapter(name)
+                if chapter.results:
+                    write_chapter(chapter, folder)
+                    chapters.append(chapter)
                 bar.update()
-        page = write_index(chapters, self.scale.name, folder)
-        self.console.print(f"results: {page}", highlight=False, markup=False)
+        pages = [folder / f"{chapter.name}.md" for chapter in chapters]
+        if set(self.names) == set(NAMES) and chapters:
+            pages = [write_index(chapters, self.scale.name, folder)]
+        for page in pages:
+            self._say(f"results: {page}")
         left = [cell for cell in self._once.values() if not cell.finished]
         for cell in left:
-            typed = [*words(cell.options), *self.options]
-            why = next(
-                (w for asked, w in (reasons or {}).items() if asked <= set(typed)), "not run"
-            )
-            line = f"missing: {command(typed)}\n    {why}"
-            self.console.print(line, highlight=False, markup=False)
+            why = runner.reason(cell) if runner else "not run"
+            self._say(f"missing: {command([*words(cell.options), *self.options])}\n    {why}")
         return 1 if left else 0
 
     @cached_property
@@ -109,22 +112,38 @@ class Work:
 
     @property
     def _plain(self) -> list[str]:
-        """The options without Hydra's own."""
-        return [option for option in self.options if not option.startswith("hydra")]
+        return plain(self.options)
+
+    def _say(self, text: str) -> None:
+        self.console.print(text, highlight=False, markup=False)
 
     def _chapter(self, name: str) -> Chapter:
         module, scale = _module(name), f"scale={self.scale.name}"
-        shown = [cell for cell in self.cells[name] if cell.shown]
-        results = load_each(dict.fromkeys(cell.folder for cell in shown if cell.finished))
+        shown = {cell.folder: cell for cell in self.cells[name] if cell.shown}
+        # As they would be asked for now: the same run may have been made for another experiment,
+        # or with its images in another place.
+        results = [
+            replace(one, overrides=(*words(shown[one.folder].options), *self._plain))
+            for one in load_each(folder for folder, cell in shown.items() if cell.finished)
+        ]
         return Chapter(
             name=name,
             title=module.TITLE,
             question=module.__doc__.strip(),
             command=["python", "-m", "experiments.paper", name, scale, *self.options],
-            asked=len({cell.folder for cell in shown}),
+            asked=len(shown),
             results=results,
-            page=module.render(results),
+            page=self._render(module, results),
         )
+
+    def _render(self, module: Any, results: Sequence[Result]) -> Page:
+        """What cannot be drawn, for want of weights or images, is said on its page."""
+        try:
+            return module.render(results)
+        except Exception as error:
+            if (text := message(error)) is None:
+                raise
+            return Page((f"This could not be drawn: {text}",))
 
 
 def _module(name: str) -> Any:

@@ -74,11 +74,16 @@ def consistency(
     labels, cosines = judged.labels, judged.cosines
     return Consistency(
         cosine=float(cosines.mean()),
-        cosine_per_class={
-            name: float(cosines[labels == label].mean())
-            for label, name in enumerate(class_names)
-            if (labels == label).any()
-        },
+        cosine_per_class=per_class(cosines, labels, class_names),
         label_agreement=100 * float((judged.nearest == labels).mean()),
         diversity=pairwise_distance(generated, origin),
     )
+
+
+def per_class(values: NDArray, labels: NDArray, class_names: Sequence[str]) -> dict[str, float]:
+    """The mean of the values (N,) of each class that has any."""
+    return {
+        name: float(values[labels == label].mean())
+        for label, name in enumerate(class_names)
+        if (labels == label).any()
+    }

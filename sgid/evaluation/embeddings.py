@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ import numpy as np
 
 from sgid.data.decode import decode
 from sgid.data.images import ImageSet
-from sgid.evaluation.leakage import thumbnails
+from sgid.evaluation.leakage import SIDE, thumbnails
 from sgid.overlap import ahead, together
 from sgid.semantics.similarity import OpenClipScorer
 from sgid.store import Store, replacing
@@ -21,18 +22,21 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
+AT_ONCE = 128
+"""Images that are decoded together, unless they are so large that these are many pixels:"""
+PIXELS = 2**25
+"""32 million, 100 MB of them; two such groups are held at a time."""
+
+
 def embed(
     images: ImageSet,
     scorer: OpenClipScorer,
     *,
-    at_once: int = 128,
+    at_once: int = AT_ONCE,
     on_images: Callable[[int], object] | None = None,
 ) -> NDArray[np.float32]:
-    """(N, D) embeddings of a set, decoding `at_once` images at a time."""
-    starts = range(0, len(images), at_once)
-    groups = (range(start, min(start + at_once, len(images))) for start in starts)
-    pictures = (list(together(lambda i: images[i].image, group)) for group in groups)
-    with closing(ahead(pictures)) as decoded:
+    """(N, D) embeddings of a set, decoding `at_once` images at a time, or fewer large ones."""
+    with closing(ahead(_groups(_pictures(images), at_once))) as decoded:
         parts = []
         for some in decoded:
             parts.append(scorer.embed_images(some))
@@ -60,8 +64,12 @@ def kept_embeddings(
 def kept_thumbnails(images: ImageSet, *, folder: Path) -> NDArray[np.uint8]:
     """(N, 32, 32, 3) thumbnails of a set, mapped from `folder`/<its digest>/thumbnails.npy."""
     path = folder / images.digest() / "thumbnails.npy"
-    every = range(len(images))
-    return kept(path, lambda: thumbnails(together(lambda i: images[i].image, every)))
+    return _mapped_thumbnails(path, _pictures(images), len(images))
+
+
+def stored_thumbnails(store: Store) -> NDArray[np.uint8]:
+    """(rows, 32, 32, 3) thumbnails of a complete store's images, mapped from `thumbnails.npy`."""
+    return _mapped_thumbnails(store.folder / "thumbnails.npy", _stored_pictures(store), store.rows)
 
 
 def kept(path: Path, make: Callable[[], NDArray]) -> NDArray:
@@ -88,8 +96,8 @@ def stored_embeddings(
     path = store.folder / f"embeddings-{name}.npy"
     if not path.is_file():
         model = scorer()
-        pictures = (list(together(_decoded, rows)) for rows in store.batches(["image"]))
-        with replacing(path) as partial, closing(ahead(pictures)) as decoded:
+        groups = _groups(_stored_pictures(store), AT_ONCE)
+        with replacing(path) as partial, closing(ahead(groups)) as decoded:
             whole, start = None, 0
             for some in decoded:
                 part = model.embed_images(some)
@@ -103,6 +111,40 @@ def stored_embeddings(
             assert whole is not None  # a store has rows
             whole.flush()
     return np.load(path, mmap_mode="r")
+
+
+def _mapped_thumbnails(path: Path, pictures: Iterable[Image], count: int) -> NDArray[np.uint8]:
+    """They are made once, and written as they are made: those of a million images are 3 GB."""
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as partial:
+            shape = (count, SIDE, SIDE, 3)
+            whole = np.lib.format.open_memmap(partial, "w+", np.uint8, shape)
+            thumbnails(pictures, whole)
+            whole.flush()
+    return np.load(path, mmap_mode="r")
+
+
+def _groups(pictures: Iterable[Image], at_once: int) -> Iterator[list[Image]]:
+    """`at_once` images together, or fewer that have `PIXELS` already."""
+    group: list[Image] = []
+    pixels = 0
+    for picture in pictures:
+        group.append(picture)
+        pixels += picture.width * picture.height
+        if len(group) == at_once or pixels >= PIXELS:
+            yield group
+            group, pixels = [], 0
+    if group:
+        yield group
+
+
+def _pictures(images: ImageSet) -> Iterator[Image]:
+    return together(lambda i: images[i].image, range(len(images)))
+
+
+def _stored_pictures(store: Store) -> Iterator[Image]:
+    return together(_decoded, chain.from_iterable(store.batches(["image"])))
 
 
 def _decoded(row: dict[str, Any]) -> Image:

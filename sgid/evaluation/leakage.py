@@ -52,15 +52,13 @@ class Limit:
     share: float
 
 
-def thumbnails(images: Iterable[Image.Image]) -> NDArray[np.uint8]:
-    """(N, 32, 32, 3) pixels of RGB images of any size; of 32 px images, their own."""
-    small = [
-        np.asarray(
-            one if one.size == (SIDE, SIDE) else one.resize((SIDE, SIDE), Image.Resampling.BOX)
-        )
-        for one in images
-    ]
-    return np.stack(small) if small else np.zeros((0, SIDE, SIDE, 3), np.uint8)
+def thumbnails(images: Iterable[Image.Image], into: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Fill `into` (N, 32, 32, 3) with the pixels of RGB images; of 32 px images, their own."""
+    for row, image in enumerate(images):
+        if image.size != (SIDE, SIDE):
+            image = image.resize((SIDE, SIDE), Image.Resampling.BOX)
+        into[row] = np.asarray(image)
+    return into
 
 
 def nearest_by_pixels(

@@ -19,9 +19,13 @@ from sgid.evaluation.diversity import pairwise_distance, vendi
 from sgid.evaluation.leakage import Limit, Nearest, limit, nearest_by_pixels
 from sgid.evaluation.neighbours import nearest, slices
 from sgid.evaluation.perceptual import pairs_within, perceptual_distance
+from sgid.seeding import derive_seed
 
-VERSION = 1
+VERSION = 2
 """Raised when a measure is added or changes, so that older summaries are not taken for new ones."""
+
+SAMPLE = 20_000
+"""Images of a set that are compared with all of another: what takes time by the product of both."""
 
 SHOWN = 6
 """Pairs of a generated image and the nearest test image that a report shows."""
@@ -70,11 +74,13 @@ class Made:
 class Leakage:
     """How near images come to the test images.
 
-    `nearest` is the nearest test image of each; `near` says which of them are near-copies, and
-    `same` which are the very pixels of a test image.
+    `rows` (S,) are those that were compared: all, or a sample. `nearest` is the nearest test image
+    of each of them; `near` says which are near-copies, and `same` which are the very pixels of a
+    test image.
     """
 
     limit: Limit
+    rows: NDArray[np.int64]
     nearest: Nearest
     near: NDArray[np.bool_]
     same: NDArray[np.bool_]
@@ -82,25 +88,45 @@ class Leakage:
     def worst(self, count: int = SHOWN) -> list[dict[str, Any]]:
         """The images nearest to a test image, none of which is shown twice."""
         chosen: dict[int, int] = {}
-        for row in np.argsort(self.nearest.distances, kind="stable").tolist():
+        for place in np.argsort(self.nearest.distances, kind="stable").tolist():
             if len(chosen) == count:
                 break
-            chosen.setdefault(int(self.nearest.rows[row]), row)
+            chosen.setdefault(int(self.nearest.rows[place]), place)
         return [
-            {"row": row, "test": test, "distance": float(self.nearest.distances[row])}
-            for test, row in chosen.items()
+            {
+                "row": int(self.rows[place]),
+                "test": test,
+                "distance": float(self.nearest.distances[place]),
+                "near": bool(self.near[place]),
+                "same": bool(self.same[place]),
+            }
+            for test, place in chosen.items()
         ]
 
 
-def leakage(made: Made, real: Real, test_image: Callable[[int], Image]) -> Leakage:
+def sample(count: int) -> NDArray[np.int64]:
+    """Rows of a set of `count` images: all, or `SAMPLE` of them, which are the same each time."""
+    if count <= SAMPLE:
+        return np.arange(count)
+    rng = np.random.default_rng(derive_seed(0, "sample"))
+    return np.sort(rng.choice(count, SAMPLE, replace=False))
+
+
+def held_out_limit(real: Real) -> Limit:
+    """What a near-copy of a test image is, by the validation images."""
+    pixels = real.validation.pixels
+    return limit(nearest_by_pixels(pixels[sample(len(pixels))], real.test).distances)
+
+
+def leakage(made: Made, real: Real, least: Limit, test_image: Callable[[int], Image]) -> Leakage:
     """Compare images with the test images; `test_image` decodes one of these."""
-    least = limit(nearest_by_pixels(real.validation.pixels, real.test).distances)
-    found = nearest_by_pixels(made.pixels, real.test)
-    same = np.zeros(len(made), bool)
-    for row in (found.distances == 0).nonzero()[0].tolist():  # of large images, the thumbnails are
-        ours, theirs = made.image(row), test_image(int(found.rows[row]))
-        same[row] = ours.size == theirs.size and ours.tobytes() == theirs.tobytes()
-    return Leakage(least, found, found.distances <= least.distance, same)
+    rows = sample(len(made))
+    found = nearest_by_pixels(made.pixels[rows], real.test)
+    same = np.zeros(len(rows), bool)
+    for place in (found.distances == 0).nonzero()[0].tolist():  # the thumbnails are the same
+        ours, theirs = made.image(int(rows[place])), test_image(int(found.rows[place]))
+        same[place] = ours.size == theirs.size and ours.tobytes() == theirs.tobytes()
+    return Leakage(least, rows, found, found.distances <= least.distance, same)
 
 
 def measure(
@@ -114,13 +140,18 @@ def measure(
 ) -> dict[str, float | None]:
     """All measures; shares and agreements are in percent, `test_*` and `train_copies` are counts.
 
+    What compares all with all is of `leaked.rows`, and of as many held-out images: neighbours,
+    density, coverage, KID and the counts of copies.
+
     Args:
         zero_shot: (N,) the class whose name CLIP finds nearest to each image.
         predicted: (N,) the class that a classifier trained on real images gives each.
         lpips: of two images, from `perceptual.load_lpips`.
     """
     vectors, labels, origin = made.vectors, made.labels, made.origin
-    density, coverage = density_coverage(real.validation.vectors, vectors) or (None, None)
+    some, real_vectors = vectors[leaked.rows], real.validation.vectors
+    few = real_vectors[sample(len(real_vectors))]
+    density, coverage = density_coverage(few, some) or (None, None)
     perceptual = None
     if lpips is not None and origin is not None:
         perceptual = perceptual_distance(pairs_within(origin), made.image, lpips)
@@ -128,18 +159,18 @@ def measure(
         "cosine": None if origin is None else float(to_original(made, real).mean()),
         "label_agreement": _agreement(labels, zero_shot),
         "classifier_agreement": _agreement(labels, predicted),
-        "own_original_nearest": _own_nearest(made, real),
+        "own_original_nearest": _own_nearest(made, real, leaked.rows),
         "diversity": None if origin is None else pairwise_distance(vectors, origin),
         "class_diversity": None if labels is None else pairwise_distance(vectors, labels),
         "lpips": perceptual,
         "vendi": vendi(vectors),
         "density": density,
         "coverage": coverage,
-        "fid": frechet(real.validation.vectors, vectors),
-        "kid": kernel_distance(real.validation.vectors, vectors),
-        "train_copies": _train_copies(made, real, leaked.limit),
+        "fid": frechet(real_vectors, vectors),
+        "kid": kernel_distance(few, some),
+        "train_copies": _train_copies(made, real, leaked),
         "test_copies": float(leaked.near.sum()),
-        "test_copies_expected": leaked.limit.share * len(made),
+        "test_copies_expected": leaked.limit.share * len(leaked.rows),
         "test_duplicates": float(leaked.same.sum()),
     }
 
@@ -160,17 +191,17 @@ def _agreement(labels: NDArray | None, said: NDArray | None) -> float | None:
     return 100 * float((labels == said).mean())
 
 
-def _own_nearest(made: Made, real: Real) -> float | None:
+def _own_nearest(made: Made, real: Real, rows: NDArray[np.int64]) -> float | None:
     """Percentage of images that are more like their own original than like any other."""
     if made.origin is None:
         return None
-    rows, _ = nearest(made.vectors, real.train.vectors)
-    return 100 * float((rows[:, 0] == made.origin).mean())
+    found, _ = nearest(made.vectors[rows], real.train.vectors)
+    return 100 * float((found[:, 0] == made.origin[rows]).mean())
 
 
-def _train_copies(made: Made, real: Real, least: Limit) -> float | None:
-    """How many are as near to an original as `least` says that near-copies are."""
+def _train_copies(made: Made, real: Real, leaked: Leakage) -> float | None:
+    """How many are as near to an original as near-copies are to a test image."""
     if real.train.vectors is made.vectors:
         return None  # they are the originals
-    found = nearest_by_pixels(made.pixels, real.train.pixels)
-    return float((found.distances <= least.distance).sum())
+    found = nearest_by_pixels(made.pixels[leaked.rows], real.train.pixels)
+    return float((found.distances <= leaked.limit.distance).sum())

@@ -1,9 +1,9 @@
 """Methods ranked over blocks: is there any difference, and which pairs can be told apart?
 
-A block is what all methods were tried on: a dataset with a backbone, its seeds averaged. Ranks ask
+A block is a dataset that all methods were tried on, its seeds and backbones averaged: the tests
+take blocks to be independent, which backbones that train on the same images are not. Ranks ask
 less of the figures than means do, for points of accuracy on an easy and a hard dataset are not
-alike; but they need many blocks to say anything (Demšar, JMLR 7, 2006). They also take blocks to be
-independent, which backbones that train on the same generated images are not quite.
+alike; but they need many blocks to say anything (Demšar, JMLR 7, 2006), and one says nothing.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-
-# Wilcoxon's smallest two-sided p is 2 / 2^n: .0625 for five blocks, .03125 for six.
 
 
 @dataclass(frozen=True)
@@ -85,16 +83,6 @@ def critical_difference(methods: int, blocks: int, alpha: float = 0.05) -> float
 
     q = float(stats.studentized_range.ppf(1 - alpha, methods, math.inf)) / math.sqrt(2)
     return q * math.sqrt(methods * (methods + 1) / (6 * blocks))
-
-
-def nemenyi(ranks: np.ndarray) -> np.ndarray:
-    """Nemenyi's p for every pair of methods, already for all pairs at once: (methods, methods)."""
-    from scipy import stats
-
-    blocks, methods = ranks.shape
-    means = ranks.mean(axis=0)
-    apart = np.abs(means[:, None] - means) / math.sqrt(methods * (methods + 1) / (6 * blocks))
-    return stats.studentized_range.sf(apart * math.sqrt(2), methods, math.inf)
 
 
 def cliques(means: Sequence[float], difference: float) -> list[tuple[int, int]]:

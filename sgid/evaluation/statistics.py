@@ -16,6 +16,9 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
+ALPHA = 0.05
+"""Below which `p` supports a difference."""
+
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
@@ -40,6 +43,14 @@ class Estimate:
     def excludes_zero(self) -> bool:
         """Whether there is an interval and all of it is on one side of zero."""
         return self.low > 0 or self.high < 0
+
+    @property
+    def supported(self) -> bool:
+        """Whether the test supports a difference: the interval excludes zero, and `p` < .05.
+
+        `p` is the corrected one, where it was corrected.
+        """
+        return self.excludes_zero and self.p < ALPHA
 
 
 def mean_interval(values: Sequence[float], confidence: float = 0.95) -> Estimate:
@@ -174,6 +185,18 @@ def holm(pvalues: Sequence[float]) -> list[float]:
         highest = max(highest, min(1.0, p * (len(made) - rank)))
         adjusted[index] = highest
     return adjusted
+
+
+def least_t(freedom: float, tests: int) -> float:
+    """The smallest |t| that the first step of Holm's correction over so many tests accepts.
+
+    That is α / tests, two-sided, with `freedom` degrees of freedom (of a paired t-test, the pairs
+    less one). A mean difference is |t| standard errors from zero: no smaller one can be supported,
+    unless a larger one in the family is.
+    """
+    from scipy import stats
+
+    return float(stats.t.isf(ALPHA / tests / 2, freedom))
 
 
 def _paired(correct: ArrayLike, baseline: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
-from dataclasses import asdict
 from itertools import zip_longest
 from typing import Any
 
@@ -14,7 +13,7 @@ from PIL.Image import Image
 
 from sgid.data.decode import decode
 from sgid.data.images import ImageSet
-from sgid.evaluation.consistency import Judged, consistency, judge
+from sgid.evaluation.consistency import Judged, judge, per_class
 from sgid.seeding import derive_seed
 from sgid.semantics.similarity import OpenClipScorer
 from sgid.store import Store
@@ -46,17 +45,16 @@ def labels(store: Store) -> NDArray[np.int64]:
     return store.read(["label"])["label"].to_numpy()
 
 
-def summarise(store: Store, vectors: NDArray, judged: Judged, images: ImageSet) -> dict[str, Any]:
-    """Counts, consistency and histograms of a complete store, as JSON can say them."""
+def summarise(store: Store, judged: Judged, class_names: Sequence[str]) -> dict[str, Any]:
+    """What a complete store holds, by its columns and by class, as JSON can say it."""
     table = store.read(["similarity", "guidance_scale"])
     steering = {name: table[name].to_numpy() for name in table.column_names}
-    measured = consistency(judged, vectors, origin(store, images), images.class_names)
     return {
         "method": store.spec["method"],
         "path": str(store.folder),
         "images": store.rows,
         "histograms": _histograms(**steering),
-        **asdict(measured),
+        "cosine_per_class": per_class(judged.cosines, judged.labels, class_names),
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from sgid.evaluation.statistics import Estimate, holm, mean_interval
 from sgid.reporting.arms import BASELINE, GROUPS, find_baseline, find_perturbed, varying
@@ -96,7 +97,7 @@ def _difference_cell(estimate: Estimate, p: float, seeds: int) -> Cell:
     text = difference_text(estimate, p)
     if estimate.n < seeds:
         text += f", {estimate.n} of {seeds} seeds"
-    return Cell(text, bold=estimate.excludes_zero and p < 0.05)
+    return Cell(text, bold=replace(estimate, p=p).supported)
 
 
 def _notes(rows: Sequence[Row], differences: Mapping[str, Sequence[Estimate]]) -> tuple[str, ...]:

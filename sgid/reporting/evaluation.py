@@ -68,7 +68,8 @@ def print_evaluation(folder: Path, console: Console) -> None:
 
 def evaluations_table(evaluations: Sequence[dict[str, Any]]) -> Table:
     """A column for each set of images, and one for the originals where all have the same."""
-    sets = {_label(told, evaluations): told["measures"] for told in evaluations}
+    measured = (told["measures"] for told in evaluations)
+    sets = dict(zip(_labels(evaluations), measured, strict=True))
     originals = {json.dumps(told["originals"]) for told in evaluations}
     if len(originals) == 1:
         sets = {ORIGINALS: evaluations[0]["originals"], **sets}
@@ -82,8 +83,19 @@ def _columns(told: dict[str, Any]) -> dict[str, Any]:
     return {told["method"]: told["measures"], ORIGINALS: told["originals"]}
 
 
-def _label(told: dict[str, Any], among: Sequence[dict[str, Any]]) -> str:
-    """Its method's name, with its folder's where others have the same."""
-    alike = [one for one in among if one["method"] == told["method"]]
-    where = "/".join(Path(told["path"]).parts[-2:])
-    return told["method"] if len(alike) == 1 else f"{told['method']} ({where})"
+def _labels(evaluations: Sequence[dict[str, Any]]) -> list[str]:
+    """The methods' names, with as much besides as tells all of them apart."""
+
+    def told(one: dict[str, Any], *fields: str) -> str:
+        short = "/".join(Path(one["path"]).parts[-2:])
+        words = {**one, "short": short, "seed": f"seed {one.get('seed', '?')}"}
+        return f"{one['method']} ({', '.join(words[name] for name in fields)})"
+
+    labels = [one["method"] for one in evaluations]
+    for fields in (("short",), ("path",), ("path", "dataset"), ("path", "dataset", "seed")):
+        if len(set(labels)) == len(labels):
+            return labels
+        labels = [told(one, *fields) for one in evaluations]
+    if len(set(labels)) == len(labels):
+        return labels
+    return [told(one, "path", "fingerprint") for one in evaluations]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 from sgid.evaluation.statistics import Estimate, holm, mean_interval
 from sgid.reporting.arms import BASELINE, GROUPS, find_baseline, varying
@@ -86,7 +87,7 @@ def _cell(row: Row, estimate: Estimate, p: float) -> Cell:
         pairs = f", {estimate.n} of {len(row)} seeds" if estimate.n < len(row) else ""
         text += f" ({signed(estimate.value)}{pairs})"
     # A lead only: the comparison table marks what is worse as well.
-    return Cell(text, bold=estimate.low > 0 and p < 0.05)
+    return Cell(text, bold=estimate.value > 0 and replace(estimate, p=p).supported)
 
 
 def _notes(arms: Sequence[Row], differences: Sequence[Estimate]) -> tuple[str, ...]:

@@ -104,7 +104,15 @@ def sets_table(title: str, sets: Mapping[str, Measures], notes: Sequence[str] = 
 
 def notes(counts: Mapping[str, int], leakage: Mapping[str, Any]) -> list[str]:
     """What a reader of the measures has to know: of how many images, and what a near-copy is."""
+    sets = (counts.get("images", 0), counts["originals"], counts["held_out"])
+    most = counts.get("at_most", max(sets))  # older results know no samples
+    sampled = (
+        f"Of sets of more than {most:,} images, {most:,} drawn at random are compared with others: "
+        "for density, coverage, KID, the nearest original and all counts of copies, which are "
+        "counts of these alone."
+    )
     return [
+        *([sampled] if max(sets) > most else []),
         "By the CLIP of the run. Density, coverage, FID and KID compare with "
         f"{counts['held_out']:,} held-out real images (the validation part), which nothing was "
         f"generated from; “{ORIGINALS}” are {counts['originals']:,} real images. FID, coverage and "

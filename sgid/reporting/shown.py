@@ -31,14 +31,23 @@ def shown_pairs(pairs: Sequence[Pair]) -> list[dict[str, Any]]:
 
 
 def judge_text(judge: Mapping[str, Any] | None) -> str | None:
-    """Which classifier said what labels are."""
+    """Which classifier said what labels are, how often it is right, and whom it favours."""
     if judge is None:
         return None
-    return (
+    text = (
         f"The classifier that judges labels was trained on real images alone: "
         f"{aug_text(judge['aug'])}, {judge['backbone']}, run {judge['fingerprint']}, "
         f"test top-1 {judge['top1']:.1f} %."
     )
+    if (reference := judge.get("held_out_top1")) is not None:
+        text += (
+            f" Of the held-out real images it gives {reference:.1f} % their label: the agreement "
+            "is to be compared with that."
+        )
+    known = "It was trained on the very originals of these images"
+    if not judge.get("same_originals"):
+        known = "It may have been trained on some of the originals, and of the held-out images"
+    return f"{text} {known}: methods that stay near the original are favoured."
 
 
 def small(encoded: bytes) -> bool:

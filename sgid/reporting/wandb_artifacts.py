@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 RESULT_FILES = (
     *("result.json", "spec.json", "curves.csv", "report.html"),
-    *("predictions.parquet", "examples.parquet"),
+    *("predictions.parquet", "examples.parquet", "nearest.parquet"),
 )
 
 

@@ -208,12 +208,23 @@ def _log(run: wandb.Run, result: Result, settings: WandbSettings) -> None:
     run.log(media)
     per_class = {f"test/top1/{name}" for name in result.class_accuracy}
     run.summary.update({key: v for key, v in result.metrics.items() if key not in per_class})
+    run.summary.update(_measures(result))
     run.summary.update({f"seconds/{stage}": value for stage, value in result.seconds.items()})
     made = run.config.get(MADE, [])
     for store in map(Path, result.stores):
         if store.name not in made:
             use_store(run, store, upload=settings.upload)
     log_result(run, result, upload=settings.upload)
+
+
+def _measures(result: Result) -> dict[str, float]:
+    """`generated/<measure>`; of several methods, `generated/<method>/<measure>` each."""
+    return {
+        f"generated/{name}" if len(result.generated) == 1 else f"generated/{one.method}/{name}": v
+        for one in result.generated
+        for name, v in one.measures.items()
+        if v is not None
+    }
 
 
 def _by_step(run_folder: Path) -> dict[int, dict[str, float]]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from hydra.errors import HydraException
 from hydra.utils import instantiate
 from numpy.typing import NDArray
 
-from sgid.compose import compose
+from sgid.compose import CONF, compose
 from sgid.data.datasets import Dataset
 from sgid.progress import progress
 from sgid.reporting.arms import generates
@@ -20,8 +22,7 @@ from sgid.weights import Located, locate
 
 if TYPE_CHECKING:
     import torch
-
-    from sgid.evaluation.measures import Made
+    from PIL.Image import Image
 
 OPTION = "evaluation.classifier"
 HOW = f"{OPTION} takes the result folder of a run without generated images, such as aug=flip_crop"
@@ -30,11 +31,16 @@ BATCH = 256
 
 @dataclass(frozen=True)
 class Judge:
-    """A run whose classifier judges, and where its weights lie."""
+    """A run whose classifier judges, and where its weights lie.
+
+    `same_originals` says whether it was trained on just the images that others were generated
+    from; if not, it may still know some of them.
+    """
 
     result: Result
     backbone: Any
     weights: Located | None
+    same_originals: bool
 
     @property
     def told(self) -> dict[str, Any]:
@@ -45,6 +51,7 @@ class Judge:
             "aug": list(result.aug),
             "backbone": result.choices["backbone"],
             "top1": result.metrics["test/top1"],
+            "same_originals": self.same_originals,
         }
 
 
@@ -53,7 +60,7 @@ def find_judge(folder: str, dataset: Dataset) -> Judge:
 
     Raises:
         ValueError: if there is no finished run, or it was trained on generated images, on other
-            classes, or on weights that are not here any more.
+            classes, or with a backbone or weights that are not here any more.
     """
     try:
         result = load_result(Path(folder).expanduser())
@@ -71,7 +78,14 @@ def find_judge(folder: str, dataset: Dataset) -> Judge:
         )
     if not (checkpoint := _checkpoint(result)).is_file():
         raise ValueError(f"{OPTION}={folder}: {checkpoint} is not there any more")
-    backbone = compose(result.overrides).backbone
+    try:
+        backbone = compose(result.overrides).backbone
+    except HydraException as error:
+        raise ValueError(
+            f"{OPTION}={folder}: the options of that run mean nothing in {CONF} any more. If it "
+            "was started with --config-dir, it cannot judge: take a run of sgid's own choices\n"
+            f"{str(error).strip()}"
+        ) from error
     weights = backbone.weights and locate(**asdict(backbone.weights), option=f"{OPTION}'s weights")
     was = {**asdict(backbone), "weights": weights and weights.identity}
     if was != result.config["backbone"]:
@@ -80,13 +94,17 @@ def find_judge(folder: str, dataset: Dataset) -> Judge:
             f"{OPTION}={folder}: what makes its backbone has changed since "
             f"({', '.join(f'backbone.{key}' for key in changed)}); run it again"
         )
-    return Judge(result, backbone, weights)
+    return Judge(result, backbone, weights, _trained_on(result) == dataset.train.digest())
 
 
 def predictions(
-    judge: Judge, made: Made, dataset: Dataset, device: torch.device
+    judge: Judge,
+    image: Callable[[int], Image],
+    count: int,
+    dataset: Dataset,
+    device: torch.device,
 ) -> NDArray[np.int64]:
-    """(N,) the class that the judge gives each image, seen as test images are."""
+    """(count,) the class that the judge gives each image, seen as test images are."""
     import torch
 
     from sgid.augmentation.transforms import evaluation_transform
@@ -115,12 +133,18 @@ def predictions(
     classifier.load_state_dict(state["state_dict"])
     classifier.to(device).eval()
     shaped, found = evaluation_transform(size), []
-    with torch.inference_mode(), progress("classify", len(made), "images") as bar:
-        for rows in _batches(len(made)):
-            batch = torch.stack([shaped(made.image(row)) for row in rows])
+    with torch.inference_mode(), progress("classify", count, "images") as bar:
+        for rows in _batches(count):
+            batch = torch.stack([shaped(image(row)) for row in rows])
             found.append(classifier(batch.to(device)).argmax(1).cpu().numpy())
             bar.update(len(rows))
     return np.concatenate(found)
+
+
+def _trained_on(result: Result) -> str | None:
+    """The digest of a run's training images, if its spec is there."""
+    path = result.folder / "spec.json"
+    return json.loads(path.read_text(encoding="utf-8"))["images"][0] if path.is_file() else None
 
 
 def _checkpoint(result: Result) -> Path:

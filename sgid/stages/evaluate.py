@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from sgid.stages.train import Training, keep_decoded
 from sgid.store import write_atomic
 
 EXAMPLES = 10
+SIDE = 512
+"""Pixels along the longer side of the pictures that are kept of nearest pairs, at most."""
 
 
 def evaluate_classifier(
@@ -59,16 +62,22 @@ def evaluate_classifier(
 
 
 def evaluate_stores(
-    chosen: list[Augmentation], config: Config, dataset: Dataset, models: Models, folder: Path
+    chosen: list[Augmentation],
+    config: Config,
+    dataset: Dataset,
+    models: Models,
+    folder: Path,
+    *,
+    before: Sequence[dict[str, Any]] = (),
 ) -> list[dict[str, Any]]:
-    """Summaries of the stores, kept beside each.
+    """Summaries of the stores, kept beside each; `before` are older ones, for what they have.
 
     Leaves behind `examples.parquet`, and in `nearest.parquet` what came nearest to test images.
     """
     summaries, shown, pairs = [], [], []
-    for augmentation in chosen:
+    for augmentation, older in zip_longest(chosen, before):
         judgement = Judgement(augmentation.generated, config, dataset, models)
-        summaries.append(judgement.summary())
+        summaries.append(judgement.summary(older))
         images = stored_images(augmentation.generated, dataset.class_names)
         pairs += nearest_pairs(summaries[-1], lambda row: images[row].image, dataset)  # noqa: B023
         shown += examples(
@@ -92,13 +101,20 @@ def nearest_pairs(
             "distance": pair["distance"],
             "near": pair["near"],
             "same": pair["same"],
-            "image": png(image(pair["row"])),
+            "image": _picture(image(pair["row"])),
             "test_key": test.keys[pair["test"]],
-            "test": png(test[pair["test"]].image),
-            "original": None if (row := pair["original"]) is None else png(train[row].image),
+            "test": _picture(test[pair["test"]].image),
+            "original": None if (row := pair["original"]) is None else _picture(train[row].image),
         }
         for pair in summary["leakage"]["nearest"]
     ]
+
+
+def _picture(image: Image) -> bytes:
+    """PNG, made smaller where it is large."""
+    image = image.copy()
+    image.thumbnail((SIDE, SIDE))
+    return png(image)
 
 
 def write_table(path: Path, columns: dict[str, list[Any]]) -> None:

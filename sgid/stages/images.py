@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from hydra.utils import instantiate
 from numpy.typing import NDArray
 from rich.console import Console
 
@@ -18,17 +19,19 @@ from sgid.data.datasets import Dataset
 from sgid.data.images import ImageSet
 from sgid.data.scan import scan
 from sgid.data.sources.unsplit import unsplit
-from sgid.evaluation.embeddings import kept_thumbnails, stored_embeddings
-from sgid.evaluation.measures import Made, Part, Real, to_original
+from sgid.evaluation.consistency import per_class
+from sgid.evaluation.embeddings import stored_embeddings, stored_thumbnails
+from sgid.evaluation.measures import Made, Part, to_original
 from sgid.evaluation.stores import origin
 from sgid.fingerprint import fingerprint
+from sgid.generation.recipes import Recipe
 from sgid.generation.stored import stored_images
 from sgid.models import Models
 from sgid.reporting.evaluation import print_evaluation, write_page
-from sgid.reporting.results import EVALUATION
+from sgid.reporting.results import EVALUATION, load_result
 from sgid.stages.evaluate import nearest_pairs, write_table
 from sgid.stages.measured import Measuring, measuring
-from sgid.stages.real import FOLDER, part
+from sgid.stages.real import part
 from sgid.store import Store, write_atomic
 
 OPTION = "evaluation.images"
@@ -60,7 +63,12 @@ def evaluate_images(config: Config, dataset: Dataset, models: Models, console: C
     path = Path(config.evaluation.images).expanduser()
     given = _given(path, config, dataset)
     against = measuring(config, dataset, models)
-    spec = {"kind": "evaluation", "images": given.images.digest(), "mark": against.mark}
+    spec = {
+        "kind": "evaluation",
+        "images": given.images.digest(),
+        "linked": given.origin is not None,
+        "mark": against.name,
+    }
     folder = Path(config.paths.results) / fingerprint([spec, str(path)])
     if not (folder / EVALUATION).is_file():
         told = _measured(given, against, models)
@@ -69,6 +77,7 @@ def evaluate_images(config: Config, dataset: Dataset, models: Models, console: C
             "method": given.store.spec["method"] if given.store else path.resolve().name,
             "path": str(path),
             "dataset": dataset.name,
+            "seed": config.seed,
             "protocol": dataset.protocol,
             "notes": list(given.notes),
             **told,
@@ -91,13 +100,15 @@ def _measured(given: Given, against: Measuring, models: Models) -> dict[str, Any
     else:  # its embeddings lie beside it
         name = fingerprint(models.identity("scorer"))
         vectors = stored_embeddings(given.store, lambda: models.scorer, name=name)
-        found = Part(vectors, kept_thumbnails(images, folder=artifacts / FOLDER))
+        found = Part(vectors, stored_thumbnails(given.store))
     made = Made(
         found.vectors, found.pixels, lambda row: images[row].image, given.labels, given.origin
     )
-    real = against.real()
-    per_class = _cosine_per_class(made, real, against.dataset.class_names)
-    return {**against.summary(made, real), "cosine_per_class": per_class}
+    cosines = {}
+    if made.origin is not None and made.labels is not None:
+        names = against.dataset.class_names
+        cosines = per_class(to_original(made, against.real), made.labels, names)
+    return {**against.summary(made), "cosine_per_class": cosines}
 
 
 def _given(path: Path, config: Config, dataset: Dataset) -> Given:
@@ -108,6 +119,8 @@ def _given(path: Path, config: Config, dataset: Dataset) -> Given:
         )
     if (path / "manifest.json").is_file():
         return _stored(path, config, dataset)
+    if told := _no_images(path):
+        raise ValueError(f"{OPTION}={path} {told}")
     listing, labelled = unsplit(path, dataset.class_names, option=OPTION)
     images, bad = scan(
         listing, max_bad=config.dataset.max_bad, cache=Path(config.paths.artifacts) / "scans"
@@ -118,6 +131,33 @@ def _given(path: Path, config: Config, dataset: Dataset) -> Given:
         notes.append("They lie in no class folders: what needs labels is not measured.")
     labels = np.asarray(images.labels, np.int64) if labelled else None
     return Given(images, None, labels, None, tuple(notes))
+
+
+def _no_images(path: Path) -> str | None:
+    """What a folder of this program is that holds no images to measure, and what to give."""
+    if (path / "result.json").is_file():
+        stores = load_result(path).generated
+        if not stores:
+            return "is the result of a run that generated no images"
+        take = " or ".join(one.path for one in stores)
+        return f"is the result of a run: its images are in {take}"
+    if (path / EVALUATION).is_file():
+        return "is what an evaluation left: give the images that it was made of"
+    if (path / "spec.json").is_file():
+        return "is a store that is not finished: run again what makes it, then give it"
+    specs = {one.parent.name: json.loads(one.read_text()) for one in path.glob("*/spec.json")}
+    stores = sorted(name for name, spec in specs.items() if spec.get("kind") == "generated")
+    if stores:
+        listed = f"{', '.join(stores[:5])}{' ...' if len(stores) > 5 else ''}"
+        return f"holds stores: give one of them ({listed}), or several with -m"
+    return None
+
+
+def _captioned(spec: dict[str, Any]) -> bool:
+    """Whether a store was made from captions, hence of a store of descriptions."""
+    fields = ("method", "prompt", "from_image", "strength", "caption")
+    own = {name: spec[name] for name in fields}
+    return Recipe(**own, guidance=instantiate(spec["guidance"])).needs_captions
 
 
 def _stored(path: Path, config: Config, dataset: Dataset) -> Given:
@@ -134,12 +174,18 @@ def _stored(path: Path, config: Config, dataset: Dataset) -> Given:
     names = store.read(["class_name"])["class_name"].to_pylist()
     labels = _labels(names, path, dataset)
     linked, notes = None, ()
-    if _is_of(spec["source"], where.parent, dataset):
+    source = _source(spec["source"], where.parent)
+    if source == dataset.train.digest():
         linked = origin(store, dataset.train)
+    elif source == spec["source"] and _captioned(spec):
+        notes = (
+            f"Their descriptions, {where.parent / 'described' / source}, are not there: nothing "
+            "says what they were made of, and what needs their originals is not measured.",
+        )
     else:
         notes = (
             f"They were not made of this dataset's {len(dataset.train):,} training images (another "
-            "seed, dataset.shots, or models?): what needs their originals is not measured.",
+            "seed or dataset.shots?): what needs their originals is not measured.",
         )
     return Given(stored_images(store, dataset.class_names), store, labels, linked, notes)
 
@@ -154,20 +200,9 @@ def _labels(names: Sequence[str], path: Path, dataset: Dataset) -> NDArray[np.in
     return np.array([label[name] for name in names], np.int64)
 
 
-def _is_of(source: str, artifacts: Path, dataset: Dataset) -> bool:
-    """Whether a store's source, images or descriptions of them, is the training part."""
+def _source(source: str, artifacts: Path) -> str:
+    """The digest of the images that a store was made of; its source as it is, if none says."""
     described = artifacts / "described" / source / "spec.json"
     if described.is_file():
-        source = json.loads(described.read_text(encoding="utf-8"))["images"]
-    return source == dataset.train.digest()
-
-
-def _cosine_per_class(made: Made, real: Real, names: Sequence[str]) -> dict[str, float]:
-    if made.origin is None or made.labels is None:
-        return {}
-    cosines = to_original(made, real)
-    return {
-        name: float(cosines[made.labels == label].mean())
-        for label, name in enumerate(names)
-        if (made.labels == label).any()
-    }
+        return json.loads(described.read_text(encoding="utf-8"))["images"]
+    return source

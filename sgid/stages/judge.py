@@ -17,21 +17,21 @@ from numpy.typing import NDArray
 
 from sgid.config import Config
 from sgid.data.datasets import Dataset
-from sgid.data.decode import decode
 from sgid.evaluation.consistency import Judged
-from sgid.evaluation.embeddings import stored_embeddings
-from sgid.evaluation.leakage import thumbnails
+from sgid.evaluation.embeddings import stored_embeddings, stored_thumbnails
 from sgid.evaluation.measures import Made
 from sgid.evaluation.stores import judge_store, labels, origin, summarise
 from sgid.fingerprint import fingerprint
 from sgid.generation.stored import stored_images
 from sgid.models import Models
-from sgid.overlap import together
 from sgid.progress import progress
 from sgid.reporting.wording import call_text
 from sgid.stages.measured import Measuring, measuring
 from sgid.stages.real import class_vectors, part
 from sgid.store import Store, replacing, write_atomic
+
+OF_ALL = ("cosine", "label_agreement", "diversity")
+"""The measures that a result also gives for the images of all its methods together."""
 
 
 @dataclass
@@ -59,28 +59,46 @@ class Judgement:
             )
         return kept
 
-    @cached_property
-    def mark(self) -> str:
-        """What a summary made now would be marked with; an older one has another, or none."""
-        return self._measuring.mark
+    def measured(self, summary: dict[str, Any]) -> bool:
+        """Whether a summary has all that is asked for now, or more."""
+        return self._measuring.has(summary)
 
-    def summary(self) -> dict[str, Any]:
-        """All that is measured of the whole store, and what the filter drops."""
-        path = self.store.folder / f"evaluation-{self.mark}.json"
-        if not path.is_file():
-            real = self._measuring.real()
-            summary = summarise(self.store, self._vectors, self._judged, self.dataset.train)
-            summary |= self._measuring.summary(self._made(), real)
-            write_atomic(path, json.dumps(summary, indent=2, ensure_ascii=False).encode())
-        return {**json.loads(path.read_text()), "filter": self._dropped()}
+    def summary(self, before: dict[str, Any] | None = None) -> dict[str, Any]:
+        """All that is measured of the whole store, and what the filter drops.
+
+        `before` is an older summary, which is taken if it has what is asked for; so is what lies
+        beside the store.
+        """
+        told = before if before is not None and self.measured(before) else self._kept_summary()
+        if told is None:
+            measured = self._measuring.summary(self._made())
+            told = {
+                **summarise(self.store, self._judged, self.dataset.class_names),
+                **{name: measured["measures"][name] for name in OF_ALL},
+                **measured,
+            }
+            write_atomic(self._path, json.dumps(told, indent=2, ensure_ascii=False).encode())
+        return {**told, "filter": self._dropped()}
+
+    @property
+    def _path(self) -> Path:
+        return self.store.folder / f"evaluation-{self._measuring.name}.json"
+
+    def _kept_summary(self) -> dict[str, Any] | None:
+        """A summary beside the store: of just what is asked for, else one that has more."""
+        others = sorted(self.store.folder.glob("evaluation-*.json"))
+        for path in (self._path, *others):
+            if path.is_file():
+                summary = json.loads(path.read_text(encoding="utf-8"))
+                if self.measured(summary):
+                    return summary
+        return None
 
     def _made(self) -> Made:
         images = stored_images(self.store, self.dataset.class_names)
-        shards = self.store.batches(["image"])
-        pictures = (together(lambda row: decode(row["image"]["bytes"]), rows) for rows in shards)
         return Made(
             vectors=self._vectors,
-            pixels=np.concatenate([thumbnails(some) for some in pictures]),
+            pixels=stored_thumbnails(self.store),
             image=lambda row: images[row].image,
             labels=labels(self.store),
             origin=origin(self.store, self.dataset.train),

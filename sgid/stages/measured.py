@@ -5,7 +5,9 @@ The same for the images of a run and for those of `evaluation.images`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +16,15 @@ import numpy as np
 from sgid.config import Config, EvaluationConfig
 from sgid.data.datasets import Dataset
 from sgid.evaluation import measures
-from sgid.evaluation.measures import Leakage, Made, Real, leakage, measure
+from sgid.evaluation.leakage import Limit
+from sgid.evaluation.measures import Leakage, Made, Real, held_out_limit, leakage, measure
 from sgid.evaluation.neighbours import nearest
 from sgid.evaluation.perceptual import load_lpips, weights_file
 from sgid.fingerprint import fingerprint
 from sgid.models import Models
 from sgid.stages.classifier import Judge, find_judge, predictions
-from sgid.stages.real import class_vectors, real_images
+from sgid.stages.real import FOLDER, class_vectors, real_images
+from sgid.store import write_atomic
 
 
 @dataclass(frozen=True)
@@ -35,35 +39,42 @@ class Measuring:
 
     @property
     def mark(self) -> str:
-        """The fingerprint of all that measures depend on but the images themselves."""
+        """The fingerprint of what all measures depend on but the images themselves."""
         data = self.dataset
         return fingerprint(
             [
                 *("measures", measures.VERSION, self.models.identity("scorer"), data.phrases),
                 *(part.digest() for part in (data.train, data.validation, data.test)),
-                *(self.judge and self.judge.result.fingerprint, self.lpips),
             ]
         )
 
-    def summary(self, made: Made, real: Real) -> dict[str, Any]:
-        """All measures, those of the originals beside them, and the pairs nearest to the test."""
-        data = self.dataset
-        leaked, measured = self._measured(made, real)
-        labels = np.asarray(data.train.labels, np.int64)
-        originals = Made(
-            real.train.vectors, real.train.pixels, lambda row: data.train[row].image, labels
+    @property
+    def name(self) -> str:
+        """The fingerprint of that, and of the measures that are not always taken."""
+        return fingerprint([self.mark, self.judge and self.judge.result.fingerprint, self.lpips])
+
+    def has(self, summary: dict[str, Any]) -> bool:
+        """Whether a summary has all that is asked for, or more."""
+        judge = summary.get("classifier") or {}
+        return (
+            summary.get("mark") == self.mark
+            and (self.judge is None or judge.get("fingerprint") == self.judge.result.fingerprint)
+            and (summary["lpips"] or not self.lpips)
         )
+
+    def summary(self, made: Made) -> dict[str, Any]:
+        """All measures, those of the originals beside them, and the pairs nearest to the test."""
+        data, known = self.dataset, self._of_real_images()
+        leaked, measured = self._measured(made, Limit(**known["limit"]))
         return {
             "measures": measured,
-            "originals": self._measured(originals, real)[1],
+            "originals": known["originals"],
             "leakage": {
                 "limit": leaked.limit.distance,
                 "share": leaked.limit.share,
                 "nearest": [
                     {
                         **pair,
-                        "near": bool(leaked.near[pair["row"]]),
-                        "same": bool(leaked.same[pair["row"]]),
                         "original": None if made.origin is None else int(made.origin[pair["row"]]),
                     }
                     for pair in leaked.worst()
@@ -74,22 +85,55 @@ class Measuring:
                 "originals": len(data.train),
                 "held_out": len(data.validation),
                 "test": len(data.test),
+                "at_most": measures.SAMPLE,
             },
-            "classifier": self.judge and self.judge.told,
+            "classifier": self.judge and {**self.judge.told, "held_out_top1": known["judge_top1"]},
+            "lpips": self.lpips,
             "mark": self.mark,
         }
 
+    @cached_property
     def real(self) -> Real:
         return real_images(self.dataset, self.models, self.artifacts)
 
-    def _measured(self, made: Made, real: Real) -> tuple[Leakage, dict[str, float | None]]:
-        data, device = self.dataset, self.models.device
-        leaked = leakage(made, real, lambda row: data.test[row].image)
+    def _of_real_images(self) -> dict[str, Any]:
+        """What hangs on the real images alone, for all that is measured against them: kept."""
+        path = self.artifacts / FOLDER / f"measures-{self.name}.json"
+        if not path.is_file():
+            train, least = self.dataset.train, held_out_limit(self.real)
+            originals = Made(
+                self.real.train.vectors,
+                self.real.train.pixels,
+                lambda row: train[row].image,
+                np.asarray(train.labels, np.int64),
+            )
+            found = {
+                "originals": self._measured(originals, least)[1],
+                "limit": asdict(least),
+                "judge_top1": self._judge_top1(),
+            }
+            write_atomic(path, json.dumps(found, indent=2).encode())
+        return json.loads(path.read_text(encoding="utf-8"))
+
+    def _judge_top1(self) -> float | None:
+        """In percent, of the judge on the held-out images: what its agreement is to be read by."""
+        if self.judge is None:
+            return None
+        images, device = self.dataset.validation, self.models.device
+        found = predictions(
+            self.judge, lambda row: images[row].image, len(images), self.dataset, device
+        )
+        return 100 * float((found == np.asarray(images.labels)).mean())
+
+    def _measured(self, made: Made, least: Limit) -> tuple[Leakage, dict[str, float | None]]:
+        data, device, real = self.dataset, self.models.device, self.real
+        leaked = leakage(made, real, least, lambda row: data.test[row].image)
         zero_shot = predicted = None
         if made.labels is not None:
             classes = class_vectors(data, self.models, self.artifacts)
             zero_shot = nearest(made.vectors, classes)[0][:, 0]
-            predicted = self.judge and predictions(self.judge, made, data, device)
+            if self.judge is not None:
+                predicted = predictions(self.judge, made.image, len(made), data, device)
         measured = measure(
             made,
             real,

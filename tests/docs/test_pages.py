@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from experiments.paper.__main__ import read
 from sgid.compose import CONF, compose
 from sgid.help import option_names
 from sgid.limits import out_of_range
@@ -74,6 +75,19 @@ def test_a_module_that_is_called_is_there(line):
     assert found, f"there is no {module}"
     if found.submodule_search_locations:
         assert importlib.util.find_spec(f"{module}.__main__"), f"{module} cannot be called"
+
+
+@pytest.mark.parametrize("line", [line for line in MODULES if "experiments.paper" in line])
+def test_experiments_scales_and_options_of_the_paper_exist(line):
+    words = iter(COMMANDS[line][3:])
+    typed = []
+    for word in words:
+        if word in ("--processes", "--output"):
+            next(words)
+        elif not word.startswith("--") and word != "NAME":  # any of them
+            typed.append(word)
+    _, _, options = read(typed)
+    compose(options)
 
 
 def test_a_target_that_is_made_is_in_the_makefile():

@@ -6,6 +6,7 @@ import shutil
 import pytest
 
 from sgid.evaluation import measures
+from tests.data.writers import write_folder
 
 
 @pytest.fixture(scope="module")
@@ -56,3 +57,77 @@ def test_mistakes_are_told(finished, own, images):
     folder = finished.results / finished.result()["fingerprint"]
     failed = finished.run(*own, "seed=1", f"evaluation.classifier={folder}")
     assert failed.code == 1 and "its aug=sgid generates" in failed.err
+    store = next((finished.artifacts / "generated").iterdir())
+    unfinished = finished.top / "unfinished"
+    shutil.copytree(store, unfinished)
+    (unfinished / "manifest.json").unlink()
+    for given, said in (
+        (folder, f"the result of a run: its images are in {store}"),
+        (store.parent, f"holds stores: give one of them ({store.name})"),
+        (unfinished, "a store that is not finished"),
+    ):
+        failed = finished.run(*own, "stage=evaluate", f"evaluation.images={given}")
+        assert failed.code == 1 and said in failed.err
+
+
+@pytest.fixture(scope="module")
+def judged(tmp_path_factory, own):
+    """A run whose images were judged by another, and that other's folder."""
+    from tests.end_to_end.command import Place
+
+    place = Place(tmp_path_factory.mktemp("judged"))
+    place.run(*own, "aug=flip_crop").good()
+    judge = place.results / place.result()["fingerprint"]
+    place.run(*own, "aug=sgid", f"evaluation.classifier={judge}").good()
+    return place, judge
+
+
+def result_beside(place, judge):
+    (file,) = (one for one in place.results.glob("*/result.json") if one.parent != judge)
+    return file.parent, json.loads(file.read_text())
+
+
+def test_a_classifier_of_real_images_judges_labels(judged, own):
+    place, judge = judged
+    folder, result = result_beside(place, judge)
+    summary = result["generated"][0]
+    assert 0 <= summary["measures"]["classifier_agreement"] <= 100
+    assert summary["originals"]["classifier_agreement"] is not None
+    told = summary["classifier"]
+    assert told["fingerprint"] == judge.name and told["same_originals"]
+    # The judge chose its checkpoint by these very images.
+    reached = json.loads((judge / "result.json").read_text())["metrics"]["validation/top1"]
+    assert told["held_out_top1"] == pytest.approx(reached)
+    page = (folder / "report.html").read_text()
+    assert f"it gives {reached:.1f} % their label" in page and "the very originals" in page
+    # What was judged stays so where no judge is asked for.
+    assert "done before" in place.run(*own, "aug=sgid").good().out
+
+
+def test_a_result_stays_as_it_is_where_its_images_are_gone(judged, own, monkeypatch, tmp_path):
+    place, judge = judged
+    folder, before = result_beside(place, judge)
+    monkeypatch.setattr(measures, "VERSION", measures.VERSION + 1)
+    generated, aside = place.artifacts / "generated", tmp_path / "aside"
+    generated.rename(aside)
+    told = place.run(*own, "aug=sgid", "stage=evaluate").good().out
+    aside.rename(generated)
+    assert "what was measured of them stays" in told
+    assert result_beside(place, judge) == (folder, before)
+
+
+def test_judges_that_cannot_are_told(judged, own, tmp_path):
+    place, judge = judged
+    others = write_folder(tmp_path / "others", {"bag": 8, "boot": 8}, size=32)
+    asked = (*own, "aug=sgid", "seed=1", f"evaluation.classifier={judge}")
+    failed = place.run(*asked, f"dataset.root={others}")
+    assert failed.code == 1 and "with 2 classes (bag, coat ...)" in failed.err
+    result = json.loads((judge / "result.json").read_text())
+    strange = shutil.copytree(judge, tmp_path / "strange")
+    result["overrides"] = ["backbone=my_own"]
+    (strange / "result.json").write_text(json.dumps(result))
+    failed = place.run(*asked[:-1], f"evaluation.classifier={strange}")
+    assert failed.code == 1 and "If it was started with --config-dir, it cannot judge" in failed.err
+    (strange / "checkpoints" / "best.ckpt").unlink()
+    failed = place.run(*asked[:-1], f"evaluation.classifier={strange}")
+    assert failed.code == 1 and "best.ckpt is not there any more" in failed.err

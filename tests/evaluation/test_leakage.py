@@ -4,9 +4,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sgid.evaluation import neighbours
-from sgid.evaluation.leakage import limit, nearest_by_pixels, thumbnails
-from sgid.evaluation.measures import Made, Part, Real, leakage
+from sgid.evaluation import leakage, measures, neighbours
+from sgid.evaluation.leakage import limit, nearest_by_pixels
+from sgid.evaluation.measures import Made, Part, Real, held_out_limit, measure
+
+
+def thumbnails(images):
+    return leakage.thumbnails(images, np.zeros((len(images), 32, 32, 3), np.uint8))
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +47,7 @@ def test_a_copy_is_found_and_so_is_one_that_only_looks_the_same(pictures):
     held_out = Part(blank, thumbnails(pictures[20:40]))
     real = Real(held_out, held_out, thumbnails(test))
     given = Made(blank, thumbnails(made), made.__getitem__)
-    leaked = leakage(given, real, test.__getitem__)
+    leaked = measures.leakage(given, real, held_out_limit(real), test.__getitem__)
     assert leaked.near[:3].all() and leaked.nearest.rows[:3].tolist() == [7, 3, 1]
     assert leaked.same.tolist() == [True, *[False] * (len(made) - 1)]
     worst = leaked.worst(3)
@@ -53,3 +57,22 @@ def test_a_copy_is_found_and_so_is_one_that_only_looks_the_same(pictures):
 def test_thumbnails_of_small_images_are_their_pixels(pictures):
     assert thumbnails(pictures[:1])[0].tobytes() == pictures[0].tobytes()
     assert thumbnails([]).shape == (0, 32, 32, 3)
+
+
+def test_of_many_images_a_sample_is_compared_and_counted(pictures, monkeypatch):
+    monkeypatch.setattr(measures, "SAMPLE", 10)
+    test = pictures[:20]
+    vectors = np.random.default_rng(0).normal(size=(60, 8)).astype(np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    held_out = Part(vectors[:20], thumbnails(pictures[20:40]))
+    real = Real(Part(vectors.copy(), thumbnails(pictures)), held_out, thumbnails(test))
+    given = Made(vectors, thumbnails(pictures), pictures.__getitem__, origin=np.arange(60))
+    leaked = measures.leakage(given, real, held_out_limit(real), test.__getitem__)
+    assert len(set(leaked.rows.tolist())) == 10
+    assert all(pair["test"] == pair["row"] for pair in leaked.worst() if pair["same"])
+    found = measure(given, real, leaked)
+    assert found["test_duplicates"] == (leaked.rows < 20).sum() > 0
+    assert found["train_copies"] == 10 and found["own_original_nearest"] == 100
+    assert found["test_copies_expected"] == pytest.approx(10 * leaked.limit.share)
+    monkeypatch.undo()
+    assert measures.sample(20_000).tolist() == list(range(20_000))

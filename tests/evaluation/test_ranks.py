@@ -10,7 +10,6 @@ from sgid.evaluation.ranks import (
     cliques,
     critical_difference,
     friedman,
-    nemenyi,
     rank,
 )
 
@@ -49,17 +48,21 @@ def test_friedman_is_exact_for_few_blocks():
     assert friedman(np.array([[1.0, 2, 3]])) == 1
 
 
-def test_nemenyi_is_scikit_posthocs():
+def test_what_can_be_told_apart_is_what_nemenyis_test_of_scikit_posthocs_tells_apart():
     posthocs = pytest.importorskip("scikit_posthocs")
     scores = np.random.default_rng(0).normal(size=(6, 5)) + np.arange(5)
-    ranks = stats.rankdata(scores, axis=1)
     reference = posthocs.posthoc_nemenyi_friedman(scores).to_numpy()
-    ours = nemenyi(ranks)
-    assert ours == pytest.approx(reference, abs=1e-9)
-    # The critical difference is where that p is .05.
-    means = ranks.mean(axis=0)
-    apart = np.abs(means[:, None] - means) > critical_difference(5, 6)
+    means = stats.rankdata(scores, axis=1).mean(axis=0)
+    difference = critical_difference(5, 6)
+    apart = np.abs(means[:, None] - means) > difference
     assert np.array_equal(apart, reference < 0.05) and apart.any() and not apart.all()
+    order = np.argsort(means)
+    together = np.zeros((5, 5), dtype=bool)
+    for first, last in cliques(means[order].tolist(), difference):
+        members = order[first : last + 1]
+        together[np.ix_(members, members)] = True
+    others = ~np.eye(5, dtype=bool)
+    assert np.array_equal(together[others], (reference >= 0.05)[others])
 
 
 def test_the_critical_difference_of_demsars_table():

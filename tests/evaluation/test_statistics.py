@@ -7,8 +7,10 @@ import pytest
 from scipy import stats
 
 from sgid.evaluation.statistics import (
+    Estimate,
     blocked_difference,
     holm,
+    least_t,
     mcnemar,
     mean_interval,
     paired_bootstrap,
@@ -175,3 +177,20 @@ def test_blocks_without_spread_claim_nothing(blocks: list[list[float]]):
 @pytest.mark.parametrize("blocks", [[], [[1.0, 2.0], []]])
 def test_a_block_without_pairs_has_no_difference(blocks: list[list[float]]):
     assert math.isnan(blocked_difference(blocks).value)
+
+
+def test_a_difference_is_supported_by_its_interval_and_its_corrected_p():
+    assert Estimate(1, 0.5, 1.5, 3, 0.01).supported and Estimate(-1, -1.5, -0.5, 3, 0.01).supported
+    assert not Estimate(1, 0.5, 1.5, 3, 0.2).supported  # corrected away
+    assert not Estimate(1, -0.5, 2.5, 3, 0.01).supported
+    assert not Estimate(1, 0.5, 1.5, 3).supported  # not tested
+
+
+def test_the_least_t_is_where_holms_first_step_says_yes():
+    # Student's table: t(2; .975) = 4.303, t(4; .975) = 2.776
+    assert least_t(2, 1) == pytest.approx(4.303, abs=1e-3)
+    assert least_t(4, 1) == pytest.approx(2.776, abs=1e-3)
+    least = least_t(2, 48)
+    for t, accepted in ((least * 0.999, False), (least * 1.001, True)):
+        p = 2 * float(stats.t.sf(t, 2))
+        assert (holm([p] + [0.9] * 47)[0] < 0.05) == accepted

@@ -45,7 +45,7 @@ def summary_of(store, images, scorer):
     vectors = stored_embeddings(store, lambda: scorer, name="x")
     classes = class_embeddings(images.class_names, scorer)
     judged = judge_store(store, vectors, images, embed(images, scorer), classes)
-    return json.loads(json.dumps(summarise(store, vectors, judged, images)))
+    return json.loads(json.dumps(summarise(store, judged, images.class_names)))
 
 
 def test_summary(store, fashion, scorer):
@@ -57,7 +57,6 @@ def test_summary(store, fashion, scorer):
     ]
     labels = np.repeat(fashion.labels, REPEATS)
     assert summary["images"] == REPEATS * len(fashion) and summary["method"] == "sgid"
-    assert summary["cosine"] == pytest.approx(np.mean(cosines), abs=1e-5)
     for label, name in enumerate(fashion.class_names):
         if label in labels:
             mean = np.mean(np.array(cosines)[labels == label])

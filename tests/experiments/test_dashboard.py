@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from experiments.dashboard import SHOWN, as_sent, main, report, sections, workspace
-from experiments.paper.__main__ import NAMES
+from experiments.paper.scales import NAMES
 from sgid.compose import compose
 
 SWEEP = Path(__file__).parents[2] / "experiments" / "wandb_sweep.yaml"

@@ -68,3 +68,22 @@ def test_a_png_comes_out_for_one_example(run):
 
     (first, *_) = read_examples(run)
     assert Image.open(io.BytesIO(examples.draw([first]))).format == "PNG"
+
+
+def test_what_a_method_does_not_have_is_not_said(run, monkeypatch):
+    from dataclasses import replace
+
+    from matplotlib.axes import Axes
+
+    from sgid.reporting.kept import read_examples
+
+    (first, *_) = read_examples(run)
+    said, text = [], Axes.text
+
+    def watched(axes, x, y, s, **options):
+        said.append(s)
+        return text(axes, x, y, s, **options)
+
+    monkeypatch.setattr(Axes, "text", watched)
+    examples.draw([replace(first, method="img2img_plain", caption="", similarity=None)])
+    assert said[-1] == "img2img_plain: guidance 4.00, strength 0.7"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from unittest import mock
@@ -12,6 +13,8 @@ from unittest import mock
 import pytest
 
 from experiments.paper import __main__ as command_line
+from experiments.paper.cells import Cell
+from experiments.paper.running import Going, Runner
 from experiments.paper.scales import SCALES, TINY
 from tests.end_to_end.command import Place
 
@@ -62,8 +65,7 @@ def test_all_cells_run_and_their_page_is_written(made):
     assert "How many images of each original are worth making?" in page
     assert "python -m experiments.paper expansion scale=small" in page
     assert "3 runs, finished " in page and "torch " in page
-    index = (made.pages / "README.md").read_text()
-    assert "[Expansion](expansion.md)" in index
+    assert not (made.pages / "README.md").exists()  # of all experiments, and this is one
     names = {path.name for path in made.pages.iterdir()}
     for name in names:
         if name.endswith(".png"):
@@ -96,8 +98,12 @@ def test_a_run_that_fails_is_named_with_its_reason(tmp_path, capsys):
     place = Experiments(tmp_path)
     taken = tmp_path / "taken"
     taken.write_text("a file where the results should go")
-    with mock.patch("experiments.paper.case_study.SGID", ["[flip_crop]"]):
-        assert place.paper("case_study", f"paths.results={taken}") == 1
+    tracked = ["logger=wandb", "logger.project=tests"]
+    with (
+        mock.patch("experiments.paper.case_study.SGID", ["[flip_crop]"]),
+        mock.patch.dict(os.environ, WANDB_MODE="offline"),
+    ):
+        assert place.paper("case_study", f"paths.results={taken}", *tracked) == 1
     said = capsys.readouterr().out
     assert "missing: python run.py" in said and "aug=[flip_crop]" in said
     assert "Not a directory" in said and "error.txt" in said
@@ -109,6 +115,36 @@ def test_the_plan_needs_neither_images_nor_weights(made, capsys):
     said = " ".join(capsys.readouterr().out.split())
     assert "The images of cars, pets, or the weights for them, are not here" in said
     assert re.search(r"ablation (\d+) 0 0 \1 (\d+) 0 0 –", said).groups() == ("70", "60")
+
+
+def test_a_page_is_not_lost_where_its_runs_are_not(made, tmp_path):
+    before = (made.pages / "expansion.md").read_bytes()
+    assert made.paper("expansion", "--render", f"paths.results={tmp_path}") == 1
+    assert (made.pages / "expansion.md").read_bytes() == before
+
+
+def test_what_is_stopped_takes_along_what_it_started(tmp_path):
+    runner = Runner([], 1, tmp_path)
+    sleeper = [sys.executable, "-c", "import time; time.sleep(600)"]
+    started = subprocess.Popen(sleeper, start_new_session=True)
+    cell = Cell("a", {"seed": "0"}, tmp_path / "result", False, "small_resnet", ())
+    with (
+        mock.patch.object(Runner, "_start", return_value=Going(started, tmp_path / "log", [])),
+        mock.patch(
+            "experiments.paper.running.time", sleep=mock.Mock(side_effect=KeyboardInterrupt)
+        ),
+        pytest.raises(KeyboardInterrupt),
+    ):
+        runner.run([cell])
+    assert started.poll() is not None
+
+
+def test_a_process_that_dies_is_told_with_its_log(tmp_path):
+    runner = Runner(["hydra/launcher=nope"], 1, tmp_path / "logs")
+    cell = Cell("a", {"seed": "0"}, tmp_path / "result", False, "small_resnet", ())
+    runner.run([cell])
+    assert runner.reason(cell) == f"its process ended with code 1, see {tmp_path}/logs/000.log"
+    assert "hydra/launcher" in (tmp_path / "logs" / "000.log").read_text()
 
 
 def test_a_mistake_is_told_before_any_work(made, capsys):

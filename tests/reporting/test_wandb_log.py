@@ -9,7 +9,8 @@ import pytest
 
 from sgid.reporting.loggers import log_finished, log_stores, tracking, training_loggers, unready
 from sgid.reporting.report import write_report
-from sgid.reporting.wandb_log import STEP, WandbSettings, log_run, open_run
+from sgid.reporting.results import load_result
+from sgid.reporting.wandb_log import STEP, WandbSettings, _measures, log_run, open_run
 from tests.reporting.wandb_file import read_back
 
 TARGET = "sgid.reporting.wandb_log.WandbSettings"
@@ -79,6 +80,22 @@ def test_the_summary_is_what_the_run_measured(make_run, offline):
     assert not any(key.startswith("test/top1/") for key in read.summary), "they are a table"
     written = table(result.folder, "test/classes")
     assert {name: value for name, value in written["data"]} == result.class_accuracy
+
+
+def test_every_measure_of_generated_images_is_in_the_summary(make_run, offline):
+    result = make_run(["sgid"])
+    path = result.folder / "result.json"
+    raw = json.loads(path.read_text())
+    raw["generated"][0]["measures"] = {"vendi": 3.5, "test_copies": 2.0, "lpips": None}
+    path.write_text(json.dumps(raw))
+    log_run(result.folder, WandbSettings(project="test"))
+    summary = read_back(result.folder).summary
+    assert summary["generated/vendi"] == 3.5 and summary["generated/test_copies"] == 2
+    assert "generated/lpips" not in summary
+    raw["generated"].append({**raw["generated"][0], "method": "no_label"})
+    path.write_text(json.dumps(raw))
+    both = _measures(load_result(result.folder))
+    assert both["generated/no_label/vendi"] == both["generated/sgid/vendi"] == 3.5
 
 
 def test_the_config_has_what_panels_ask_for_under_short_names(make_run, offline):

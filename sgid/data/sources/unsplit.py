@@ -17,12 +17,13 @@ UNLABELLED = ("unlabelled",)
 def unsplit(top: Path, class_names: Sequence[str], *, option: str) -> tuple[Listing, bool]:
     """List `top/<class>/**/<image>`, or `top/<image>`; and say whether there are classes.
 
-    Folders are matched to `class_names` by letters and digits alone, so that `t_shirt_top` is
-    `T-shirt/top`. Files that are hidden or have no image's extension are passed over. `option` is
-    the one that the messages name.
+    A folder is named as a class of `class_names`, or as one is by letters and digits alone, so that
+    `t_shirt_top` is `T-shirt/top`. Files that are hidden or have no image's extension are passed
+    over. `option` is the one that the messages name.
 
     Raises:
-        ValueError: if there are no images, images beside class folders, or an unknown class.
+        ValueError: if there are no images, images beside class folders, an unknown class, or a
+            folder whose name may stand for several classes.
     """
     beside = [path for path in sorted(top.iterdir()) if path.is_file() and _is_image(path)]
     below = [(folder, list(_images(folder))) for folder in folders_in(top)]
@@ -36,14 +37,24 @@ def unsplit(top: Path, class_names: Sequence[str], *, option: str) -> tuple[List
         raise ValueError(f"{option}={top} holds no images")
     if beside:
         return _listing(top, [(path, 0) for path in beside], UNLABELLED), False
-    label = {_plain(name): number for number, name in enumerate(class_names)}
-    if unknown := [folder.name for folder, _ in below if _plain(folder.name) not in label]:
+    alike: dict[str, list[int]] = {}
+    for number, name in enumerate(class_names):
+        alike.setdefault(_plain(name), []).append(number)
+    exact = {name: [number] for number, name in enumerate(class_names)}
+    meant = {f.name: exact.get(f.name) or alike.get(_plain(f.name), []) for f, _ in below}
+    for name, numbers in meant.items():
+        if len(numbers) > 1:
+            raise ValueError(
+                f"{option}={top}: the folder {name} may be any of the classes "
+                f"{', '.join(class_names[number] for number in numbers)}: name it as one of them"
+            )
+    if unknown := [name for name, numbers in meant.items() if not numbers]:
         raise ValueError(
             f"{option}={top} has folders that are no classes of the dataset: "
             f"{', '.join(unknown[:5])}{' ...' if len(unknown) > 5 else ''}; its classes are "
             f"{', '.join(class_names[:10])}{' ...' if len(class_names) > 10 else ''}"
         )
-    found = [(path, label[_plain(folder.name)]) for folder, images in below for path in images]
+    found = [(path, meant[folder.name][0]) for folder, images in below for path in images]
     return _listing(top, found, tuple(class_names)), True
 
 

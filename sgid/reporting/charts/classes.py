@@ -19,8 +19,8 @@ MEAN = "mean of classes"
 def class_dots(series: Mapping[str, Mapping[str, float]], *, across: str) -> Figure:
     """A row per class in order of appearance, a mark per method, and the means beneath.
 
-    `series` maps methods to their value by class. Beyond `PER_PANEL` classes the rows go on in
-    further columns.
+    `series` maps methods to their value by class; SGID's mark is over the others. Beyond
+    `PER_PANEL` classes the rows go on in further columns.
     """
     classes = list(dict.fromkeys(name for values in series.values() for name in values))
     shown = {name: {**values, MEAN: _mean(values)} for name, values in series.items()}
@@ -42,14 +42,19 @@ def class_dots(series: Mapping[str, Mapping[str, float]], *, across: str) -> Fig
                 ]
                 if values:
                     place.plot([min(values), max(values)], [row, row], color=PALE, lw=3, zorder=1)
-            for (method, values), (colour, marker) in zip(
-                shown.items(), looks(len(shown)), strict=True
-            ):
-                style = {"markeredgecolor": "white", "markeredgewidth": 0.4}
-                lengths = [values.get(name, math.nan) for name in part]
-                heights = range(len(part))
+            styles = looks(shown)
+            for method, values in shown.items():
+                look = styles[method]
                 place.plot(
-                    lengths, heights, marker, color=colour, ms=5, label=method, zorder=2, **style
+                    [values.get(name, math.nan) for name in part],
+                    range(len(part)),
+                    look.marker,
+                    color=look.colour,
+                    markersize=look.size,
+                    markeredgecolor="white",
+                    markeredgewidth=0.4,
+                    zorder=look.zorder,
+                    label=method,
                 )
             if part[-1] == MEAN and len(part) > 1:
                 place.axhline(len(part) - 1.5, color="0.45", linewidth=0.6)

@@ -14,16 +14,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-ALPHA = 0.05
-
-
-def supported(estimate: Estimate) -> bool:
-    """Whether the test supports a difference: its interval excludes zero, and `p` < .05.
-
-    `p` is the corrected one.
-    """
-    return estimate.excludes_zero and estimate.p < ALPHA
-
 
 def forest(panels: Mapping[str, Mapping[str, Estimate]], *, across: str) -> Figure:
     """A panel per group side by side, a row per comparison, in order of appearance.
@@ -74,7 +64,7 @@ def _panel(axes: Axes, panel: Mapping[str, Estimate], rows: list[str]) -> None:
         colour = COLOURS[0] if estimate.value >= 0 else COLOURS[1]
         if math.isfinite(estimate.low):
             axes.plot([estimate.low, estimate.high], [row, row], color=colour, linewidth=1.4)
-        full = colour if supported(estimate) else "white"
+        full = colour if estimate.supported else "white"
         marker = "o" if estimate.value >= 0 else "s"
         axes.plot(estimate.value, row, marker, color=colour, markerfacecolor=full, markersize=5)
 

@@ -39,9 +39,9 @@ def lines(
         # Intervals at the same place would hide each other.
         apart = 0.03 * (math.log(ticks[-1] / ticks[0]) if len(ticks) > 1 else 1)
         middle = (len(series) - 1) / 2
-        styles = looks(count)
+        styles = looks([*series, *(levels or {})])
         for rank, (name, points) in enumerate(series.items()):
-            colour, marker = styles[rank]
+            look = styles[name]
             places = sorted(points)
             values = [points[place].value for place in places]
             halves = [_shown(points[place].half_width) for place in places]
@@ -49,10 +49,11 @@ def lines(
                 [place * math.exp(apart * (rank - middle)) for place in places],
                 values,
                 halves,
-                color=colour,
-                marker=marker,
+                color=look.colour,
+                marker=look.marker,
                 linestyle=DASHES[rank % len(DASHES)],
-                markersize=4.5,
+                markersize=look.size,
+                zorder=look.zorder,
                 linewidth=1.3,
                 elinewidth=0.9,
                 capsize=2,

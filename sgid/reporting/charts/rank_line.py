@@ -19,7 +19,12 @@ def rank_line(ranking: Ranking) -> Figure:
 
     Methods under one bar cannot be told apart by Nemenyi's test at .05. Where the critical
     difference is longer than the line, nothing can be, and it says so instead of one long bar.
+
+    Raises:
+        ValueError: for a single block, whose ranks can separate nothing.
     """
+    if len(ranking.blocks) < 2:
+        raise ValueError("ranks over fewer than two blocks tell nothing apart")
     means, count = ranking.means, len(ranking.methods)
     difference = critical_difference(count, len(ranking.blocks))
     bars = cliques(means, difference) if difference < count - 1 else []

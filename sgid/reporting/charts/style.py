@@ -6,9 +6,10 @@ Text is 8 points at the size drawn, so that a chart is read at its own width in 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from itertools import islice, product
+from dataclasses import dataclass
+from itertools import cycle, product
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -16,9 +17,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Okabe and Ito's, without the yellow, which is lost on white.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 DASHES = ("-", "--", "-.", ":")
+# The method that all is about: drawn last, larger, and dark as no other is.
+OURS = "sgid"
 INK, GREY, PALE = "#000000", "0.45", "0.88"
 # Both sequential maps rise in lightness alone for those who see no colour, and in print.
 SEQUENTIAL = "cividis"
@@ -56,12 +59,26 @@ def sheet(
         figure.set_layout_engine("none")
 
 
-def looks(count: int) -> list[tuple[str, str]]:
-    """A colour and a marker for each of `count` series; no two are the same below fifty."""
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How a series is drawn: colour, marker, its size in points, and what it lies over."""
+
+    colour: str
+    marker: str
+    size: float
+    zorder: float
+
+
+def looks(names: Iterable[str]) -> dict[str, Look]:
+    """A look for each series; no two are the same below fifty, and `OURS` has one to itself."""
     # Both change from one to the next; after a round of colours the markers are shifted by one.
-    pairs = product(range(len(MARKERS)), range(len(COLOURS)))
-    found = [(COLOURS[i], MARKERS[(i + shift) % len(MARKERS)]) for shift, i in islice(pairs, count)]
-    return [found[index % len(found)] for index in range(count)]
+    pairs = cycle(
+        (COLOURS[index], MARKERS[(index + shift) % len(MARKERS)])
+        for shift, index in product(range(len(MARKERS)), range(len(COLOURS)))
+    )
+    return {
+        name: Look(INK, "*", 9, 3) if name == OURS else Look(*next(pairs), 5, 2) for name in names
+    }
 
 
 def encode(figure: Figure, kind: Literal["png", "svg"]) -> bytes:

@@ -35,3 +35,13 @@ def test_what_cannot_be_told_apart_is_an_error(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="holds no images"):
         unsplit(tmp_path / "empty", NAMES, option="o")
+
+
+def test_a_name_that_is_there_exactly_is_meant_and_one_that_may_be_several_is_an_error(tmp_path):
+    names = ("c", "c++", "ankle boot")
+    top = write_folder(tmp_path, {"c": 1, "c++": 2})
+    listing, _ = unsplit(top, names, option="o")
+    assert sorted(listing.labels) == [0, 1, 1]
+    (top / "c").rename(top / "C_")
+    with pytest.raises(ValueError, match=r"folder C_ may be any of the classes c, c\+\+: name"):
+        unsplit(top, names, option="o")

@@ -7,19 +7,20 @@ from itertools import combinations
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
-from matplotlib.text import Text
+from matplotlib.path import Path
+from matplotlib.text import Annotation, Text
 from PIL import Image
 
 from sgid.evaluation.ranks import rank
 from sgid.evaluation.statistics import Estimate
 from sgid.reporting.charts.classes import MEAN, class_dots
-from sgid.reporting.charts.forest import forest, supported
+from sgid.reporting.charts.forest import forest
 from sgid.reporting.charts.heatmap import heat_maps
 from sgid.reporting.charts.image_grid import settings_grid
 from sgid.reporting.charts.lines import lines
 from sgid.reporting.charts.plane import Point, plane
 from sgid.reporting.charts.rank_line import rank_line
-from sgid.reporting.charts.style import encode, looks
+from sgid.reporting.charts.style import INK, encode, looks
 
 RNG = np.random.default_rng(0)
 METHODS = (
@@ -124,8 +125,32 @@ class TestEveryChart:
 
 
 def test_a_hundred_methods_can_be_told_apart():
-    assert len(set(looks(49))) == 49
-    assert len(looks(100)) == 100
+    assert len(set(looks(map(str, range(49))).values())) == 49
+    assert len(looks(map(str, range(100)))) == 100
+
+
+def test_sgid_is_dark_and_over_the_others_as_nothing_else_is():
+    styles = looks(["sgid", *map(str, range(60))])
+    ours = styles.pop("sgid")
+    assert ours.colour == INK and INK not in {one.colour for one in styles.values()}
+    assert all(ours.zorder > one.zorder and ours.size > one.size for one in styles.values())
+    assert styles == looks(map(str, range(60))), "the others do not change with it"
+
+
+def test_no_line_of_the_plane_runs_through_a_name():
+    figure = points()
+    figure.draw_without_rendering()
+    names = [one for one in figure.axes[0].texts if isinstance(one, Annotation)]
+    lines = [one for one in names if one.arrow_patch is not None]
+    assert lines, "some name is too far from its mark to do without"
+    for one in lines:
+        start = figure.axes[0].transData.transform(one.xy)
+        place = one.get_transform().transform(one.get_position())
+        line = Path([start, place])
+        for other in names:
+            if other is not one:
+                box = Text.get_window_extent(other)
+                assert not line.intersects_bbox(box, filled=False), (one, other)
 
 
 def test_a_cell_says_its_value_and_its_interval_and_a_missing_one_nothing():
@@ -136,9 +161,6 @@ def test_a_cell_says_its_value_and_its_interval_and_a_missing_one_nothing():
 
 
 def test_only_what_the_test_supports_is_full():
-    assert supported(about(1, 0.5, 0.01)) and supported(about(-1, 0.5, 0.01))
-    assert not supported(about(1, 0.5, 0.2)) and not supported(about(1, 1.5, 0.01))
-    assert not supported(about(1))
     figure = forest({"x": {"a": about(1, 0.5, 0.01), "b": about(1, 0.5, 0.2)}}, across="points")
     marks = [one for one in figure.axes[0].lines if one.get_marker() == "o"]
     assert [one.get_markerfacecolor() == "white" for one in marks] == [False, True]
@@ -161,3 +183,8 @@ def test_few_blocks_tell_nothing_apart_and_the_diagram_says_so():
     said = [one.get_text() for one in texts(ranks(blocks=2))]
     assert any("no two methods can be told apart" in one for one in said)
     assert not any("no two" in one.get_text() for one in texts(ranks(blocks=30)))
+
+
+def test_a_single_block_has_no_diagram():
+    with pytest.raises(ValueError, match="fewer than two"):
+        ranks(blocks=1)

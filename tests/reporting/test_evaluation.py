@@ -1,0 +1,53 @@
+"""Measures in words: every evaluation has a column of its own, and what a reader has to know."""
+
+import pytest
+
+from sgid.reporting.evaluation import evaluations_table
+from sgid.reporting.measured import notes
+from sgid.reporting.shown import judge_text
+
+JUDGE = {"fingerprint": "abc", "aug": ["flip_crop"], "backbone": "small_resnet", "top1": 80.0}
+
+
+def told(fingerprint="f", *, method="sgid", path="a/b/one", dataset="pets", seed=0, cosine=0.5):
+    return {
+        **{"fingerprint": fingerprint, "method": method, "path": path, "dataset": dataset},
+        **{"seed": seed, "measures": {"cosine": cosine}, "originals": {"cosine": 1.0}},
+        "counts": {"images": 100, "originals": 20, "held_out": 10, "test": 30, "at_most": 20_000},
+        "leakage": {"limit": 0.1, "share": 1 / 11},
+    }
+
+
+@pytest.mark.parametrize(
+    ("other", "labels"),
+    [
+        ({"method": "mixup"}, ["sgid", "mixup"]),
+        ({"path": "a/b/two"}, ["sgid (b/one)", "sgid (b/two)"]),
+        ({"path": "c/b/one"}, ["sgid (a/b/one)", "sgid (c/b/one)"]),
+        ({"dataset": "cars"}, ["sgid (a/b/one, pets)", "sgid (a/b/one, cars)"]),
+        ({"seed": 1}, ["sgid (a/b/one, pets, seed 0)", "sgid (a/b/one, pets, seed 1)"]),
+        ({}, ["sgid (a/b/one, f)", "sgid (a/b/one, g)"]),
+    ],
+)
+def test_no_two_evaluations_are_one_column(other, labels):
+    table = evaluations_table([told(), told("g", cosine=0.7, **other)])
+    assert table.headers[-2:] == tuple(labels)
+    assert [cell.text for cell in table.rows[0]][-2:] == ["0.500", "0.700"]
+
+
+def test_a_sample_is_told_of_where_there_is_one():
+    counts, leakage = told()["counts"], told()["leakage"]
+    assert not any("at random" in note for note in notes(counts, leakage))
+    said = notes({**counts, "images": 20_001}, leakage)[0]
+    assert said.startswith("Of sets of more than 20,000 images, 20,000 drawn at random")
+    older = {name: count for name, count in counts.items() if name != "at_most"}
+    assert len(notes(older, leakage)) == 2
+
+
+def test_a_judge_is_told_with_what_its_word_is_to_be_compared_with():
+    same = judge_text({**JUDGE, "held_out_top1": 71.25, "same_originals": True})
+    assert same is not None and "it gives 71.2 % their label" in same
+    assert "on the very originals of these images: methods that stay near" in same
+    other = judge_text({**JUDGE, "held_out_top1": 71.25, "same_originals": False})
+    assert other is not None and "It may have been trained on some of the originals" in other
+    assert judge_text(None) is None
