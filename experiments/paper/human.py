@@ -6,14 +6,15 @@ are made up.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePath
 
 from experiments.paper.arms import GENERATIVE, SGID
 from experiments.paper.grid import Sweep
 from experiments.paper.page import Page
 from experiments.paper.scales import Scale
 from sgid.compose import compose
+from sgid.evaluation.human.study import FILE, Study
 from sgid.reporting.results import Result
 from sgid.reporting.wording import command
 
@@ -36,9 +37,17 @@ def render(results: Sequence[Result]) -> Page:
     ]
     config = compose(asked)
     folder = Path(config.paths.artifacts) / "human" / config.dataset.name
-    if (folder / "study.sqlite").is_file():
+    if (folder / FILE).is_file():
         from sgid.evaluation.human.results import shown
 
+        rated, made = Study(folder).about()["stores"], _stores(results)
+        if rated != made:
+            return Page(
+                findings=(
+                    f"The study in `{folder}` is of other images: {_named(rated, made)}. Its ratings "
+                    "are not shown as this experiment's: move it away and build one of these.",
+                )
+            )
         if (found := shown(folder)) is not None:
             tables, figure = found
             return Page(
@@ -55,3 +64,20 @@ def render(results: Sequence[Result]) -> Page:
             f"`{build}`, and shown by `python -m sgid.evaluation.human serve {folder}`.",
         )
     )
+
+
+def _stores(results: Sequence[Result]) -> dict[str, str]:
+    """The names of the stores that the runs trained on, by method."""
+    return {made.method: PurePath(made.path).name for one in results for made in one.generated}
+
+
+def _named(rated: Mapping[str, str], made: Mapping[str, str]) -> str:
+    """Where the stores of a study differ from those of the runs."""
+    parts = []
+    if more := [method for method in rated if method not in made]:
+        parts.append(f"it has {', '.join(more)}, which no run trained on")
+    if fewer := [method for method in made if method not in rated]:
+        parts.append(f"it lacks {', '.join(fewer)}")
+    if other := [name for name in rated if made.get(name, rated[name]) != rated[name]]:
+        parts.append(f"{', '.join(other)} was generated with other options")
+    return "; ".join(parts)

@@ -64,9 +64,13 @@ def _parser() -> argparse.ArgumentParser:
     results = commands.add_parser("results", help="tables, a figure, and all ratings as CSV")
     results.add_argument("folder", type=Path, metavar="DIR")
     results.add_argument(
-        "--attentive", action="store_true", help="only of raters who passed all their checks"
+        "--attentive",
+        action="store_true",
+        help="only of raters who answered checks and passed them all",
     )
-    results.add_argument("--output", type=Path, help="folder; default: results in DIR")
+    results.add_argument(
+        "--output", type=Path, help="folder; default: results in DIR, or results-attentive"
+    )
     return parser
 
 
@@ -100,9 +104,8 @@ def _results(given: argparse.Namespace) -> None:
     from sgid.evaluation.human.results import write_results
 
     console = Console()
-    written = write_results(
-        given.folder, given.output or given.folder / "results", attentive=given.attentive
-    )
+    folder = given.folder / ("results-attentive" if given.attentive else "results")
+    written = write_results(given.folder, given.output or folder, attentive=given.attentive)
     for table in written.tables:
         console.print(table.rich())
     console.print(f"{written.folder}/", style="dim", markup=False, highlight=False)

@@ -31,8 +31,13 @@ def values(ratings: Iterable[Rating], kind: str, method: str) -> Values:
 
 
 def score(rated: Values) -> Estimate:
-    """Mean rating over originals, each the mean over its raters, with the 95% t-interval."""
-    return mean_interval([fmean(one.values()) for one in rated.values()])
+    """Mean rating over originals, each the mean over its raters, with the 95% t-interval.
+
+    No interval where all originals have the same mean: the sample says nothing of the spread then.
+    """
+    means = [fmean(one.values()) for one in rated.values()]
+    found = mean_interval(means)
+    return replace(found, low=math.nan, high=math.nan) if len(set(means)) == 1 else found
 
 
 def difference(first: Values, second: Values) -> Estimate:
@@ -65,9 +70,18 @@ def alpha(ratings: Iterable[Rating], kind: str) -> tuple[float, int]:
     1 is agreement, 0 is what chance gives (Krippendorff, Content Analysis, 2004, ch. 11). Only
     questions that at least two raters answered count, checks do not. NaN where there is none, or
     where all ratings are the same: agreement beyond chance cannot be told then.
+
+    Raises:
+        ValueError: if `krippendorff` is not installed.
     """
-    import krippendorff
     import numpy as np
+
+    try:
+        import krippendorff
+    except ModuleNotFoundError as error:
+        raise ValueError(
+            "how far raters agree needs krippendorff: pip install 'sgid[human]'"
+        ) from error
 
     asked: dict[tuple[str, str], dict[int, int]] = {}
     for one in ratings:
@@ -93,3 +107,10 @@ def inattentive(ratings: Iterable[Rating]) -> set[int]:
         and one.value is not None
         and not KINDS[one.kind].passes(one.value)
     }
+
+
+def unchecked(ratings: Iterable[Rating]) -> set[int]:
+    """The raters who answered no check: whether they look cannot be told."""
+    ratings = list(ratings)
+    checked = {o.rater for o in ratings if o.method == UNCHANGED and o.value is not None}
+    return {one.rater for one in ratings} - checked

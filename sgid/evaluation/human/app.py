@@ -15,6 +15,7 @@ import math
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
+from urllib.parse import urlsplit
 
 from fastapi import FastAPI, Form, Request
 from fastapi.exceptions import RequestValidationError
@@ -23,7 +24,7 @@ from starlette.exceptions import HTTPException
 
 from sgid.evaluation.human.questions import KINDS, SCALE
 from sgid.evaluation.human.records import Rater
-from sgid.evaluation.human.study import LONGEST_NAME, Study
+from sgid.evaluation.human.study import LONGEST_NAME, Study, new_code
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -37,7 +38,7 @@ HEADERS = {
     "Content-Security-Policy": "default-src 'none'; img-src 'self' data:; style-src 'self'; "
     "script-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; "
     "frame-ancestors 'none'",
-    "Referrer-Policy": "no-referrer",  # links are secrets
+    "Referrer-Policy": "same-origin",  # links are secrets; forms still say where they were
     "X-Content-Type-Options": "nosniff",
 }
 _TEXT = {"style.css": "text/css", "rate.js": "text/javascript"}
@@ -45,14 +46,13 @@ _TEXT = {"style.css": "text/css", "rate.js": "text/javascript"}
 
 def make_app(study: Study) -> FastAPI:
     """The application that serves a study."""
-    app = FastAPI(openapi_url=None)
+    app = FastAPI(openapi_url=None, redirect_slashes=False)
     sizes = study.sizes()
     asked = list(dict.fromkeys(one.kind for one in study.questions.values()))
 
     @app.middleware("http")
     async def guard(request: Request, proceed: Any) -> Response:
-        # Browsers say where a form was; one on another site is not ours.
-        if request.method == "POST" and request.headers.get("sec-fetch-site") == "cross-site":
+        if request.method == "POST" and foreign(request):
             response = page(
                 "gone", 403, up="", title="Not from there", text="Open the link itself."
             )
@@ -73,14 +73,18 @@ def make_app(study: Study) -> FastAPI:
 
     @app.get("/")
     def start() -> Response:
-        return begin("", "", 200)
+        response = begin("", new_code(), "", 200)
+        # Kept for "back" alone: with the same code one begins once, however often one says so. The
+        # form is posted to another address (?begin), or the browser would forget this one.
+        response.headers["Cache-Control"] = "private, no-cache"
+        return response
 
     @app.post("/")
-    def named(name: Annotated[str, Form()] = "") -> Response:
+    def named(name: Annotated[str, Form()] = "", code: Annotated[str, Form()] = "") -> Response:
         try:
-            rater = study.add_rater(name)
+            rater = study.add_rater(name, code)
         except ValueError as error:
-            return begin(name, str(error), 400)
+            return begin(name, code, str(error), 400)
         return RedirectResponse(f"r/{rater.code}", 303)
 
     @app.get("/r/{code}")
@@ -138,11 +142,9 @@ def make_app(study: Study) -> FastAPI:
             raise HTTPException(404)
         return Response((PAGES / name).read_bytes(), media_type=_TEXT[name])
 
-    def begin(name: str, problem: str, status: int) -> Response:
-        total = len(study.questions)
-        return page(
-            "start", status, up="", name=name, problem=problem, total=total, longest=LONGEST_NAME
-        )
+    def begin(name: str, code: str, problem: str, status: int) -> Response:
+        values = {"name": name, "code": code, "problem": problem, "longest": LONGEST_NAME}
+        return page("start", status, up="", total=len(study.questions), **values)
 
     def found(code: str) -> Rater:
         if (rater := study.rater(code)) is None:
@@ -154,6 +156,17 @@ def make_app(study: Study) -> FastAPI:
         return {"id": id, "width": width, "height": height, "small": max(width, height) < SMALL}
 
     return app
+
+
+def foreign(request: Request) -> bool:
+    """Whether a form was on another site, as far as the browser says where it was.
+
+    Without TLS browsers send no `Sec-Fetch-Site`, but they send `Origin` with every form.
+    """
+    if site := request.headers.get("sec-fetch-site"):
+        return site == "cross-site"
+    origin = request.headers.get("origin")
+    return origin is not None and urlsplit(origin).netloc != request.headers.get("host")
 
 
 def page(template: str, status: int, /, **values: Any) -> Response:

@@ -25,7 +25,7 @@ from sgid.evaluation.human.questions import (
     originals,
 )
 from sgid.evaluation.human.records import Picture
-from sgid.evaluation.human.study import FILE, write_study
+from sgid.evaluation.human.study import FILE, must_be_new, write_study
 from sgid.seeding import derive_seed
 
 if TYPE_CHECKING:
@@ -63,6 +63,9 @@ def build(
             f"aug=[{','.join(config.aug)}] generates no images to rate: "
             "name generative methods, as in aug=[sgid,text2img_label]"
         )
+    # Early: what follows takes a while.
+    folder = folder or Path(config.paths.artifacts) / "human" / config.dataset.name
+    must_be_new(folder / FILE)
     config = replace(config, backbone=replace(config.backbone, weights=None))  # none is trained
     ready = check(config)
     dataset = load(config, ready)
@@ -85,7 +88,6 @@ def build(
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "version": sgid.__version__,
     }
-    folder = folder or Path(config.paths.artifacts) / "human" / dataset.name
     write_study(folder / FILE, about, pictures, asked)
     return folder, _summary(asked, methods, count)
 

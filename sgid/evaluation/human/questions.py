@@ -141,7 +141,13 @@ def _rounds(questions: Sequence[Question], rng: random.Random) -> list[Question]
     for step in range(len(methods)):
         turn = [asked[key, methods[(i + step) % len(methods)]] for i, key in enumerate(keys)]
         rng.shuffle(turn)
+        if ordered and ordered[-1].key == turn[0].key:  # not the same original twice in a row
+            turn.reverse()
         ordered += turn
     for check in (one for one in questions if one.method == UNCHANGED):
-        ordered.insert(rng.randint(0, len(ordered)), check)
+        places = range(len(ordered) + 1)
+        apart = [
+            i for i in places if all(o.key != check.key for o in ordered[max(i - 1, 0) : i + 1])
+        ]
+        ordered.insert(rng.choice(apart or places), check)
     return ordered

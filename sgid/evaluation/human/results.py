@@ -11,7 +11,14 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from sgid.evaluation.human.analysis import alpha, differences, inattentive, score, values
+from sgid.evaluation.human.analysis import (
+    alpha,
+    differences,
+    inattentive,
+    score,
+    unchecked,
+    values,
+)
 from sgid.evaluation.human.questions import KINDS, SCALE, UNCHANGED, Kind
 from sgid.evaluation.human.records import Rating
 from sgid.evaluation.human.study import Study
@@ -36,22 +43,25 @@ class Written:
 def write_results(study_folder: Path, folder: Path, *, attentive: bool) -> Written:
     """Write `ratings` and `comparisons` (.md, .tex, .html), `ratings.png`, `.svg` and `.csv`.
 
-    `attentive` leaves out all answers of raters who failed a check, in the CSV too.
+    `attentive` leaves out all answers of raters who failed a check or answered none, in the CSV
+    too.
 
     Raises:
         FileNotFoundError, ValueError: if there is no study, or nobody has rated.
     """
     study = Study(study_folder)
     about, ratings = study.about(), study.ratings()
-    failed = inattentive(ratings)
-    if attentive:
-        ratings = [one for one in ratings if one.rater not in failed]
+    left_out = inattentive(ratings) | unchecked(ratings) if attentive else set()
+    checks = _checks(ratings, attentive=attentive)
+    ratings = [one for one in ratings if one.rater not in left_out]
     if not any(one.value is not None for one in ratings):
         serve = f"python -m sgid.evaluation.human serve {study_folder}"
-        if attentive and failed:
-            raise ValueError(f"{study.path}: nobody passed all checks; leave out --attentive")
+        if left_out:
+            raise ValueError(
+                f"{study.path}: nobody answered checks and passed them all; leave out --attentive"
+            )
         raise ValueError(f"{study.path} has no ratings yet. People give them here: {serve}")
-    tables, drawn = _made(about, ratings, 0 if attentive else len(failed))
+    tables, drawn = _made(about, ratings, checks)
     for name, table in tables.items():
         write_atomic(folder / f"{name}.md", table.markdown().encode())
         write_atomic(folder / f"{name}.tex", table.latex().encode())
@@ -70,21 +80,21 @@ def shown(study_folder: Path) -> tuple[dict[str, Table], Figure] | None:
     ratings = study.ratings()
     if not any(one.value is not None for one in ratings):
         return None
-    return _made(study.about(), ratings, len(inattentive(ratings)))
+    return _made(study.about(), ratings, _checks(ratings, attentive=False))
 
 
 def _made(
-    about: dict[str, Any], ratings: Sequence[Rating], failed: int
+    about: dict[str, Any], ratings: Sequence[Rating], checks: str
 ) -> tuple[dict[str, Table], Figure]:
     asked = [kind for kind in KINDS.values() if any(one.kind == kind.name for one in ratings)]
-    tables = {"ratings": rating_table(about, ratings, asked, failed)}
+    tables = {"ratings": rating_table(about, ratings, asked, checks)}
     if len(about["methods"]) > 1:
         tables["comparisons"] = comparison_table(about, ratings, asked)
     return tables, figure(about, ratings, asked)
 
 
 def rating_table(
-    about: dict[str, Any], ratings: Sequence[Rating], asked: Sequence[Kind], failed: int
+    about: dict[str, Any], ratings: Sequence[Rating], asked: Sequence[Kind], checks: str
 ) -> Table:
     """A row for each question and method; the checks come last of each question."""
     rows = [
@@ -95,7 +105,7 @@ def rating_table(
     headers = ("question", "method", "mean rating (1–5)", "originals", "ratings", "skipped")
     headers = (*headers, "raters", "median seconds")
     title = f"Ratings by people: {about['dataset']}"
-    return Table(title, headers, tuple(rows), _notes(ratings, asked, failed))
+    return Table(title, headers, tuple(rows), (*_notes(ratings, asked), checks))
 
 
 def _row(kind: Kind, method: str, ratings: Sequence[Rating]) -> tuple[Cell, ...]:
@@ -115,7 +125,7 @@ def _row(kind: Kind, method: str, ratings: Sequence[Rating]) -> tuple[Cell, ...]
     return tuple(map(Cell, texts))
 
 
-def _notes(ratings: Sequence[Rating], asked: Sequence[Kind], failed: int) -> tuple[str, ...]:
+def _notes(ratings: Sequence[Rating], asked: Sequence[Kind]) -> tuple[str, ...]:
     notes = [f"{kind.title}: “{kind.ask}” 1: {kind.low}; 5: {kind.high}." for kind in asked]
     notes.append(
         "± is the half-width of the 95 % t-interval over the originals, each the mean of its "
@@ -128,10 +138,16 @@ def _notes(ratings: Sequence[Rating], asked: Sequence[Kind], failed: int) -> tup
             f"Krippendorff's alpha (ordinal), {kind.title}: {said}, over {questions} questions "
             "that two or more raters answered."
         )
-    raters = len({one.rater for one in ratings})
-    checks = f"{failed} of {raters} raters" if failed else f"none of {raters} raters"
-    notes.append(f"A check shows the original unchanged; {checks} failed one.")
     return tuple(notes)
+
+
+def _checks(ratings: Sequence[Rating], *, attentive: bool) -> str:
+    """How many of all raters failed a check, and how many are left out."""
+    raters, failed = len({one.rater for one in ratings}), len(inattentive(ratings))
+    said = f"A check shows the original unchanged; {failed or 'none'} of {raters} raters failed one"
+    if not attentive:
+        return f"{said}."
+    return f"{said}, and {len(unchecked(ratings)) or 'none'} answered none: they are left out here."
 
 
 def comparison_table(

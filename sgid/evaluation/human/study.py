@@ -14,6 +14,8 @@ number of threads and processes may use it; a rating is on disk when the call re
 from __future__ import annotations
 
 import json
+import os
+import re
 import secrets
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,14 +23,17 @@ from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, final
+from uuid import uuid4
 
 from sgid.evaluation.human.questions import SCALE, Question, order
 from sgid.evaluation.human.records import Picture, Rater, Rating, Turn
-from sgid.store import replacing
 
 FILE = "study.sqlite"
 VERSION = 1
 LONGEST_NAME = 60
+PATIENCE = 30
+"""Seconds to wait for another writer."""
+_JOINERS = "\u200c\u200d"  # not printable, but Persian and Indian names are spelt with them
 _SCHEMA = f"""
 PRAGMA journal_mode = WAL;
 PRAGMA user_version = {VERSION};
@@ -63,12 +68,39 @@ def write_study(
     Raises:
         FileExistsError: if there is one: it may hold ratings.
     """
+    must_be_new(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
+    try:
+        _write(partial, about, pictures, questions)
+        os.link(partial, path)  # fails where there is one by now, as a rename does not
+    except FileExistsError:
+        must_be_new(path)
+        raise
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def must_be_new(path: Path) -> None:
+    """Raise FileExistsError if there is a study."""
     if path.exists():
         raise FileExistsError(
             f"{path} is a study already, and may hold ratings: --output another folder"
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as partial, closing(sqlite3.connect(partial)) as file:
+
+
+def new_code() -> str:
+    """What a rater's link is made of: nobody guesses it."""
+    return secrets.token_urlsafe(12)
+
+
+def _write(
+    path: Path,
+    about: Mapping[str, Any],
+    pictures: Mapping[str, Picture],
+    questions: Sequence[Question],
+) -> None:
+    with closing(sqlite3.connect(path)) as file:
         file.executescript(_SCHEMA)
         with file:
             file.executemany(
@@ -95,6 +127,7 @@ class Study:
     Raises:
         FileNotFoundError: if there is none in `folder`.
         ValueError: if the file is not one that this version wrote.
+        OSError: if it cannot be read: another program holds it, or it may not be read.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -107,6 +140,11 @@ class Study:
         try:
             with self._open() as file:
                 (version,) = file.execute("PRAGMA user_version").fetchone()
+        except sqlite3.OperationalError as error:
+            raise OSError(
+                f"{self.path} cannot be read: {error}. Close other programs that use it, "
+                f"and see that you may write to it and to {folder}"
+            ) from error
         except sqlite3.DatabaseError as error:
             raise ValueError(f"{self.path} is not a study: {error}") from error
         if version != VERSION:
@@ -130,16 +168,22 @@ class Study:
         with self._open() as file:
             return {id: (w, h) for id, w, h in file.execute("SELECT id, width, height FROM image")}
 
-    def add_rater(self, name: str) -> Rater:
+    def add_rater(self, name: str, code: str = "") -> Rater:
         """A new rater, whose order of the questions is drawn here.
+
+        `code`, of `new_code`, makes it safe to ask twice: the same name with the same code is the
+        rater that there is. Any other text, and one that somebody else has, is not used.
 
         Raises:
             ValueError: if the name is empty, too long, or taken.
         """
         name = " ".join(name.split())
-        if not 1 <= len(name) <= LONGEST_NAME or not name.isprintable():
+        seen = re.sub(f"[{_JOINERS}]", "", name)
+        if not seen or len(name) > LONGEST_NAME or not seen.isprintable():
             raise ValueError(f"A name has 1 to {LONGEST_NAME} letters.")
-        code, seed = secrets.token_urlsafe(12), self.about()["seed"]
+        if not re.fullmatch(r"[A-Za-z0-9_-]{16}", code):
+            code = new_code()
+        seed = self.about()["seed"]
         try:
             with self._open() as file, file:
                 row = file.execute(
@@ -153,6 +197,9 @@ class Study:
                     [(number, position, one.number) for position, one in enumerate(turns, 1)],
                 )
         except sqlite3.IntegrityError as error:
+            if known := self.rater(code):
+                same = known.name.casefold() == name.casefold()
+                return known if same else self.add_rater(name)
             raise ValueError(
                 f"{name} has begun already: go on by the personal link, or take another name."
             ) from error
@@ -179,6 +226,8 @@ class Study:
 
     def turn(self, rater: Rater, position: int) -> Turn | None:
         """What the rater is asked at this position (1, 2, ...)."""
+        if not 1 <= position <= rater.total:  # also larger than SQLite's integers
+            return None
         with self._open() as file:
             row = file.execute(
                 """SELECT question, rating.at IS NOT NULL, value, seconds
@@ -219,7 +268,7 @@ class Study:
     def _open(self) -> Iterator[sqlite3.Connection]:
         # rw: SQLite would make a file that is not there. Writers wait for one another.
         place = f"{self.path.absolute().as_uri()}?mode=rw"
-        with closing(sqlite3.connect(place, uri=True, timeout=30)) as file:
+        with closing(sqlite3.connect(place, uri=True, timeout=PATIENCE)) as file:
             file.execute("PRAGMA foreign_keys = ON")
             file.execute("PRAGMA synchronous = FULL")
             yield file

@@ -137,7 +137,7 @@ def test_a_form_on_another_site_can_do_nothing(client, study):
 
 def test_headers_keep_links_secret_and_pages_fresh(client):
     page = client.get(begin(client))
-    assert page.headers["referrer-policy"] == "no-referrer"
+    assert page.headers["referrer-policy"] == "same-origin"
     assert page.headers["cache-control"] == "no-store" and "set-cookie" not in page.headers
     assert "default-src 'none'" in page.headers["content-security-policy"]
     image = client.get("/image/1a")
@@ -158,3 +158,34 @@ def test_times_that_cannot_be_are_not_kept():
     assert time("12.5") == 12.5 and time("0") == 0
     for text in ("", "nan", "inf", "-1", "1e9", "soon"):
         assert time(text) is None
+
+
+def test_without_tls_the_origin_says_where_a_form_was(client, study):
+    for origin, status in (("http://evil", 403), ("null", 403), ("http://testserver", 200)):
+        response = client.post("/", data={"name": "Eve"}, headers={"Origin": origin})
+        assert response.status_code == status
+    assert len(study.raters()) == 1
+
+
+def test_begin_back_begin_is_one_rater(client, study):
+    code = re.search(r'name="code" value="([^"]+)"', client.get("/").text)[1]
+    first, again = (client.post("/", data={"name": "Ada", "code": code}) for _ in range(2))
+    assert first.url == again.url and code in again.url.path
+    other = client.post("/", data={"name": "Bob", "code": code})  # the same browser, someone else
+    assert other.url != first.url and other.status_code == 200
+    assert client.post("/", data={"name": "ada"}).status_code == 400
+    assert [one.name for one in study.raters()] == ["Ada", "Bob"]
+    for bad in ("x", "../../etc/passwd", "ü" * 16):
+        assert client.post("/", data={"name": bad, "code": bad}).status_code == 200
+    assert all(re.fullmatch(r"[\w-]{16}", one.code, re.ASCII) for one in study.raters())
+
+
+def test_positions_beyond_any_number_are_not_there(client):
+    path = begin(client)
+    for position in (2**63, 10**30, -(2**70)):
+        assert client.get(f"{path}/{position}").status_code == 404
+        assert client.post(f"{path}/{position}", data={"value": "3"}).status_code == 404
+
+
+def test_a_slash_at_the_end_leads_nowhere_else(client):
+    assert client.get(f"{begin(client)}/", follow_redirects=False).status_code == 404

@@ -51,18 +51,31 @@ def begin(browser, base, name, **how):
     page = browser.new_context(**how).new_page()
     page.set_default_timeout(15_000)
     page.goto(base)
-    page.keyboard.type(name)
-    page.keyboard.press("Enter")
+    page.fill("#name", name)
+    page.press("#name", "Enter")
     page.wait_for_url("**/r/*")
-    page.keyboard.press("Enter")
+    page.press("a.go", "Enter")
     page.wait_for_url("**/r/*/1")
     return page
 
 
+def taking(page):
+    """Wait until the page takes ratings."""
+    until(page, "document.readyState === 'complete' && performance.now() > Math.max(opened, ready)")
+
+
+def until(page, condition):
+    """Wait as `wait_for_function` does, which the page's own rules do not let run."""
+    for _ in range(750):
+        if page.evaluate(condition):
+            return
+        page.wait_for_timeout(20)
+    raise AssertionError(f"{condition} never came, at {page.url}")
+
+
 def press(page, key):
     """One key, when the page takes keys."""
-    while not page.evaluate("document.readyState === 'complete' && performance.now() > ready"):
-        page.wait_for_timeout(20)
+    taking(page)
     page.keyboard.press(key)
 
 
@@ -99,7 +112,7 @@ def test_two_raters_and_a_server_that_is_killed(stores, browser, tmp_path, capsy
         bob = browser.new_context().new_page()
         bob.goto(link)
         assert "3 of 10 questions are answered" in bob.inner_text("main")
-        bob.keyboard.press("Enter")
+        bob.press("a.go", "Enter")
         bob.wait_for_url("**/4")
         press(ada, "ArrowLeft")  # a correction
         ada.wait_for_url("**/4")
@@ -152,6 +165,11 @@ def test_a_phone_shows_it_all_without_scrolling_sideways(study, browser):
         for button in page.locator(".scale button").all():
             box = button.bounding_box()
             assert box["width"] >= 48 and box["height"] >= 48 and box["y"] + box["height"] <= 640
+        page.locator("#help").tap()
+        assert page.locator("dialog a").is_visible()
+        assert not page.locator("dialog kbd").first.is_visible()
+        page.locator("dialog button").tap()
+        taking(page)
         page.locator(".scale button").nth(2).tap()
         page.wait_for_url("**/1")  # the last was answered, and the first is left
         assert [one.value for one in study.ratings()] == [3]
@@ -195,3 +213,71 @@ def test_it_works_without_javascript(study, browser):
         page.wait_for_url("**/2")
         (rating,) = study.ratings()
         assert (rating.value, rating.seconds) == (4, None)
+
+
+def test_a_double_click_does_not_answer_the_next_question_unseen(study, browser):
+    with serving(study.path.parent) as (_, base):
+        page = begin(browser, base, "Ada")
+        for position, button in ((2, '.scale button[value="4"]'), (3, ".skip")):
+            taking(page)
+            box = page.locator(button).bounding_box()
+            at = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+            page.mouse.click(*at)
+            page.wait_for_url(f"**/{position}", wait_until="commit")
+            page.mouse.click(*at)
+            page.wait_for_load_state()
+            page.mouse.click(*at)  # the page is there, but only just
+            page.wait_for_timeout(300)
+            assert page.url.endswith(f"/{position}")
+            assert [one.value for one in study.ratings()] == [4, None][: position - 1]
+
+
+def test_images_that_are_not_there_are_not_rated(study, browser):
+    with serving(study.path.parent) as (_, base):
+        page = browser.new_context().new_page()
+        page.set_default_timeout(15_000)
+        page.route("**/image/*", lambda route: route.abort())
+        page.goto(base)
+        page.fill("#name", "Ada")
+        page.press("#name", "Enter")
+        page.press("a.go", "Enter")
+        page.wait_for_url("**/1")
+        until(page, "performance.now() > opened")
+        for _ in range(2):
+            page.click('.scale button[value="4"]')
+            page.keyboard.press("4")
+        page.get_by_text("The images are still loading").wait_for()
+        assert not study.ratings()
+        page.click(".skip")  # that one can always say
+        page.wait_for_url("**/2")
+        page.get_by_text("The images are still loading").wait_for()
+        page.unroute("**/image/*")  # they come by themselves
+        until(page, "performance.now() > ready")
+        assert page.inner_text("#state") == ""
+        rate(page, "4")
+        assert [one.value for one in study.ratings()] == [None, 4]
+
+
+def test_an_answer_that_cannot_be_saved_is_not_sent_for_ever(study, browser):
+    with serving(study.path.parent) as (_, base):
+        page = begin(browser, base, "Ada")
+        sent = []
+        page.on("request", lambda request: sent.append(request) if request.method == "POST" else 0)
+        page.evaluate("form.action = '../nobody/1'")
+        press(page, "3")
+        page.get_by_text("not saved (404). Load this page again.").wait_for()
+        page.wait_for_timeout(1800)
+        assert len(sent) == 1 and page.get_attribute("form", "aria-busy") is None
+
+
+def test_back_at_the_start_one_can_begin_again(study, browser):
+    with serving(study.path.parent) as (_, base):
+        page = begin(browser, base, "Ada")
+        link = page.url.rpartition("/")[0]
+        page.go_back()
+        page.go_back()
+        assert page.input_value("[name=code]") == link.rpartition("/")[2]
+        page.fill("#name", "Ada")
+        page.press("#name", "Enter")
+        page.wait_for_url(link)
+        assert len(study.raters()) == 1

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import csv
 import math
+import sys
+from dataclasses import replace
 
 import krippendorff
 import numpy as np
 import pytest
 from scipy import stats
 
+from experiments.paper import human
+from sgid.evaluation.human.__main__ import main
 from sgid.evaluation.human.analysis import alpha, differences, inattentive, score, values
 from sgid.evaluation.human.questions import UNCHANGED
 from sgid.evaluation.human.records import Rating
 from sgid.evaluation.human.results import shown, write_results
-from tests.evaluation.human.conftest import METHODS
+from sgid.evaluation.human.study import FILE, Study, write_study
+from tests.evaluation.human.conftest import METHODS, questions
+from tests.experiments.finished import run
 
 
 def rating(rater, method, key, value, kind="consistency") -> Rating:
@@ -213,3 +219,63 @@ def test_a_few_ratings_are_enough_for_a_table(study, folder):
     tables = write_results(study.path.parent, folder, attentive=False).tables
     assert sum(row[2].text == "3.00" for row in tables[0].rows) == 1
     assert {row[3].text for row in tables[1].rows} == {"–"}
+
+
+def run_of(stores, tmp_path):
+    return replace(
+        run(tmp_path, ("sgid",)),
+        overrides=["dataset=fashion", f"paths.artifacts={tmp_path}", "aug=[sgid]", "seed=0"],
+        generated=tuple(
+            replace(run(tmp_path, ("sgid",)).generated[0], method=method, path=f"generated/{name}")
+            for method, name in stores.items()
+        ),
+    )
+
+
+def test_the_paper_page_shows_no_study_of_other_images(tmp_path):
+    stores = {method: f"{method}-0" for method in METHODS}
+    about = {"dataset": "fashion", "methods": list(METHODS), "seed": 0, "stores": stores}
+    folder = tmp_path / "human" / "fashion"
+    write_study(folder / FILE, about, {}, questions())
+    answer(Study(folder), "Ada", by_method)
+    assert human.render([run_of(stores, tmp_path)]).tables
+    for other, said in (
+        (stores | {"sgid": "sgid-1"}, "sgid was generated with other options"),
+        (stores | {"no_label": "no_label-0"}, "it lacks no_label"),
+        ({"sgid": "sgid-0"}, "it has text2img_label, img2img_label, which no run trained on"),
+    ):
+        page = human.render([run_of(other, tmp_path)])
+        assert not page.tables and not page.figures
+        assert said in page.findings[0] and "are not shown" in page.findings[0]
+
+
+def test_who_answered_no_check_is_left_out_too_and_it_is_said(study, folder):
+    answer(study, "Ada", by_method)
+    answer(study, "Bob", lambda question: 3)
+    rater = study.add_rater("Cleo")
+    position = next(i for i in range(1, 27) if study.turn(rater, i).question.method != UNCHANGED)
+    study.rate(rater, study.turn(rater, position), 3, 1.0)
+    written = write_results(study.path.parent, folder, attentive=True)
+    said = "1 of 3 raters failed one, and 1 answered none: they are left out"
+    assert said in " ".join(written.tables[0].notes)
+    assert {line["rater"] for line in csv.DictReader((folder / "ratings.csv").open())} == {"1"}
+
+
+def test_the_attentive_have_a_folder_of_their_own(study, capsys):
+    answer(study, "Ada", by_method)
+    for more, name in (((), "results"), (("--attentive",), "results-attentive")):
+        assert not (study.path.parent / name).exists()
+        assert main(["results", str(study.path.parent), *more]) == 0
+        assert (study.path.parent / name / "ratings.csv").is_file()
+
+
+def test_no_interval_where_all_originals_have_the_same_mean():
+    same = [rating(r, "sgid", key, 3 + r) for r in (0, 1) for key in "abc"]
+    estimate = score(values(same, "consistency", "sgid"))
+    assert (estimate.value, estimate.n) == (3.5, 3) and math.isnan(estimate.half_width)
+
+
+def test_without_krippendorff_it_is_said_what_to_install(monkeypatch):
+    monkeypatch.setitem(sys.modules, "krippendorff", None)
+    with pytest.raises(ValueError, match=r"pip install 'sgid\[human\]'"):
+        alpha(planted(), "consistency")

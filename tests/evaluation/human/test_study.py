@@ -5,9 +5,11 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import threading
+from contextlib import closing
 
 import pytest
 
+from sgid.evaluation.human import study as study_module
 from sgid.evaluation.human.study import FILE, Study, write_study
 from tests.evaluation.human.conftest import questions
 
@@ -107,3 +109,34 @@ def test_values_off_the_scale_are_refused_by_the_file_itself(study):
     rater = study.add_rater("Ada")
     with pytest.raises(sqlite3.IntegrityError):
         study.rate(rater, study.turn(rater, 1), 6, 1.0)
+
+
+def test_a_study_made_in_between_is_not_replaced(study, tmp_path, monkeypatch):
+    path = tmp_path / "new" / FILE
+
+    def meanwhile(*_):
+        shutil.copy(study.path, path)
+        return write(*_)
+
+    write = study_module._write
+    monkeypatch.setattr(study_module, "_write", meanwhile)
+    with pytest.raises(FileExistsError, match="may hold ratings"):
+        write_study(path, {}, {}, [])
+    assert path.read_bytes() == study.path.read_bytes()
+    assert [one.name for one in path.parent.iterdir()] == [FILE]
+
+
+def test_a_study_that_another_program_holds_is_told_as_such(study, monkeypatch):
+    monkeypatch.setattr(study_module, "PATIENCE", 0.1)
+    with closing(sqlite3.connect(study.path)) as other:
+        other.execute("PRAGMA locking_mode = EXCLUSIVE")
+        other.execute("BEGIN EXCLUSIVE")
+        with pytest.raises(OSError, match="cannot be read: database is locked"):
+            Study(study.path.parent)
+
+
+@pytest.mark.parametrize("name", ["علی\u200cرضا", "ක්\u200dරිස්"])
+def test_names_are_spelt_with_joiners_too(study, name):
+    assert study.add_rater(name).name == name
+    with pytest.raises(ValueError, match="1 to 60"):
+        study.add_rater("\u200c\u200d")
