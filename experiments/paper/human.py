@@ -44,8 +44,8 @@ def render(results: Sequence[Result]) -> Page:
         if rated != made:
             return Page(
                 findings=(
-                    f"The study in `{folder}` is of other images: {_named(rated, made)}. Its ratings "
-                    "are not shown as this experiment's: move it away and build one of these.",
+                    f"The study in `{folder}` is of other images: {_named(rated, made)}. Its "
+                    "ratings are not shown as this experiment's: move it away and build one of these.",
                 )
             )
         if (found := shown(folder)) is not None:
