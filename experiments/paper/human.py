@@ -14,7 +14,8 @@ from experiments.paper.grid import Sweep
 from experiments.paper.page import Page
 from experiments.paper.scales import Scale
 from sgid.compose import compose
-from sgid.evaluation.human.study import FILE, Study
+from sgid.evaluation.human.study import Study
+from sgid.evaluation.human.writing import FILE
 from sgid.reporting.results import Result
 from sgid.reporting.wording import command
 
@@ -44,8 +45,8 @@ def render(results: Sequence[Result]) -> Page:
         if rated != made:
             return Page(
                 findings=(
-                    f"The study in `{folder}` is of other images: {_named(rated, made)}. Its "
-                    "ratings are not shown as this experiment's: move it away and build one of these.",
+                    f"The study in `{folder}` is of other images: {_named(rated, made)}. "
+                    "Its ratings are not shown as this experiment's: build one of these images.",
                 )
             )
         if (found := shown(folder)) is not None:

@@ -25,7 +25,7 @@ from sgid.evaluation.human.questions import (
     originals,
 )
 from sgid.evaluation.human.records import Picture
-from sgid.evaluation.human.study import FILE, must_be_new, write_study
+from sgid.evaluation.human.writing import FILE, must_be_new, write_study
 from sgid.seeding import derive_seed
 
 if TYPE_CHECKING:

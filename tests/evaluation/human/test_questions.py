@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import pairwise
 
 import pytest
 
@@ -73,3 +74,11 @@ def test_how_many_originals_that_takes():
 def test_what_passes_a_check():
     assert [CONSISTENCY.passes(value) for value in (3, 4, 5)] == [False, True, True]
     assert [DIVERSITY.passes(value) for value in (1, 2, 3)] == [True, True, False]
+
+
+def test_no_original_comes_twice_in_a_row():
+    asked = questions(originals=6)
+    for rater in range(1, 41):
+        met = order(asked, 0, rater)
+        for one, following in pairwise(met):
+            assert (one.kind, one.key) != (following.kind, following.key)

@@ -18,7 +18,8 @@ from sgid.evaluation.human.analysis import alpha, differences, inattentive, scor
 from sgid.evaluation.human.questions import UNCHANGED
 from sgid.evaluation.human.records import Rating
 from sgid.evaluation.human.results import shown, write_results
-from sgid.evaluation.human.study import FILE, Study, write_study
+from sgid.evaluation.human.study import Study
+from sgid.evaluation.human.writing import FILE, write_study
 from tests.evaluation.human.conftest import METHODS, questions
 from tests.experiments.finished import run
 

@@ -10,7 +10,8 @@ from contextlib import closing
 import pytest
 
 from sgid.evaluation.human import study as study_module
-from sgid.evaluation.human.study import FILE, Study, write_study
+from sgid.evaluation.human.study import Study
+from sgid.evaluation.human.writing import FILE, write_study
 from tests.evaluation.human.conftest import questions
 
 
