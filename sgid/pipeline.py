@@ -19,7 +19,6 @@ from sgid.preflight import rehearse, warn
 from sgid.reporting.loggers import log_again, log_finished, log_stores, tracking, training_loggers
 from sgid.stages.augment import augment
 from sgid.stages.data import show
-from sgid.stages.images import evaluate_images
 from sgid.stages.judge import OF_ALL
 from sgid.stages.measured import measuring
 from sgid.store import write_atomic
@@ -48,6 +47,8 @@ def run(
         show(this.dataset, Path(config.paths.artifacts), console)
         return None
     if config.evaluation.images is not None:
+        from sgid.stages.images import evaluate_images
+
         return evaluate_images(config, this.dataset, this.models, console)
     warn(config, console)
     _say_what(this, console)
