@@ -10,6 +10,7 @@ from contextlib import closing
 import pytest
 
 from sgid.evaluation.human import study as study_module
+from sgid.evaluation.human import writing
 from sgid.evaluation.human.study import Study
 from sgid.evaluation.human.writing import FILE, write_study
 from tests.evaluation.human.conftest import questions
@@ -119,12 +120,24 @@ def test_a_study_made_in_between_is_not_replaced(study, tmp_path, monkeypatch):
         shutil.copy(study.path, path)
         return write(*_)
 
-    write = study_module._write
-    monkeypatch.setattr(study_module, "_write", meanwhile)
+    write = writing._write
+    monkeypatch.setattr(writing, "_write", meanwhile)
     with pytest.raises(FileExistsError, match="may hold ratings"):
         write_study(path, {}, {}, [])
     assert path.read_bytes() == study.path.read_bytes()
     assert [one.name for one in path.parent.iterdir()] == [FILE]
+
+
+def test_a_study_is_written_where_there_are_no_hard_links(study, tmp_path, monkeypatch):
+    def refused(*_):
+        raise PermissionError("no hard links here")
+
+    monkeypatch.setattr(writing.os, "link", refused)
+    path = tmp_path / "new" / FILE
+    write_study(path, {}, {}, [])
+    assert [one.name for one in path.parent.iterdir()] == [FILE]
+    with pytest.raises(FileExistsError, match="may hold ratings"):
+        write_study(path, {}, {}, [])
 
 
 def test_a_study_that_another_program_holds_is_told_as_such(study, monkeypatch):
