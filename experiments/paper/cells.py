@@ -10,9 +10,11 @@ from experiments.paper.grid import Options, Sweep, words
 from sgid.compose import compose
 from sgid.config import Config
 from sgid.fingerprint import fingerprint
-from sgid.job import prepare
+from sgid.job import Run, prepare
 from sgid.models import Loaded
 from sgid.slots import in_slot
+
+JUDGE = "evaluation.classifier"
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ def locate(
             asked = {**options, **sweep.judge, "seed": "0", "aug": "[flip_crop]"}
             if str(asked) not in judges:
                 judges[str(asked)] = cell(asked, shown=False)
-            options = {**options, "evaluation.classifier": str(judges[str(asked)].folder)}
+            options = {**options, JUDGE: str(judges[str(asked)].folder)}
         cells.append(cell(options, judged=sweep.judge is not None))
         on_cell()
     return [*judges.values(), *cells]
@@ -110,13 +112,19 @@ def _cell(
         experiment=experiment,
         options=options,
         folder=run.folder,
-        finished=run.finished and run.measured,
+        finished=run.finished and _judged_by(run) and run.measured,
         backbone=run.config.backbone.name,
         stores=tuple(Wanted(store.folder, store.rows) for store in made),
         described=tuple(Wanted(store.folder, store.rows) for store in described),
         judged=judged,
         shown=shown,
     )
+
+
+def _judged_by(run: Run) -> bool:
+    """Whether the classifier that is to judge the images is there: it may be yet to be trained."""
+    judge = run.config.evaluation.classifier
+    return judge is None or (Path(judge) / "result.json").is_file()
 
 
 def _unseen(

@@ -9,10 +9,10 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from experiments.paper.cells import Cell, Wanted
+from experiments.paper.cells import JUDGE, Cell, Wanted
 from experiments.paper.grid import Options, Sweep, products, swept, words
 from sgid.progress import progress
 from sgid.reporting.sweep import read_jobs
@@ -149,13 +149,14 @@ def _stop(going: Sequence[Going]) -> None:
 
 
 def _makers(cells: Sequence[Cell], shared: Callable[[Cell], Sequence[Wanted]]) -> list[Cell]:
-    """The first cell that asks for each store that is not there."""
+    """The first cell that asks for each store that is not there; its judge may not be yet."""
     claimed: set[Path] = set()
     makers = []
     for cell in cells:
         wanted = {store.folder for store in shared(cell) if not store.complete} - claimed
         if wanted:
-            makers.append(cell)
+            options = {key: value for key, value in cell.options.items() if key != JUDGE}
+            makers.append(replace(cell, options=options))
             claimed |= wanted
     return makers
 

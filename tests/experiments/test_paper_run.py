@@ -16,6 +16,7 @@ from experiments.paper import __main__ as command_line
 from experiments.paper.cells import Cell
 from experiments.paper.running import Going, Runner
 from experiments.paper.scales import SCALES, TINY
+from sgid.reporting.results import load_result
 from tests.end_to_end.command import Place
 
 SMALL = replace(
@@ -145,6 +146,27 @@ def test_a_process_that_dies_is_told_with_its_log(tmp_path):
     runner.run([cell])
     assert runner.reason(cell) == f"its process ended with code 1, see {tmp_path}/logs/000.log"
     assert "hydra/launcher" in (tmp_path / "logs" / "000.log").read_text()
+
+
+def test_a_judge_that_is_not_there_is_made_first(made, capsys):
+    """Also where the runs that it is to judge were finished before it, for another experiment."""
+    with (
+        mock.patch("experiments.paper.consistency.GENERATIVE", []),
+        mock.patch("experiments.paper.consistency.WITHOUT_A_PART", []),
+    ):
+        assert made.paper("consistency", "--processes", "2") == 0
+        page = (made.pages / "consistency.md").read_text()
+        assert "label agreement, classifier" in page
+        results = [load_result(file.parent) for file in made.results.glob("*/result.json")]
+        judged = [one for one in results if one.generated and one.generated[0].classifier]
+        (judge,) = [one for one in results if one.config["dataset"]["shots"] is None]
+        assert len(judged) == 1
+        assert judged[0].generated[0].classifier["fingerprint"] == judge.fingerprint
+        (judge.folder / "result.json").rename(judge.folder / "lost.json")
+        capsys.readouterr()
+        assert made.paper("consistency", "--plan") == 0
+        (judge.folder / "lost.json").rename(judge.folder / "result.json")
+    assert "1 runs are yet to be judged" in " ".join(capsys.readouterr().out.split())
 
 
 def test_a_mistake_is_told_before_any_work(made, capsys):
