@@ -13,6 +13,7 @@ from typing import Any
 from rich.console import Console
 
 from sgid.config import Config, Stage
+from sgid.files import write_atomic
 from sgid.job import Run, prepare
 from sgid.models import Loaded
 from sgid.preflight import rehearse, warn
@@ -21,7 +22,6 @@ from sgid.stages.augment import augment
 from sgid.stages.data import show
 from sgid.stages.judge import OF_ALL
 from sgid.stages.measured import measuring
-from sgid.store import write_atomic
 
 
 def run(

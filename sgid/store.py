@@ -17,15 +17,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, final
-from uuid import uuid4
 
+from sgid.files import replacing, write_atomic
 from sgid.fingerprint import fingerprint
 
 if TYPE_CHECKING:
@@ -33,35 +31,6 @@ if TYPE_CHECKING:
 
 ROW_GROUP = 64
 """Rows that are compressed together: few, so that single rows can be read cheaply."""
-
-
-ABANDONED = 24 * 60 * 60
-"""Seconds after which no process is still writing to an unfinished file."""
-
-
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file so that it either is there whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as partial, partial.open("wb") as stream:
-        stream.write(data)
-        stream.flush()
-        os.fsync(stream.fileno())
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A name beside `path` to write to; it becomes `path` if all goes well, else it is removed."""
-    for old in path.parent.glob(f".{path.name}.*.tmp"):  # of a process that was killed
-        with suppress(FileNotFoundError):
-            if time.time() - old.stat().st_mtime > ABANDONED:
-                old.unlink()
-    partial = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
-    try:
-        yield partial
-        os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
 
 
 @final

@@ -15,6 +15,7 @@ ROOT = Path(sgid.__file__).parent
 LAYERS = (
     ("sgid",),
     (
+        "sgid.files",
         "sgid.fingerprint",
         "sgid.seeding",
         "sgid.progress",

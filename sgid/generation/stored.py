@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgid.data.images import ImageSet
+from sgid.files import replacing
 from sgid.records import Described
 from sgid.semantics.describe import choose
-from sgid.store import Store, replacing
+from sgid.store import Store
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sgid.evaluation.statistics import Estimate, paired_bootstrap
+from sgid.files import write_atomic
 from sgid.reporting.arms import BASELINE, is_baseline
 from sgid.reporting.facts import made, provenance
 from sgid.reporting.kept import Example, read_correct, read_examples, read_pairs
@@ -24,7 +25,6 @@ from sgid.reporting.wording import (
     signed,
     steering_text,
 )
-from sgid.store import write_atomic
 
 
 def write_report(run_folder: Path, baseline: Result | None) -> Path:

@@ -11,13 +11,13 @@ from typing import Any, final
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
+from sgid.files import write_atomic
 from sgid.reporting.comparison import comparison_table
 from sgid.reporting.evaluation import evaluations_table, load_evaluation
 from sgid.reporting.matrix import matrix_table
 from sgid.reporting.results import load_each
 from sgid.reporting.table import Table
 from sgid.reporting.wording import command
-from sgid.store import write_atomic
 
 # A job that finishes leaves the path of its result folder under this name in its own folder, or
 # nothing but an empty file where its stage has no result.

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sgid.files import write_atomic
 from sgid.quiet import quiet
 from sgid.seeding import derive_seed
-from sgid.store import write_atomic
 
 if TYPE_CHECKING:
     from sgid.data.datamodule import DataModule

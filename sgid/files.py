@@ -1,0 +1,38 @@
+"""Files that are there whole, or not at all."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from uuid import uuid4
+
+ABANDONED = 24 * 60 * 60
+"""Seconds after which no process is still writing to an unfinished file."""
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a file so that it either is there whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as partial, partial.open("wb") as stream:
+        stream.write(data)
+        stream.flush()
+        os.fsync(stream.fileno())
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A name beside `path` to write to; it becomes `path` if all goes well, else it is removed."""
+    for old in path.parent.glob(f".{path.name}.*.tmp"):  # of a process that was killed
+        with suppress(FileNotFoundError):
+            if time.time() - old.stat().st_mtime > ABANDONED:
+                old.unlink()
+    partial = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
+    try:
+        yield partial
+        os.replace(partial, path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
