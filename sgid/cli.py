@@ -5,17 +5,26 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import shlex
 import sys
 import traceback
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, final
 
 from sgid.compose import CONF
+from sgid.faults import fault
+from sgid.launched import ERROR, POINTER
+from sgid.signals import stop_behind, stop_on_signals
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from sgid.models import Loaded
+
+_NOWHERE: Mapping[str, str | Path] = MappingProxyType({})
 
 
 class Failed(Exception):
@@ -29,36 +38,43 @@ def main() -> int:
 
         print(help_text(CONF, *own_folders(sys.argv[1:])))
         return 0
+    line = shlex.join(["python", *sys.argv])
+    try:
+        with stop_on_signals():
+            return _main()
+    except KeyboardInterrupt as stop:
+        return _say_stopped(stop, line)
+
+
+def _main() -> int:
     # Hydra then raises instead of printing a traceback of its own; what people see is below.
     debug = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    # The processes of a launcher start elsewhere, where this package need not be installed.
+    paths = [str(CONF.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    os.environ["PYTHONPATH"] = os.pathsep.join(paths)
     # Hydra's parser wants its flags before the options or after them, not among them.
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: "=" in word and not word.startswith("-"))
     import hydra
 
     from sgid.config import register
-    from sgid.models import Loaded
 
     register()
-    loaded = Loaded()
-
-    def job(config: DictConfig) -> None:
-        _job(config, loaded)
-
     # Importing libraries makes a million objects, none of them garbage, which the collector would
     # go through again and again.
     gc.set_threshold(20_000, 10, 10)
     try:
-        hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(job)()
-    except KeyboardInterrupt:
-        print("\nStopped. The same command goes on from here.", file=sys.stderr)
-        return 130
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(Job())()
     except Failed:
         return 1
     except Exception as error:
+        if stop := stop_behind(error):
+            raise stop from error
         if debug:
             raise
-        text = message(error)
+        # Only Hydra's own folders are written to outside of a job.
+        mode = "hydra.sweep.dir" if {"-m", "--multirun"} & set(sys.argv) else "hydra.run.dir"
+        text = message(error, {mode: getattr(error, "filename", None) or "outputs"})
         if text is None:
             raise
         print(f"\n{text}", file=sys.stderr)
@@ -66,28 +82,77 @@ def main() -> int:
     return 0
 
 
-def _job(config: DictConfig, loaded: Loaded) -> None:
-    """One run of a sweep, or the only one; an error is told at once, and kept in its folder."""
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
+@final
+class Job:
+    """One run of a sweep, or the only one; an error is told at once, and kept in its folder.
 
-    hydra_config = HydraConfig.get()
-    try:
-        _run(config, loaded)
-    except Exception as error:
+    The runs of one process share their models; a copy for the process of a launcher has none.
+    """
+
+    def __init__(self) -> None:
+        self._loaded: Loaded | None = None
+
+    def __reduce__(self) -> tuple[type[Job], tuple[()]]:
+        return Job, ()
+
+    def __call__(self, config: DictConfig) -> None:
+        from hydra.core.hydra_config import HydraConfig
+        from hydra.types import RunMode
+
+        from sgid.models import Loaded
+
+        hydra_config = HydraConfig.get()
         output = Path(hydra_config.runtime.output_dir)
-        (output / "error.txt").write_text(traceback.format_exc(), encoding="utf-8")
-        text = message(error)
-        if text is None:
-            raise
-        print(f"\n{text}", file=sys.stderr)
-        if not _raised_here(error):
-            print(f"Where it arose: {output / 'error.txt'}", file=sys.stderr)
-        # Hydra lets the other jobs run and then raises the first error; only jobs that raise count
-        # as failed with every launcher. An only job needs none of that.
-        if hydra_config.mode is RunMode.MULTIRUN:
-            raise Failed(text) from error
-        raise SystemExit(1) from error
+        self._loaded = self._loaded or Loaded()
+        try:
+            for name in (ERROR, POINTER):  # of a run before this one in the same folder
+                (output / name).unlink(missing_ok=True)
+            with stop_on_signals():  # a launcher's process has no `main`
+                _run(config, self._loaded)
+        except Exception as error:
+            if stop := stop_behind(error):
+                raise stop from error
+            several = hydra_config.mode is RunMode.MULTIRUN
+            mode = "hydra.sweep.dir" if several else "hydra.run.dir"
+            text = message(error, _places(config, output, mode))
+            kept = _keep(error, text, output)
+            if text is None:
+                raise
+            print(f"\n{text}", file=sys.stderr)
+            if kept and not _raised_here(error):
+                print(f"Where it arose: {output / ERROR}", file=sys.stderr)
+            # Hydra lets the other jobs run and then raises the first error; only jobs that raise
+            # count as failed with every launcher. An only job needs none of that.
+            if several:
+                raise Failed(text) from error
+            raise SystemExit(1) from error
+
+
+def _keep(error: Exception, text: str | None, output: Path) -> bool:
+    """Write why a run failed into its folder, first what people are told; whether that was so."""
+    first = text or "".join(traceback.format_exception_only(error)).strip()
+    try:
+        (output / ERROR).write_text(f"{first}\n\n{traceback.format_exc()}", encoding="utf-8")
+    except OSError:  # a full disk, perhaps what is to be told
+        return False
+    return True
+
+
+def _places(config: DictConfig, output: Path, mode: str) -> dict[str, str | Path]:
+    """The folders that a run writes to, by option."""
+    return {**{f"paths.{name}": path for name, path in config.paths.items()}, mode: output}
+
+
+def _say_stopped(stop: KeyboardInterrupt, line: str) -> int:
+    """How to go on; the exit code."""
+    from sgid.launched import stop as stop_launched
+
+    heard = stop_behind(stop)
+    by, code = (f" by {heard.signal.name}", heard.code) if heard else ("", 130)
+    text = f"Stopped{by}. What is done is kept; the same command goes on from there:\n  {line}"
+    with suppress(OSError):  # a terminal that is gone
+        print(f"\n{text}{stop_launched()}", file=sys.stderr)
+    return code
 
 
 def _run(config: DictConfig, loaded: Loaded) -> None:
@@ -110,7 +175,6 @@ def _run(config: DictConfig, loaded: Loaded) -> None:
     logging.getLogger("matplotlib").setLevel(logging.WARNING)
     # Some of these are read when the libraries are imported.
     from sgid.pipeline import run
-    from sgid.reporting.sweep import POINTER
 
     hydra_config = HydraConfig.get()
     typed: Any = OmegaConf.to_object(config)
@@ -125,8 +189,11 @@ def _run(config: DictConfig, loaded: Loaded) -> None:
     (output / POINTER).write_text(str(folder.resolve()) if folder else "")
 
 
-def message(error: BaseException) -> str | None:
-    """What to tell a person, or `None` for what only a developer can mend."""
+def message(error: BaseException, places: Mapping[str, str | Path] = _NOWHERE) -> str | None:
+    """What to tell a person, or `None` for what only a developer can mend.
+
+    `places` are the folders that are written to, by the option that names each.
+    """
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
@@ -137,10 +204,24 @@ def message(error: BaseException) -> str | None:
         text = str(error).strip()
         if error.__cause__ is not None and str(error.__cause__) not in text:
             text += f"\n{error.__cause__}"
+        if "Could not load 'hydra/launcher/submitit_" in text:
+            return "SLURM's launchers need Hydra's plugin for them: pip install 'sgid[cluster]'"
         return explain(CONF, text, *own_folders(sys.argv[1:]))
+    if text := fault(error, places):
+        return text
     if isinstance(error, ValueError | OSError):
         return str(error)
-    return None
+    return _of_launcher(error)
+
+
+def _of_launcher(error: BaseException) -> str | None:
+    """What submitit says of SLURM, or of a job that was killed; `None` for other errors."""
+    if type(error).__name__ == "UncompletedJobError":
+        first = " ".join(str(error).splitlines()[:2])
+        return f"A job ended without a word, killed or out of memory: {first}"
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = bool(frames) and "submitit" in Path(frames[-1].filename).parts
+    return f"hydra/launcher: {error}" if ours and isinstance(error, RuntimeError) else None
 
 
 def _cause(error: BaseException) -> BaseException:

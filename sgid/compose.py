@@ -13,13 +13,19 @@ CONF = Path(__file__).resolve().parent.parent / "conf"
 
 
 def compose(options: Sequence[str]) -> Config:
-    """What `python run.py OPTIONS` would run with, every option but those of Hydra itself."""
+    """What `python run.py OPTIONS` would run with, every option but those of Hydra itself.
+
+    Raises:
+        ValueError: if it names code that is not to be called.
+    """
     import hydra
     from hydra.core.global_hydra import GlobalHydra
     from omegaconf import OmegaConf
 
     from sgid.config import register
+    from sgid.targets import refuse, refuse_files
 
+    refuse_files(options)
     register()
     # Hydra knows one config at a time, and within a run that is the run's. It puts a copy of what
     # it found in the place of the only `GlobalHydra`.
@@ -31,4 +37,5 @@ def compose(options: Sequence[str]) -> Config:
     finally:
         one.hydra = running
         GlobalHydra.set_instance(one)
+    refuse(config)
     return config

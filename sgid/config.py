@@ -125,16 +125,30 @@ class MixConfig:
 class StoreConfig:
     shard_size: int = 256
     format: str = "png"
+    verify: bool = False
 
 
 @dataclass
 class TrainerConfig:
     device: str = "auto"
+    devices: int = 1
     precision: str = "auto"
     workers: Any = "auto"  # or a number
     validations: int = 4
     compile: bool = False
     cache_gib: float = 2.0
+
+
+@dataclass
+class ClusterConfig:
+    name: str = MISSING
+    address: str | None = None
+    storage: str | None = None
+    min_workers: int = 1
+    max_workers: int | None = None
+    gpus: float | None = None
+    cpus: int = 1
+    attempts: int = 3
 
 
 @dataclass
@@ -163,6 +177,8 @@ class Config:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     logger: dict[str, Any] = field(default_factory=dict)
+    cluster: ClusterConfig = field(default_factory=ClusterConfig)
+    allow_targets: list[str] = field(default_factory=list)
 
 
 def register() -> None:

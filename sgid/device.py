@@ -9,6 +9,7 @@ if TYPE_CHECKING:
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = ("auto", "float32", "float16", "bfloat16")
+SCORER_DTYPES = (*DTYPES, "float64")
 
 
 def pick_device(name: str) -> torch.device:
@@ -30,12 +31,22 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def pick_dtype(name: str, device: torch.device) -> torch.dtype:
-    """`auto` is float16 on a CUDA device and float32 elsewhere."""
+def pick_dtype(name: str, device: torch.device, *, role: str) -> torch.dtype:
+    """The number format of a model; `role` is captioner, scorer or generator.
+
+    `auto` is what is fast where images are drawn: float16 on CUDA. Captions and similarities decide
+    what is drawn, and should not hang on the batch size or the device: float32 for captions, and
+    float64, where a device has it, for the similarities that guidance follows.
+    """
     import torch
 
-    if name not in DTYPES:
-        raise ValueError(f"dtype={name}: unknown; one of {', '.join(DTYPES)}")
+    choices = SCORER_DTYPES if role == "scorer" else DTYPES
+    if name not in choices:
+        raise ValueError(f"models.{role}.dtype={name}: must be one of {', '.join(choices)}")
     if name == "auto":
-        return torch.float16 if device.type == "cuda" else torch.float32
+        name = {
+            "generator": "float16" if device.type == "cuda" else "float32",
+            "captioner": "float32",
+            "scorer": "float32" if device.type == "mps" else "float64",
+        }[role]
     return getattr(torch, name)

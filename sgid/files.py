@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -22,6 +23,25 @@ def write_atomic(path: Path, data: bytes) -> None:
         os.fsync(stream.fileno())
 
 
+def require_writable(folder: Path, option: str) -> None:
+    """Make the folder and try to write there, before hours of work.
+
+    Raises:
+        OSError: naming the folder, what is wrong, and the option to change.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as stream:
+            stream.write(bytes(4096))  # a full disk takes an empty file
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError as error:
+        why = error.strerror or error
+        raise OSError(
+            f"{option}={folder} cannot be written to: {why}. Give another folder with {option}=DIR"
+        ) from error
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A name beside `path` to write to; it becomes `path` if all goes well, else it is removed."""
@@ -33,6 +53,8 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         yield partial
         os.replace(partial, path)
-    except BaseException:
+    except BaseException as error:
         partial.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno and error.filename is None:
+            error.filename = str(path)  # a write does not say of which file it was
         raise

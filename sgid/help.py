@@ -39,7 +39,8 @@ def own_folders(words: Sequence[str]) -> list[Path]:
             folders.append(value or after)
         elif name == "hydra.searchpath":
             folders += value.strip("[]").replace("file://", "").split(",")
-    return [Path(folder) for folder in folders if Path(folder).is_dir()]
+    folders = [folder.strip(" '\"") for folder in folders]
+    return [Path(folder) for folder in folders if folder and Path(folder).is_dir()]
 
 
 def help_text(conf: Path, *own: Path) -> str:

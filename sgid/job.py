@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sgid.config import Config, Stage
+from sgid.damage import take_back_damaged
 from sgid.data.datasets import Dataset
 from sgid.fingerprint import fingerprint
 from sgid.models import Loaded, Models
@@ -17,6 +21,9 @@ from sgid.slots import in_slot
 from sgid.stages.augment import Augmentation, augmentations
 from sgid.stages.data import load
 from sgid.stages.judge import Judgement
+
+if TYPE_CHECKING:
+    from sgid.stages.train import Training
 
 CODE = 4
 """Raised when the code changes what the same config gives, so that old results are not reused."""
@@ -55,6 +62,8 @@ class Run:
             "batch": list(in_slot(config, "batch").items()),
             "backbone": {**asdict(config.backbone), "weights": backbone and backbone.identity},
             "precision": config.trainer.precision,
+            # Others round and draw otherwise.
+            **({"devices": config.trainer.devices} if config.trainer.devices > 1 else {}),
             "compile": config.trainer.compile,
             "validations": config.trainer.validations,
             "seed": config.seed,
@@ -106,6 +115,36 @@ class Run:
             self.judgement(one).measured(summary)
             for summary, one in zip(result["generated"], self.augmentations, strict=True)
         )
+
+    def training(self) -> Training:
+        """The classifier and its data.
+
+        Raises:
+            ValueError: if images that it is to be trained on are not there.
+        """
+        from sgid.generation.stored import stored_images
+        from sgid.stages import train
+
+        generated = []
+        for one in self.augmentations:
+            take_back_damaged(one.generated)
+            if not one.complete:
+                raise ValueError(
+                    f"the images of aug={one.recipe.method} are not all made "
+                    f"({one.generated.folder}); run stage=augment, or stage=all"
+                )
+            images = stored_images(one.generated, self.dataset.class_names)
+            kept = self.judgement(one).kept()
+            generated.append(images if kept is None else images.select(kept.nonzero()[0].tolist()))
+        weights = self.ready.weights.get("backbone")
+        return train.prepare(self.config, self.dataset, generated, weights, self.folder)
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        """The seconds of the block are those of the stage."""
+        started = time.perf_counter()
+        yield
+        self.seconds[stage] = time.perf_counter() - started
 
 
 def prepare(

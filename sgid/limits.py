@@ -11,8 +11,9 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+from sgid.cluster.limits import wrong
 from sgid.config import Config, GeneratorConfig, Stage
-from sgid.device import DEVICES, DTYPES
+from sgid.device import DEVICES, DTYPES, SCORER_DTYPES
 from sgid.generation.batch_size import AUTO
 from sgid.generation.pipelines import OWN_LOOP, PipelineEngine
 from sgid.generation.recipes import Recipe
@@ -25,14 +26,16 @@ GUIDANCE = 30.0
 
 AT_LEAST = {
     1: (
-        *("expansion", "steps", "store.shard_size", "trainer.validations"),
+        *("expansion", "steps", "store.shard_size"),
+        *("trainer.validations", "trainer.devices"),
+        *(f"cluster.{key}" for key in ("min_workers", "max_workers", "cpus", "attempts")),
         *(f"dataset.{key}" for key in ("shots", "train_per_class", "imbalance")),
         *(f"backbone.{key}" for key in ("batch_size", "epochs", "steps", "image_size")),
         *("models.captioner.batch_size", "models.scorer.batch_size", "models.generator.deep_cache"),
         *(f"models.captioner.{key}" for key in ("candidates", "max_tokens")),
         *(f"models.generator.{key}" for key in ("resolution", "size_multiple")),
     ),
-    0: ("trainer.cache_gib",),
+    0: ("trainer.cache_gib", "cluster.gpus"),
 }
 """Where the option is a number; `null` is left to its type."""
 
@@ -54,7 +57,7 @@ CHOICES = {
     ),
     "models.generator.compile": (None, "default", "reduce-overhead", "max-autotune"),
     "models.captioner.dtype": DTYPES,
-    "models.scorer.dtype": DTYPES,
+    "models.scorer.dtype": SCORER_DTYPES,
     "models.generator.dtype": DTYPES,
 }
 
@@ -84,9 +87,17 @@ def _numbers(config: Config) -> Iterator[str]:
             f"backbone.steps={steps} and backbone.epochs={epochs}: one of them must be null, and "
             "one a number"
         )
+    size, devices = config.backbone.batch_size, config.trainer.devices
+    if devices > 1 and size % devices:
+        yield (
+            f"backbone.batch_size={size}: must be a multiple of trainer.devices={devices}, each of "
+            "which has an equal part of a batch"
+        )
 
 
 def _names(config: Config) -> Iterator[str]:
+    if (name := config.dataset.name) != Path(name).name or name in ("", ".."):
+        yield f"dataset.name={name}: files are named for it, so it must be a name without a folder"
     if config.trainer.device.partition(":")[0] not in DEVICES:
         yield f"trainer.device={config.trainer.device}: must be one of {', '.join(DEVICES)}"
     for option, choices in CHOICES.items():
@@ -94,6 +105,7 @@ def _names(config: Config) -> Iterator[str]:
         if value not in choices:
             yield f"{option}={value}: must be one of {', '.join(map(_written, choices))}"
     yield from _evaluation(config)
+    yield from wrong(config.cluster)
     workers = config.trainer.workers
     if workers != AUTO and not (isinstance(workers, int) and workers >= 0):
         yield f"trainer.workers={workers}: must be {AUTO}, or a number that is at least 0"

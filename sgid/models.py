@@ -94,7 +94,7 @@ class Models:
         return settings
 
     def _dtype(self, name: str) -> Any:
-        return pick_dtype(self._config(name).dtype, self.device)
+        return pick_dtype(self._config(name).dtype, self.device, role=name)
 
     def _config(self, name: str) -> ModelConfig:
         return getattr(self.config.models, name)

@@ -110,6 +110,11 @@ class Behind:
             else:
                 self.pending.append(future)
 
+    def wait(self) -> None:
+        """Until all calls are done; raises the error of one that has failed."""
+        while self.pending:
+            self.pending.popleft().result()
+
     def __enter__(self) -> Behind:
         return self
 

@@ -10,6 +10,7 @@ from typing import Any
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from rich.console import Console
+from rich.markup import escape
 
 from sgid.config import Config, Stage, WeightsConfig
 from sgid.data import datasets
@@ -22,6 +23,8 @@ from sgid.reporting.loggers import unready
 from sgid.seeding import derive_seed
 from sgid.semantics.guidance import follows_similarity
 from sgid.slots import in_slot, recipes
+from sgid.targets import refuse
+from sgid.training.processes import check_devices
 from sgid.weights import Located, locate
 
 
@@ -38,9 +41,11 @@ def check(config: Config) -> Ready:
     """What the run will need, found.
 
     Raises:
-        ValueError: naming each value that is out of range, or that this machine cannot serve.
+        ValueError: naming each value that is out of range, or that this machine cannot serve, and
+            all code that it names and that is not to be called.
         FileNotFoundError: naming all images and weights that are missing.
     """
+    refuse(config)  # before any of it is called
     if wrong := out_of_range(config):
         raise ValueError("\n".join(wrong))
     problems: list[str] = []
@@ -71,20 +76,21 @@ def check(config: Config) -> Ready:
     protocol = Protocol(**given)
     datasets.check(splits, protocol)
     if config.stage is not Stage.data:
-        pick_device(config.trainer.device)  # last, since it imports PyTorch
+        # Last, since it imports PyTorch.
+        check_devices(pick_device(config.trainer.device), config.trainer.devices)
     return Ready(splits, protocol, weights)
 
 
 def warn(config: Config, console: Console) -> None:
     """Say what can be done, but does not mean what it seems to."""
-    models, data = config.models, config.dataset.name
+    models, data = config.models, escape(config.dataset.name)
     chosen = in_slot(config, "offline")
-    if chosen and models.knows and data not in models.known:
+    if chosen and models.knows and config.dataset.name not in models.known:
         console.print(
             f"[yellow]models={models.name} knows {models.knows} and nothing else: "
             f"its captions and images of {data} will be nonsense.[/yellow]"
         )
-    if data in models.seen:
+    if config.dataset.name in models.seen:
         console.print(
             f"[yellow]models={models.name} and the bundled backbones were trained on images of "
             f"{data}: a gain by them is no evidence.[/yellow]"

@@ -1,11 +1,15 @@
-"""Which code and which libraries made a result."""
+"""Which code and which libraries made a result, and what it says, as one short text."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
+
+from sgid.fingerprint import fingerprint
 
 PACKAGES = (
     "torch", "torchvision", "diffusers", "transformers", "open_clip_torch", "timm",
@@ -38,3 +42,13 @@ def commit() -> str | None:
         return git("rev-parse", "HEAD") + ("-dirty" if changed else "")
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def content(metrics: Mapping[str, float], generated: Sequence[Mapping[str, Any]]) -> str:
+    """16 hex digits of what was measured: equal on two machines that measured the same.
+
+    Times and places are left out.
+    """
+    timeless = {name: value for name, value in metrics.items() if "seconds" not in name}
+    placeless = [{key: one[key] for key in one if key != "path"} for one in generated]
+    return fingerprint([timeless, placeless])

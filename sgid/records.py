@@ -58,7 +58,8 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """A request and the image that came of it."""
+    """A request and the image that came of it; `dtype` is the number format it was drawn in."""
 
     request: Request
     image: Image
+    dtype: str

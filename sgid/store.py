@@ -4,33 +4,35 @@ A store is a folder named by the fingerprint of its spec:
 
     spec.json         what determines the content, for people
     part-00000.parquet ...   a fixed number of rows each
-    written.jsonl     a line for each shard as it was written, until there is a manifest
-    manifest.json     written last: the shards with their row counts and hashes
+    written.jsonl     a line for each shard, written before it: its hash; until there is a manifest
+    manifest.json     written last: the shards with their rows, sizes and hashes
 
 A shard is written under a temporary name, flushed, and renamed, so that a shard that exists is
-whole. What is done is what is there; resuming is the set difference. The lines only spare opening
-and hashing a shard again: one that is missing, or is of another file, costs that time and no more.
+whole. What is done is what is there; resuming is the set difference. A shard that was changed since
+is hashed, and missing again if it is not what was written: see `sgid.damage`. Several processes at
+one store: see `sgid.claims`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any, final
+from typing import TYPE_CHECKING, Any, final
 
 from sgid.files import replacing, write_atomic
 from sgid.fingerprint import fingerprint
+from sgid.ledger import Note, note, read_notes
+from sgid.parts import Stamp, read_part, rows_in, sha256, stamp, write_part
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-ROW_GROUP = 64
-"""Rows that are compressed together: few, so that single rows can be read cheaply."""
 
 
 @final
@@ -44,7 +46,7 @@ class Store:
     rows: int
     shard_size: int
 
-    @property
+    @cached_property
     def folder(self) -> Path:
         return self.parent / fingerprint(self.spec)
 
@@ -53,8 +55,27 @@ class Store:
         return -(-self.rows // self.shard_size)
 
     @property
+    def manifest(self) -> Path:
+        return self.folder / "manifest.json"
+
+    @property
+    def ledger(self) -> Path:
+        return self.folder / "written.jsonl"
+
+    @property
     def complete(self) -> bool:
-        return (self.folder / "manifest.json").is_file()
+        return self.manifest.is_file()
+
+    @property
+    def content(self) -> str:
+        """16 hex digits over the hashes of all shards: the same for the same bytes.
+
+        Raises:
+            FileNotFoundError: if the store is not complete.
+        """
+        parts = json.loads(self.manifest.read_text(encoding="utf-8"))["parts"]
+        hashes = "".join(part["sha256"] for part in parts)
+        return hashlib.sha256(hashes.encode()).hexdigest()[:16]
 
     def range(self, shard: int) -> range:
         """The rows of a shard."""
@@ -63,58 +84,53 @@ class Store:
     def part(self, shard: int) -> Path:
         return self.folder / f"part-{shard:05d}.parquet"
 
-    def missing(self) -> list[int]:
-        """The shards still to be written, in order."""
-        return [] if self.complete else self._missing(self._noted())
+    def missing(self, among: Sequence[int] | None = None) -> list[int]:
+        """The shards still to be written, or those of them that are `among` some, in order."""
+        if self.complete:
+            return []
+        notes = read_notes(self.ledger)
+        asked = range(self.shards) if among is None else among
+        return [shard for shard in asked if self._hash(shard, notes) is None]
 
     def write(self, shard: int, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write one shard. `rows` are all of its rows, in order."""
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
         if len(rows) != len(self.range(shard)):
             raise AssertionError(f"{len(rows)} rows for shard {shard}, {self.range(shard)}")
-        spec = self.folder / "spec.json"
-        if not spec.is_file():
-            write_atomic(spec, _json(dict(self.spec)))
-        # Images are large and all different: no dictionary of them, no smallest and largest.
-        plain = [field.name for field in self.schema if not pa.types.is_nested(field.type)]
-        options: dict[str, Any] = {"use_dictionary": plain, "write_statistics": plain}
-        with replacing(self.part(shard)) as partial, partial.open("wb") as stream:
-            hashed = _Hashed(stream)
-            with pq.ParquetWriter(hashed, self.schema, compression="zstd", **options) as writer:
-                for start in range(0, len(rows), ROW_GROUP):
-                    group = rows[start : start + ROW_GROUP]
-                    writer.write_table(pa.Table.from_pylist(group, self.schema))
-            stream.flush()
-            os.fsync(stream.fileno())
-            stamp = _stamp(partial)
-        note = {"shard": shard, "stamp": stamp, "sha256": hashed.sha256.hexdigest()}
-        with self._notes.open("a", encoding="utf-8") as notes:
-            notes.write(json.dumps(note) + "\n")
+        with self._placing(shard) as partial:
+            hash = write_part(partial, rows, self.schema)
+            # First, so that a shard that is there has its note.
+            note(self.ledger, {shard: Note(Stamp.of(partial), hash)})
+
+    def place(self, shard: int, file: Path, hash: str) -> None:
+        """Move the file of a shard here that was written elsewhere and has this SHA-256."""
+        with self._placing(shard) as partial:
+            shutil.move(file, partial)
+            note(self.ledger, {shard: Note(Stamp.of(partial), hash)})
 
     def finish(self) -> None:
-        """Write the manifest: from here on the store is complete and never written again.
+        """Write the manifest: from here on the store is complete.
 
         Raises:
             AssertionError: if shards are missing.
         """
-        if self.complete:
-            return
-        noted = self._noted()
-        if missing := self._missing(noted):
-            raise AssertionError(f"shards {missing} are missing in {self.folder}")
-        parts = [
-            {
-                "file": self.part(shard).name,
-                "rows": len(self.range(shard)),
-                "sha256": noted.get(shard) or _sha256(self.part(shard)),
-            }
-            for shard in range(self.shards)
-        ]
-        manifest = {"rows": self.rows, "shard_size": self.shard_size, "parts": parts}
-        write_atomic(self.folder / "manifest.json", _json(manifest))
-        self._notes.unlink(missing_ok=True)
+        if not self.complete:
+            notes = read_notes(self.ledger)
+            hashes = [self._hash(shard, notes) for shard in range(self.shards)]
+            if missing := [shard for shard, hash in enumerate(hashes) if hash is None]:
+                raise AssertionError(f"shards {missing} are missing in {self.folder}")
+            parts = [
+                {
+                    "file": self.part(shard).name,
+                    "rows": len(self.range(shard)),
+                    "bytes": self.part(shard).stat().st_size,
+                    "sha256": hash,
+                }
+                for shard, hash in enumerate(hashes)
+            ]
+            manifest = {"rows": self.rows, "shard_size": self.shard_size, "parts": parts}
+            write_atomic(self.manifest, _json(manifest))
+        for left in (self.ledger, *self.folder.glob(".*.lock")):
+            left.unlink(missing_ok=True)
 
     def read(self, columns: list[str] | None = None) -> pa.Table:
         """All rows in order; name `columns` to leave the images on disk."""
@@ -124,7 +140,7 @@ class Store:
 
     def tables(self, columns: list[str] | None = None) -> Iterator[pa.Table]:
         """One shard after the other; no more than one is in memory."""
-        return (self._table(shard, columns) for shard in range(self.shards))
+        return (read_part(self.part(shard), columns) for shard in range(self.shards))
 
     def batches(self, columns: list[str] | None = None) -> Iterator[list[dict[str, Any]]]:
         """The rows of one shard after the other."""
@@ -137,84 +153,27 @@ class Store:
         for shard, wanted in groupby(sorted(numbers), key=lambda number: number // self.shard_size):
             inside = list(wanted)
             start = shard * self.shard_size
-            table = self._table(shard, columns).take([number - start for number in inside])
+            table = read_part(self.part(shard), columns).take([number - start for number in inside])
             yield from zip(inside, table.to_pylist(), strict=True)
 
-    def _table(self, shard: int, columns: list[str] | None) -> pa.Table:
-        import pyarrow.parquet as pq
+    @contextmanager
+    def _placing(self, shard: int) -> Iterator[Path]:
+        spec = self.folder / "spec.json"
+        if not spec.is_file():
+            write_atomic(spec, _json(dict(self.spec)))
+        with replacing(self.part(shard)) as partial:
+            yield partial
 
-        # Not `read_table`, which looks for a partitioned data set first, at twice the time.
-        with pq.ParquetFile(self.part(shard)) as file:
-            return file.read(columns)
-
-    def _missing(self, noted: Mapping[int, str]) -> list[int]:
-        return [s for s in range(self.shards) if s not in noted and not self._whole(s)]
-
-    def _whole(self, shard: int) -> bool:
-        """Whether a shard is there with the rows that it should have."""
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        if not self.part(shard).is_file():
-            return False
-        try:
-            return pq.read_metadata(self.part(shard)).num_rows == len(self.range(shard))
-        except (pa.ArrowInvalid, OSError):
-            return False
-
-    @property
-    def _notes(self) -> Path:
-        return self.folder / "written.jsonl"
-
-    def _noted(self) -> dict[int, str]:
-        """The SHA-256 of each shard whose file is the one that was noted when it was written."""
-        found: dict[int, str] = {}
-        if not self._notes.is_file():
-            return found
-        for line in self._notes.read_text(encoding="utf-8", errors="replace").splitlines():
-            try:
-                note = json.loads(line)
-                shard, stamp, sha256 = note["shard"], note["stamp"], note["sha256"]
-            except (ValueError, TypeError, KeyError):  # cut off, or damaged
-                continue
-            if shard in range(self.shards) and _stamp(self.part(shard)) == stamp:
-                found[shard] = sha256
-        return found
-
-
-@final
-class _Hashed:
-    """A file to write to, which keeps the SHA-256 of what went through it."""
-
-    closed = False
-
-    def __init__(self, stream: IO[bytes]) -> None:
-        self.stream = stream
-        self.sha256 = hashlib.sha256()
-
-    def write(self, data: bytes) -> int:
-        self.sha256.update(data)
-        return self.stream.write(data)
-
-    def tell(self) -> int:
-        return self.stream.tell()
-
-    def flush(self) -> None:
-        self.stream.flush()
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _stamp(path: Path) -> list[int] | None:
-    """Size in bytes and time of change in ns, if there is such a file."""
-    try:
-        status = path.stat()
-    except FileNotFoundError:
-        return None
-    return [status.st_size, status.st_mtime_ns]
+    def _hash(self, shard: int, notes: Mapping[int, Note]) -> str | None:
+        """The SHA-256 of a shard that is as it was written, else `None`."""
+        path, noted = self.part(shard), notes.get(shard)
+        if (now := stamp(path)) is None:
+            return None
+        if noted is None:  # as where the notes were lost with the machine's power
+            return sha256(path) if rows_in(path) == len(self.range(shard)) else None
+        if now != noted.stamp and sha256(path) != noted.sha256:
+            return None
+        return noted.sha256
 
 
 def _json(value: Any) -> bytes:

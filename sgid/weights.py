@@ -58,12 +58,14 @@ def locate(
 
     Raises:
         MissingWeights: when they are absent or incomplete.
-        ValueError: when neither `path` nor `id` is given, or the layout is unknown.
+        ValueError: when neither `path` nor `id` is given, the layout is unknown, or the model is
+            made by code of its own.
     """
     if layout not in LAYOUTS:
         raise ValueError(f"{option}.layout={layout}: unknown; one of {', '.join(LAYOUTS)}")
     if path is not None:
         folder = Path(path).expanduser()
+        _refuse_code(folder, layout, option)
         if lacking := _lacking(folder, layout):
             raise MissingWeights(
                 f"{option}.path={path} lacks {', '.join(lacking)}. It must be the folder of a "
@@ -73,6 +75,8 @@ def locate(
     if id is None:
         raise ValueError(f"{option}: give {option}.path=FOLDER or {option}.id=OWNER/NAME")
     folder = _snapshot(id, revision)
+    if folder is not None:
+        _refuse_code(folder, layout, option)
     lacking = _lacking(folder, layout) if folder else []
     if folder is None or lacking:
         at = f" --revision {revision}" if revision else ""
@@ -109,6 +113,16 @@ def _snapshot(id: str, revision: str | None) -> Path | None:
     return folder if folder.is_dir() else None
 
 
+def _refuse_code(folder: Path, layout: str, option: str) -> None:
+    """Raise a `ValueError` if a part of a pipeline is made by a Python file that lies beside it."""
+    for part, library, kind in _named(folder) if layout == "diffusers" else ():
+        if any((folder / place / f"{library}.py").is_file() for place in (part, "")):
+            raise ValueError(
+                f"{option}: {folder / 'model_index.json'} has its {part} made by {library}.{kind}, "
+                f"code that comes with the model, and that is never run; change {option}"
+            )
+
+
 def _lacking(folder: Path, layout: str) -> list[str]:
     """What of the layout is not in `folder`; empty when all is there."""
     if not folder.is_dir():
@@ -129,15 +143,22 @@ def _lacking(folder: Path, layout: str) -> list[str]:
 
 def _parts(folder: Path) -> Iterator[tuple[str, ...]]:
     """The files, as alternatives, of each part that a pipeline's `model_index.json` names."""
+    for part, library, kind in _named(folder):
+        if part not in _NOT_LOADED:
+            for options in _files(library, kind):
+                yield tuple(f"{part}/{name}" for name in options)
+
+
+def _named(folder: Path) -> Iterator[tuple[str, str, str]]:
+    """Each part that a pipeline's `model_index.json` names: its own name, library and class."""
     try:
         index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return  # told as a file that lacks
     for part, named in index.items():
         match named:
-            case [str(library), str(kind)] if part not in _NOT_LOADED:
-                for options in _files(library, kind):
-                    yield tuple(f"{part}/{name}" for name in options)
+            case [str(library), str(kind)] if part != "_class_name":  # that is told where it loads
+                yield part, library, kind
 
 
 def _files(library: str, kind: str) -> tuple[tuple[str, ...], ...]:

@@ -166,7 +166,7 @@ def images(tmp_path) -> Store:
             described = Described(f"k{i // 2}", i % 3, f"class {i % 3}", "a hat", 0.25, (), ())
             prompt, seed = f"hat {i}", 2**62 + i
             request = Request(described, i % 2, "sgid", prompt, None, 0.5, 3.0, seed, i % 3)
-            rows.append(to_row(Generated(request, picture(0, i)), format="png"))
+            rows.append(to_row(Generated(request, picture(0, i), "float32"), format="png"))
         store.write(shard, rows)
     store.finish()
     return store
@@ -244,8 +244,15 @@ def test_the_hashes_of_the_manifest_are_those_of_the_files(tmp_path):
     for shard in range(store.shards):
         store.write(shard, rows_of(store, shard))
     store.part(1).write_bytes(store.part(1).read_bytes())  # another file: it is hashed again
-    pq.write_table(store.read().slice(3, 3).sort_by([("value", "descending")]), store.part(1))
     store.finish()
     for part in json.loads((store.folder / "manifest.json").read_text())["parts"]:
         data = (store.folder / part["file"]).read_bytes()
-        assert part["sha256"] == hashlib.sha256(data).hexdigest()
+        assert part["sha256"] == hashlib.sha256(data).hexdigest() and part["bytes"] == len(data)
+
+
+def test_a_shard_that_is_whole_but_another_is_made_again(tmp_path):
+    store = make(tmp_path)
+    for shard in range(store.shards):
+        store.write(shard, rows_of(store, shard))
+    pq.write_table(store.read().slice(3, 3).sort_by([("value", "descending")]), store.part(1))
+    assert store.missing() == [1]

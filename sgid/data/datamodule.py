@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Sized
+from collections.abc import Iterable, Iterator, Sized
 from typing import Any, final
 
 import numpy as np
@@ -30,6 +30,9 @@ class DataModule(pl.LightningDataModule):
     up, and again. Each batch of an epoch has a seed of its own for its augmentations. Order and
     seeds follow from the seed of the run and the number of the epoch, so that a training that is
     resumed goes on as it would have, and the number of workers changes nothing.
+
+    Of `world` processes that train together, the one of `rank` has every `world`-th image of each
+    batch, with seeds of its own, and scores every `world`-th batch: each image once.
     """
 
     def __init__(
@@ -52,11 +55,21 @@ class DataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         train = self.parts["train"]
-        order = _Epochs(train, self.steps_per_epoch, self.batch_size, self.seed)
+        order = _Epochs(
+            train, self.steps_per_epoch, self.batch_size, self.seed, rank=self.rank, of=self.world
+        )
         # Lightning tells the sampler of each epoch, but of the first after it has asked for
         # batches, and it does not count epochs right before that.
         order.set_epoch(self.trainer.global_step // self.steps_per_epoch if self.trainer else 0)
         return self._loader(_Seeded(train), sampler=order)
+
+    @property
+    def rank(self) -> int:
+        return self.trainer.global_rank if self.trainer else 0
+
+    @property
+    def world(self) -> int:
+        return self.trainer.world_size if self.trainer else 1
 
     def val_dataloader(self) -> DataLoader:
         return self._scored("validation")
@@ -66,10 +79,13 @@ class DataModule(pl.LightningDataModule):
 
     def _scored(self, part: str) -> DataLoader:
         images, size = self.parts[part], max(256, self.batch_size)
+        if self.world > 1:  # no process must be left without any: Lightning would wait for it
+            size = min(size, max(1, len(images) // self.world))
         in_order = BatchSampler(SequentialSampler(images), size, drop_last=False)
-        return self._loader(_Whole(images), sampler=in_order)
+        own = list(in_order)[self.rank :: self.world]
+        return self._loader(_Whole(images), sampler=own)
 
-    def _loader(self, part: Dataset, sampler: Sampler) -> DataLoader:
+    def _loader(self, part: Dataset, sampler: Iterable) -> DataLoader:
         """What loads `part`, whose items are batches: `sampler` says what of it each one has."""
         return DataLoader(
             part,
@@ -92,13 +108,17 @@ def seed_draws(seed: int) -> None:
 
 @final
 class _Epochs(Sampler):
-    """The batches of an epoch: the indices of each, and a seed."""
+    """The batches of an epoch: for each the indices that are one process's, and a seed."""
 
-    def __init__(self, data: Sized, steps: int, batch_size: int, seed: int) -> None:
+    def __init__(
+        self, data: Sized, steps: int, batch_size: int, seed: int, *, rank: int, of: int
+    ) -> None:
         self.data = data
         self.steps = steps
         self.batch_size = batch_size
         self.seed = seed
+        self.rank = rank
+        self.world = of
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -114,6 +134,9 @@ class _Epochs(Sampler):
         seeds = torch.randint(2**32, (self.steps,), generator=generator).tolist()
         starts = range(0, count, self.batch_size)
         batches = [order[start : start + self.batch_size] for start in starts]
+        if self.world > 1:
+            batches = [batch[self.rank :: self.world] for batch in batches]
+            seeds = [derive_seed(seed, "rank", self.rank) % 2**32 for seed in seeds]
         return zip(batches, seeds, strict=True)
 
 

@@ -7,9 +7,15 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from stat import S_ISREG
 from typing import final
 
 from sgid.data.images import ImageSet
+from sgid.data.names import commands, printable
+from sgid.data.texts import Texts
+
+MAX_BYTES = 2**30
+"""More than any image that `sgid.data.decode` takes has, however it is encoded."""
 
 
 @final
@@ -19,7 +25,8 @@ class Listing:
 
     `read(i)` gives the encoded bytes of image `i`. `stamps[i]` changes when those bytes may have
     changed (a file's size and time). `origin` is where they lie, for messages and for the cache.
-    `checked` images are known to be whole.
+    `checked` images are known to be whole. In keys and class names, which are shown to people and
+    written to tables, what would command a terminal is escaped: see `printable`.
 
     Raises:
         ValueError: if two images have the same key.
@@ -34,6 +41,9 @@ class Listing:
     checked: bool = False
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "class_names", tuple(map(printable, self.class_names)))
+        if any(map(commands, self.keys)):
+            object.__setattr__(self, "keys", Texts(map(printable, self.keys)))
         if len(set(self.keys)) < len(self.keys):
             key, times = Counter(self.keys).most_common(1)[0]
             raise ValueError(f"{self.origin}: {times} images have the key {key!r}")
@@ -77,7 +87,22 @@ class FileReader:
     paths: Sequence[str]
 
     def __call__(self, index: int) -> bytes:
-        return Path(self.paths[index]).read_bytes()
+        return read(Path(self.paths[index]))
+
+
+def read(path: Path) -> bytes:
+    """The bytes of a file that may be anything: a pipe would never end, nor a device.
+
+    Raises:
+        OSError: if it is not there.
+        ValueError: if it is no ordinary file, or has more than `MAX_BYTES`.
+    """
+    status = path.stat()
+    if not S_ISREG(status.st_mode):
+        raise ValueError("not an ordinary file")
+    if status.st_size > MAX_BYTES:
+        raise ValueError(f"{status.st_size:,} bytes, more than the {MAX_BYTES:,} that are allowed")
+    return path.read_bytes()
 
 
 def stamp(path: str | Path) -> str:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 
+# What moves the cursor, colours, or turns the text around (C0, C1, Unicode's bidirectional marks).
+_COMMAND = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+
 
 def words(code: str) -> str:
     """`aquarium_fish` -> `aquarium fish`; a number in front (`001.Laysan_Albatross`) is dropped."""
@@ -16,3 +19,13 @@ def phrase(class_name: str, noun: str | None) -> str:
     if not noun or class_name.lower().endswith(noun.lower()):
         return class_name
     return f"{class_name} {noun}"
+
+
+def commands(text: str) -> bool:
+    """Whether `text` holds characters that a terminal would obey rather than show."""
+    return _COMMAND.search(text) is not None
+
+
+def printable(text: str) -> str:
+    r"""`text` with those characters as escapes, such as `\n` and `\x1b`."""
+    return _COMMAND.sub(lambda one: one[0].encode("unicode_escape").decode(), text)

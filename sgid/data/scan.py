@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -14,6 +13,7 @@ import PIL
 from sgid.data.decode import decode
 from sgid.data.images import ImageSet
 from sgid.data.listing import Listing
+from sgid.files import replacing
 from sgid.fingerprint import fingerprint
 from sgid.overlap import together
 from sgid.progress import progress
@@ -108,6 +108,5 @@ def _save(file: Path, findings: dict[str, Finding]) -> None:
 
     rows = [{"key": key, **finding._asdict()} for key, finding in findings.items()]
     file.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = file.with_suffix(f".{os.getpid()}.tmp")
-    pq.write_table(pa.Table.from_pylist(rows), unfinished)
-    os.replace(unfinished, file)
+    with replacing(file) as unfinished:
+        pq.write_table(pa.Table.from_pylist(rows), unfinished)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
@@ -64,27 +62,23 @@ class Autoencoder:
         mean, std = self.mean.to(self.dtype), self.std.to(self.dtype)
         return (latents - mean) * self.vae.config.scaling_factor / std
 
-    def decode(self, latents: torch.Tensor) -> Callable[[], list[Image]]:
-        """Begin to decode; what waits for the images."""
+    def decode(self, latents: torch.Tensor) -> Callable[[], list[Image | None]]:
+        """Begin to decode; what waits for the images, `None` in the place of one not finite."""
         import numpy as np
         import torch
         from PIL.Image import fromarray
 
         latents = self._as_the_decoder_takes_them(latents)
         pixels = self.decoder.decode(latents, return_dict=False)[0]  # (B, 3, H, W)
-        whole = torch.isfinite(pixels).flatten(1).all(1)  # (B,)
-        levels, whole = _to_host(_levels(pixels)), _to_host(whole)
+        # Of the latents too: an `AutoencoderTiny` makes finite pixels of infinite ones.
+        finite = _finite(latents) & _finite(pixels)
+        levels, finite = _to_host(_levels(pixels)), _to_host(finite)
 
-        def wait() -> list[Image]:
+        def wait() -> list[Image | None]:
             if pixels.is_cuda:
                 done.synchronize()
-            if pixels.dtype != torch.float32 and not whole.all():
-                # The VAE of SD 1.x overflows float16 on some inputs. The others keep what they
-                # have, so that no image depends on its neighbours.
-                with torch.inference_mode():
-                    again = self._exact.decode(latents[~whole].float(), return_dict=False)[0]
-                    levels[~whole] = _levels(again).cpu()
-            return [fromarray(image) for image in np.asarray(levels)]
+            images = zip(np.asarray(levels), finite.tolist(), strict=True)
+            return [fromarray(image) if whole else None for image, whole in images]
 
         if pixels.is_cuda:
             done = torch.cuda.Event()
@@ -98,10 +92,10 @@ class Autoencoder:
         mean, std = self.mean.to(latents.dtype), self.std.to(latents.dtype)
         return latents * std / self.vae.config.scaling_factor + mean
 
-    @cached_property
-    def _exact(self) -> Any:
-        """The decoder in float32, beside the other, which may be at work on the next batch."""
-        return copy.deepcopy(self.decoder).float()
+
+def _finite(tensor: torch.Tensor) -> torch.Tensor:
+    """(B, ...) -> (B,)."""
+    return tensor.isfinite().flatten(1).all(1)
 
 
 def _levels(pixels: torch.Tensor) -> torch.Tensor:

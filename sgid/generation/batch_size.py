@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sgid.generation.batching import Batches
+from sgid.batching import Batches
 
 if TYPE_CHECKING:
     import torch
@@ -21,6 +21,10 @@ if TYPE_CHECKING:
 AUTO = "auto"
 FIRST = 4
 """What growing begins with on a GPU."""
+MEND = (
+    "take a smaller models.generator.resolution, models.generator.dtype=float16 (or bfloat16), or "
+    "another trainer.device"
+)
 POSITIONS = 4096
 """Latent positions in a batch elsewhere: 64 images of 8 x 8, one of 64 x 64."""
 
@@ -33,16 +37,16 @@ def batches(
     `latent_side` is that of the latents (B, C, side, side); `remembered` the file to write to.
     """
     if size != AUTO:
-        return Batches(int(size))
+        return Batches(int(size), mend=MEND)
     if device.type != "cuda":
-        return Batches(max(1, POSITIONS // latent_side**2))
+        return Batches(max(1, POSITIONS // latent_side**2), mend=MEND)
     import torch
 
     name = f"{torch.cuda.get_device_name(device)}, {name}"
     settled = partial(_write, remembered, name)
     if (known := _read(remembered).get(name)) is not None:
-        return Batches(known, settled=settled)
-    return Batches(FIRST, grow=True, settled=settled)
+        return Batches(known, settled=settled, mend=MEND)
+    return Batches(FIRST, grow=True, settled=settled, mend=MEND)
 
 
 def _read(path: Path | None) -> dict[str, int]:

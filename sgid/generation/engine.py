@@ -20,6 +20,7 @@ from sgid.generation.denoising import Denoiser
 from sgid.generation.known import Known
 from sgid.generation.lanes import Wait, lanes
 from sgid.generation.loading import load
+from sgid.generation.redrawing import Drawn, redrawn
 from sgid.records import Generated, Request
 
 if TYPE_CHECKING:
@@ -107,33 +108,52 @@ class StableDiffusionEngine:
             name=f"{folder}, {dtype}, {resolution} px, compile={compile}, deep_cache={deep_cache}",
             remembered=remembered,
         )  # fmt: skip
+        self.folder = folder
         self.steps = steps
         self.resolution = resolution
         self.device = device
         self.dtype = dtype
+        # One at a time, so that no image hangs on which others are drawn again.
+        self.in_float32 = partial(
+            StableDiffusionEngine, folder,
+            scheduler=scheduler, resolution=resolution, batch_size=1, device=device,
+            dtype=torch.float32, guidance_interval=guidance_interval, deep_cache=deep_cache,
+            tiny_vae=tiny_vae,
+        )  # fmt: skip
         self.known = Known(self.pipe, self.autoencoder)
 
     def generate(self, requests: Sequence[Request]) -> Iterator[Generated]:
-        """One image per request; requests that can share a batch do."""
+        """One image per request; requests that can share a batch do.
+
+        Those that are not finite or all black come last: see `sgid.generation.redrawing`.
+        """
+        return redrawn(
+            self.draw(requests),
+            asked=len(requests),
+            dtype=self.dtype,
+            exactly=lambda some: self.in_float32(steps=self.steps).draw(some),
+            weights=self.folder,
+        )
+
+    def draw(self, requests: Sequence[Request]) -> Drawn:
+        """As `generate`, but nothing is drawn a second time."""
         self.stopped.clear()
-        size = self.batches.size
-        texts = self.known.texts((request.prompt for request in requests), batch_size=size)
+        texts = self.known.texts((one.prompt for one in requests), batches=self.batches)
         posteriors = self.known.posteriors(
-            [request.init_image for request in requests if request.init_image], batch_size=size
+            [one.init_image for one in requests if one.init_image], batches=self.batches
         )
         with lanes(
-            len(requests) / size,
+            len(requests) / self.batches.size,
             device=self.device,
             latent_side=self.latent_side,
             stop=self.stopped.set,
         ) as (begin, ahead):
-            drawn = self.batches.run(
+            yield from self.batches.run(
                 requests,
                 lambda batch: begin(partial(self._draw, batch, texts, posteriors)),
                 alike=_can_share_a_batch,
                 ahead=ahead,
             )
-            yield from (Generated(request, image) for request, image in drawn)
 
     def _draw(
         self,

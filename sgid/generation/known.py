@@ -6,8 +6,8 @@ import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, final
 
+from sgid.batching import Batches
 from sgid.generation.autoencoder import Autoencoder
-from sgid.generation.batching import Batches
 from sgid.generation.conditioning import Text, encode, encode_none
 from sgid.generation.kept import Kept
 
@@ -37,7 +37,7 @@ class Known:
         self._texts = Kept[str | None, Text](LIMIT, lambda text: text.nbytes)
         self._posteriors = Kept[bytes, "torch.Tensor"](LIMIT, lambda tensor: tensor.nbytes)
 
-    def texts(self, prompts: Iterable[str], *, batch_size: int) -> dict[str | None, Text]:
+    def texts(self, prompts: Iterable[str], *, batches: Batches) -> dict[str | None, Text]:
         """Those of the prompts; under `None`, what guidance leads away from."""
         import torch
 
@@ -48,11 +48,11 @@ class Known:
             return lambda: texts
 
         def compute(missing: list[str | None]) -> Iterator[tuple[str | None, Text]]:
-            return Batches(batch_size).run(missing, start, alike=lambda prompt: prompt is None)
+            return batches.lesser().run(missing, start, alike=lambda prompt: prompt is None)
 
         return self._texts.get([None, *prompts], compute)
 
-    def posteriors(self, images: Sequence[Image], *, batch_size: int) -> dict[int, torch.Tensor]:
+    def posteriors(self, images: Sequence[Image], *, batches: Batches) -> dict[int, torch.Tensor]:
         """Mean and deviation (2, C, h, w) of each image's latents, by its `id`.
 
         Equal images are one, whichever request brings them.
@@ -69,9 +69,7 @@ class Known:
             return lambda: [one.clone() for one in posteriors]
 
         def compute(missing: list[bytes]) -> Iterator[tuple[bytes, torch.Tensor]]:
-            return Batches(batch_size).run(
-                missing, start, alike=lambda digest: by_digest[digest].size
-            )
+            return batches.lesser().run(missing, start, alike=lambda digest: by_digest[digest].size)
 
         found = self._posteriors.get(digests.values(), compute)
         return {key: found[digest] for key, digest in digests.items()}

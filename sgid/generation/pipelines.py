@@ -6,25 +6,20 @@ guidance scale share a call. Each image is what the pipeline gives for its reque
 
 from __future__ import annotations
 
-import inspect
-import logging
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
-import numpy as np
-from PIL import ImageOps
-
 from sgid.generation.batch_size import batches
 from sgid.generation.loading import load
+from sgid.generation.painter import Painter
+from sgid.generation.redrawing import Drawn, redrawn
 from sgid.records import Generated, Request
 
 if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
-
-log = logging.getLogger(__name__)
 
 OWN_LOOP = {"compile": None, "guidance_interval": [0.0, 1.0], "deep_cache": 1, "tiny_vae": None}
 """Options of the project's own loop, each as it is when off."""
@@ -63,7 +58,11 @@ class PipelineEngine:
     ) -> None:
         if asked := {key: value for key, value in own_loop.items() if value != OWN_LOOP[key]}:
             raise ValueError(f"{asked}: only sgid.generation.engine has these")
+        import torch
+
         self.loaded = load(folder, scheduler=scheduler, device=device, dtype=dtype)
+        self.folder = folder
+        self.dtype = dtype
         self.steps = steps
         self.resolution = resolution
         self.batches = batches(
@@ -71,18 +70,35 @@ class PipelineEngine:
             name=f"{folder}, {dtype}, {resolution} px", remembered=remembered,
         )  # fmt: skip
         self._painters: dict[bool, Painter] = {}
+        # One at a time, so that no image hangs on which others are drawn again.
+        self.in_float32 = partial(
+            PipelineEngine, folder,
+            scheduler=scheduler, resolution=resolution, batch_size=1, device=device,
+            dtype=torch.float32,
+        )  # fmt: skip
 
     def generate(self, requests: Sequence[Request]) -> Iterator[Generated]:
         """One image per request.
+
+        Those that are not finite or all black come last: see `sgid.generation.redrawing`.
 
         Raises:
             ValueError: when the pipeline cannot draw from an image, or not from text alone, or
                 has no strength or guidance scale while the requests do.
         """
-        for request, image in self.batches.run(requests, self._draw, alike=_can_share_a_call):
-            yield Generated(request, image)
+        return redrawn(
+            self.draw(requests),
+            asked=len(requests),
+            dtype=self.dtype,
+            exactly=lambda some: self.in_float32(steps=self.steps).draw(some),
+            weights=self.folder,
+        )
 
-    def _draw(self, batch: Sequence[Request]) -> Callable[[], list[Image]]:
+    def draw(self, requests: Sequence[Request]) -> Drawn:
+        """As `generate`, but nothing is drawn a second time."""
+        yield from self.batches.run(requests, self._draw, alike=_can_share_a_call)
+
+    def _draw(self, batch: Sequence[Request]) -> Callable[[], list[Image | None]]:
         from_image = batch[0].init_image is not None
         if from_image not in self._painters:
             pipe = _for_task(self.loaded, from_image=from_image)
@@ -91,91 +107,6 @@ class PipelineEngine:
         painter.steps = self.steps  # another run may ask for others
         images = painter.draw(batch)
         return lambda: images
-
-
-@final
-class Painter:
-    """A pipeline for one task, called with lists where that gives what single calls give.
-
-    Nothing that a pipeline says of itself tells whether it does, so it is tried once.
-    """
-
-    def __init__(self, pipe: Any, steps: int, resolution: int) -> None:
-        self.pipe = pipe
-        self.steps = steps
-        self.resolution = resolution
-        self.takes = frozenset(inspect.signature(pipe.__call__).parameters)
-        self.takes_lists: bool | None = None  # not known yet
-
-    def draw(self, batch: Sequence[Request]) -> list[Image]:
-        """Images for requests of one size, strength and guidance scale."""
-        if len(batch) > 1 and self.takes_lists is None:
-            why_not = self._try_lists(batch[0])
-            self.takes_lists = why_not is None
-            if why_not:
-                name = type(self.pipe).__name__
-                log.warning("%s draws one image at a time: %s", name, why_not)
-        if self.takes_lists:
-            return self._call(batch)
-        return [image for request in batch for image in self._call([request])]
-
-    def _try_lists(self, like: Request) -> str | None:
-        """Why two requests that differ in all are not drawn together as they are alone, if so."""
-        import torch
-
-        image = like.init_image
-        # Enough noise to tell one seed from another, and not so much that the image is lost.
-        one = replace(like, strength=max(like.strength, 0.75))
-        two = replace(one, seed=one.seed + 1, prompt="a photo",
-                      init_image=ImageOps.mirror(image) if image else None)  # fmt: skip
-        alone = [*self._call([one]), *self._call([two])]
-        try:
-            together = self._call([one, two])
-        except torch.OutOfMemoryError:
-            raise
-        except Exception as error:  # pipelines fail on lists in many ways
-            return f"it fails on several ({type(error).__name__}: {error})"
-        off = max(map(_mean_difference, together, alone))
-        return f"several in one call come out {off:.1f} grey levels off" if off > 1 else None
-
-    def _call(self, batch: Sequence[Request]) -> list[Image]:
-        images = self.pipe(**self._arguments(batch)).images
-        if len(images) != len(batch):
-            raise ValueError(
-                f"{type(self.pipe).__name__} gave {len(images)} images for {len(batch)} prompts"
-            )
-        return [image.convert("RGB") for image in images]
-
-    def _arguments(self, batch: Sequence[Request]) -> dict[str, Any]:
-        """What the call takes: lists for several requests, as it is for one."""
-        import torch
-
-        first = batch[0]
-        name = type(self.pipe).__name__
-        if first.init_image and first.strength < 1 and "strength" not in self.takes:
-            raise ValueError(
-                f"{name} edits images and has no strength, but noise_rate={first.strength:g} asks "
-                "for one; take noise_rate=1, or another model"
-            )
-        if first.guidance_scale > 1 and "guidance_scale" not in self.takes:
-            raise ValueError(
-                f"{name} has no guidance scale, but {first.guidance_scale:g} is asked for; take "
-                "guidance=off models.guidance_scale=1, or another model"
-            )
-        size = first.init_image.size if first.init_image else (self.resolution, self.resolution)
-        generators = [torch.Generator("cpu").manual_seed(request.seed) for request in batch]
-        each = {"prompt": [request.prompt for request in batch], "generator": generators}
-        if first.init_image:
-            each["image"] = [request.init_image for request in batch]
-        given = {name: values if len(batch) > 1 else values[0] for name, values in each.items()}
-        given |= {
-            "num_inference_steps": self.steps,
-            "strength": first.strength,
-            "guidance_scale": first.guidance_scale,
-            "width": size[0],
-            "height": size[1],
-        }
-        return {name: value for name, value in given.items() if name in self.takes}
 
 
 def _for_task(loaded: Any, *, from_image: bool) -> Any:
@@ -201,13 +132,6 @@ def _for_task(loaded: Any, *, from_image: bool) -> Any:
         pipe.watermark = None  # from_pipe makes it anew; a classifier would learn to see it
     pipe.set_progress_bar_config(disable=True)
     return pipe
-
-
-def _mean_difference(one: Image, other: Image) -> float:
-    """In grey levels; infinite between sizes."""
-    if one.size != other.size:
-        return float("inf")
-    return float(np.abs(np.asarray(one, np.float32) - np.asarray(other, np.float32)).mean())
 
 
 def _can_share_a_call(request: Request) -> Hashable:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, lru_cache
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from sgid.data.images import ImageSet
 from sgid.files import replacing
+from sgid.parts import Damaged
 from sgid.records import Described
 from sgid.semantics.describe import choose
 from sgid.store import Store
@@ -80,7 +82,7 @@ def stored_images(store: Store, class_names: tuple[str, ...]) -> ImageSet:
     """
     rows = MappedRows(_arrow_copy(store))
     return ImageSet(
-        keys=_Column(rows, ("key", "repeat"), lambda key, repeat: f"{key}#{repeat}"),
+        keys=_Column(rows, ("key", "repeat"), _key),
         labels=_Column(rows, ("label",), int),
         checksums=_Column(rows, ("checksum",), str),
         class_names=class_names,
@@ -94,6 +96,9 @@ class MappedRows:
     """An Arrow file that is mapped into memory: called with a row, the encoded bytes of its image.
 
     It is opened where it is used, so that worker processes open their own.
+
+    Raises:
+        Damaged: if an image is not what its checksum says. The file is removed: it is but a copy.
     """
 
     def __init__(self, path: Path) -> None:
@@ -106,7 +111,14 @@ class MappedRows:
         return pa.ipc.open_file(pa.memory_map(str(self.path))).read_all()
 
     def __call__(self, row: int) -> bytes:
-        return self.table[IMAGE][row].as_py()
+        data = self.table[IMAGE][row].as_py()
+        if hashlib.sha256(data).hexdigest() != self.table["checksum"][row].as_py():
+            self.path.unlink(missing_ok=True)
+            raise Damaged(
+                f"row {row} of {self.path} was damaged; the file is removed, and the same command "
+                "makes it again from the shards beside it"
+            )
+        return data
 
     def __reduce__(self) -> tuple[type, tuple[Path]]:
         return MappedRows, (self.path,)
@@ -136,6 +148,10 @@ class _Column(Sequence[T], Generic[T]):
     def __iter__(self) -> Iterator[T]:
         for batch in self.rows.table.select(self.names).to_batches():
             yield from map(self.make, *(column.to_pylist() for column in batch.columns))
+
+
+def _key(key: str, repeat: int) -> str:
+    return f"{key}#{repeat}"
 
 
 def _arrow_copy(store: Store) -> Path:

@@ -16,7 +16,8 @@ BASELINE = "flip_crop"
 PLAIN = {"padding": 0.125, "area": [0.25, 1.0], "flip": 0.5}
 # Decides where and how a run is computed, and at most which random numbers it draws.
 INCIDENTAL = (
-    *("seed", "stage", "paths", "logger", "evaluation", "store.shard_size"),
+    *("seed", "stage", "paths", "logger", "evaluation", "cluster", "allow_targets"),
+    *("store.shard_size", "store.verify"),
     # Where images lie: `dataset.images` says which they are.
     *("dataset.root", "dataset.download"),
     *(f"dataset.source.{key}" for key in ("root", "download")),

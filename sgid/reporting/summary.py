@@ -19,4 +19,4 @@ def report(folder: Path, results: Path, console: Console) -> None:
     page = write_report(folder, baseline)
     shown = [result] if baseline is None or baseline.folder == folder else [baseline, result]
     console.print(comparison_table(shown, "This run").rich())
-    console.print(f"report: {page}", highlight=False)
+    console.print(f"report: {page}", highlight=False, markup=False)

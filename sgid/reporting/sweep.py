@@ -12,26 +12,34 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from sgid.files import write_atomic
+from sgid.launched import ERROR, POINTER, begin, wait
 from sgid.reporting.comparison import comparison_table
 from sgid.reporting.evaluation import evaluations_table, load_evaluation
 from sgid.reporting.matrix import matrix_table
-from sgid.reporting.results import load_each
+from sgid.reporting.results import load_each, load_result
 from sgid.reporting.table import Table
 from sgid.reporting.wording import command
-
-# A job that finishes leaves the path of its result folder under this name in its own folder, or
-# nothing but an empty file where its stage has no result.
-POINTER = "result.txt"
 
 
 @dataclass(frozen=True)
 class Job:
-    """One run of a sweep: its Hydra folder, what it was asked for, and where its result is."""
+    """One run of a sweep: its Hydra folder, what it was asked for, and where its result is.
+
+    `reason` is why it failed, for people. One that neither finished nor failed was stopped or
+    killed, or still runs.
+    """
 
     folder: Path
     overrides: tuple[str, ...]
     finished: bool
     result: Path | None
+    reason: str | None = None
+
+    @property
+    def note(self) -> str:
+        """What became of a run without a result, and the line that runs it again."""
+        what = "Stopped or killed" if self.reason is None else f"Failed: {self.reason}"
+        return f"{what}. Again: {command(self.overrides)} (log in {self.folder})"
 
 
 @final
@@ -45,6 +53,7 @@ class SweepTable(Callback):
     """
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        begin(Path(config.hydra.sweep.dir), config.hydra.launcher._target_)
         atexit.register(self._finish, config)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
@@ -55,17 +64,24 @@ class SweepTable(Callback):
         from rich.console import Console
 
         folder = Path(config.hydra.sweep.dir)
-        jobs = read_jobs(folder)
-        if not jobs:
+        wait(folder)
+        jobs, runs = read_jobs(folder), asked_runs(folder)
+        if runs:  # not those of another sweep that had this folder
+            jobs = [job for job in jobs if job.overrides in runs]
+        asked = len(runs)
+        if not jobs and not asked:
             return
         console = Console()
-        for name, table in sweep_tables(jobs).items():
+        for name, table in sweep_tables(jobs, asked).items():
             write_atomic(folder / f"{name}.md", table.markdown().encode())
             write_atomic(folder / f"{name}.tex", table.latex().encode())
             write_atomic(folder / f"{name}.html", table.html().encode())
             console.print(table.rich())
             path = folder / f"{name}.md"
             console.print(f"{path}, .tex, .html", style="dim", markup=False, highlight=False)
+        if not all(job.finished for job in jobs) or asked > len(jobs):
+            said = f"{outcome(jobs, asked)}. The same command runs what is left"
+            console.print(said, style="yellow", markup=False, highlight=False)
 
 
 def read_jobs(folder: Path) -> list[Job]:
@@ -73,37 +89,76 @@ def read_jobs(folder: Path) -> list[Job]:
     jobs = []
     for path in sorted(folder.glob("**/.hydra/hydra.yaml"), key=_number):
         job = path.parent.parent
-        pointer = job / POINTER
+        pointer, error = job / POINTER, job / ERROR
         finished = pointer.is_file()
         target = pointer.read_text(encoding="utf-8").strip() if finished else ""
+        result = Path(target) if target else None
+        reason = error.read_text(encoding="utf-8").partition("\n")[0] if error.is_file() else None
+        if result is not None and (reason := _unreadable(result)) is not None:
+            finished, result = False, None
         overrides = _overrides(path.parent / "overrides.yaml")
-        jobs.append(Job(job, overrides, finished, Path(target) if target else None))
+        jobs.append(Job(job, overrides, finished, result, reason))
     return jobs
 
 
-def sweep_tables(jobs: Sequence[Job]) -> dict[str, Table]:
+def asked_runs(folder: Path) -> list[tuple[str, ...]]:
+    """What each run of a sweep was asked for; empty where only its sweeper knows."""
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from omegaconf import OmegaConf
+
+    written = folder / "multirun.yaml"
+    config = OmegaConf.load(written) if written.is_file() else OmegaConf.create()
+    sweeper = OmegaConf.select(config, "hydra.sweeper")
+    if sweeper is None or not sweeper._target_.endswith(f".{BasicSweeper.__name__}"):
+        return []
+    fixed = [f"{name}={value}" for name, value in (sweeper.params or {}).items()]
+    given = [*fixed, *_overrides(written, "hydra.overrides.task")]
+    overrides = OverridesParser.create().parse_overrides(given)
+    return [tuple(run) for run in BasicSweeper.split_arguments(overrides, None)[0]]
+
+
+def outcome(jobs: Sequence[Job], asked: int = 0) -> str:
+    """`7 of 9 runs finished, 1 failed, 1 not run`"""
+    finished = sum(job.finished for job in jobs)
+    failed = sum(job.reason is not None for job in jobs)
+    counts = {
+        "failed": failed,
+        "stopped": len(jobs) - finished - failed,
+        "not run": max(asked - len(jobs), 0),
+    }
+    parts = [f"{finished} of {max(asked, len(jobs))} runs finished"]
+    return ", ".join(parts + [f"{count} {what}" for what, count in counts.items() if count])
+
+
+def sweep_tables(jobs: Sequence[Job], asked: int = 0) -> dict[str, Table]:
     """By file name: the comparison of all that finished, and the matrix where there is one.
 
-    Images that were measured without a run have a table of their own, `measures`.
-    What did not finish is listed beneath the comparison with the line to run it again.
+    Images that were measured without a run have a table of their own, `measures`. What did not
+    finish is listed beneath the comparison with its reason and the line to run it again; `asked`
+    is how many runs there were to be, those that never began among them.
     """
     folders = list(dict.fromkeys(job.result for job in jobs if job.result is not None))
     evaluations = {path: told for path in folders if (told := load_evaluation(path)) is not None}
     results = load_each(path for path in folders if path not in evaluations)
-    read = {result.folder for result in results} | set(evaluations)
-    failed = [
-        job
-        for job in jobs
-        if not job.finished or (job.result is not None and job.result not in read)
-    ]
+    left = [job for job in jobs if not job.finished]
     measured = {"measures": evaluations_table([*evaluations.values()])} if evaluations else {}
-    if not results and not failed:
+    if not results and not left and asked <= len(jobs):
         return measured
-    table = comparison_table(results, f"{len(jobs) - len(failed)} of {len(jobs)} runs finished")
-    notes = [f"Failed: {command(job.overrides)} (log in {job.folder})" for job in failed]
+    table = comparison_table(results, outcome(jobs, asked))
+    notes = [job.note for job in left]
     tables = {"table": replace(table, notes=(*notes, *table.notes)), **measured}
     matrix = matrix_table(results)
     return tables if matrix is None else {**tables, "matrix": matrix}
+
+
+def _unreadable(result: Path) -> str | None:
+    """Why the result of a job cannot be shown, if it cannot."""
+    try:
+        _ = load_evaluation(result) or load_result(result)
+        return None
+    except (ValueError, OSError) as error:
+        return str(error).partition("\n")[0]
 
 
 def _number(path: Path) -> tuple[int, str]:
@@ -114,7 +169,9 @@ def _number(path: Path) -> tuple[int, str]:
     return (int(number) if number is not None else 0, str(path))
 
 
-def _overrides(path: Path) -> tuple[str, ...]:
+def _overrides(path: Path, key: str | None = None) -> tuple[str, ...]:
+    """The list of words in a YAML file, or beneath a key of it."""
     from omegaconf import OmegaConf
 
-    return tuple(map(str, OmegaConf.to_container(OmegaConf.load(path)) or ()))
+    content = OmegaConf.load(path)
+    return tuple(map(str, content if key is None else OmegaConf.select(content, key)))

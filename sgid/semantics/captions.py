@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, final
 
+from sgid.batching import Batches
 from sgid.semantics.pixels import pixel_batches
 
 if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
+
+
+MEND = (
+    "take models.captioner.dtype=float16 (or bfloat16), another models.captioner.weights, or "
+    "another trainer.device"
+)
 
 
 class Captioner(Protocol):
@@ -33,7 +41,7 @@ class BlipCaptioner:
         candidates: captions per image, at least 1.
         top_p: probability mass that nucleus sampling keeps, in (0, 1].
         max_tokens: longest caption, in tokens.
-        batch_size: images per forward pass.
+        batch_size: images per forward pass; halved, for good, when memory runs out.
 
     Raises:
         ValueError: when the model cannot write `max_tokens`.
@@ -60,7 +68,7 @@ class BlipCaptioner:
         self.top_p = top_p
         self.max_tokens = max_tokens
         self.seed = seed
-        self.batch_size = batch_size
+        self.batches = Batches(batch_size, mend=MEND)
         self.processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
         model: Any = BlipForConditionalGeneration.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, dtype=dtype
@@ -83,14 +91,24 @@ class BlipCaptioner:
     def __call__(self, images: Sequence[Image], keys: Sequence[str]) -> Iterator[tuple[str, ...]]:
         from sgid.semantics.decoding import uniforms
 
-        n, tokens = self.candidates, self.max_tokens
-        pixels = pixel_batches(images, self.batch_size, self._resize, self.model.device)
-        for start, batch in zip(range(0, len(images), self.batch_size), pixels, strict=True):
-            own = keys[start : start + len(batch)]
-            texts = self._write(batch, uniforms(self.seed, own, candidates=n, tokens=tokens))
-            for first in range(0, len(texts), n):
+        n, tokens, size = self.candidates, self.max_tokens, self.batches.size
+        pixels = pixel_batches(images, size, self._resize, self.model.device)
+        for first, batch in zip(range(0, len(images), size), pixels, strict=True):
+            own = keys[first : first + len(batch)]
+            drawn = uniforms(self.seed, own, candidates=n, tokens=tokens).unflatten(0, (-1, n))
+            begin = partial(self._begin, batch, drawn)
+            for _, texts in self.batches.run(range(len(batch)), begin):
                 # dict.fromkeys: distinct, in order
-                yield tuple(dict.fromkeys(text.strip() for text in texts[first : first + n]))
+                yield tuple(dict.fromkeys(text.strip() for text in texts))
+
+    def _begin(
+        self, pixels: torch.Tensor, uniform: torch.Tensor, rows: Sequence[int]
+    ) -> Callable[[], list[list[str]]]:
+        """The texts of some rows of (B, 3, H, W) and (B, candidates, tokens)."""
+        some = slice(rows[0], rows[-1] + 1)
+        texts = self._write(pixels[some], uniform[some].flatten(0, 1))
+        n = self.candidates
+        return lambda: [texts[at : at + n] for at in range(0, len(texts), n)]
 
     def _resize(self, images: Sequence[Image]) -> torch.Tensor:
         """(B, 3, H, W), uint8."""

@@ -12,6 +12,9 @@ from sgid.seeding import derive_seed
 from sgid.semantics.captions import Captioner
 from sgid.semantics.similarity import OpenClipScorer
 
+PLACES = 4
+"""Decimals of a similarity: 1e-4 is far below what steers guidance or tells captions apart."""
+
 CAPTIONS = ("best", "random")
 """Which of an image's candidate captions a method takes: the most similar one, or any."""
 
@@ -19,7 +22,13 @@ CAPTIONS = ("best", "random")
 def describe(
     samples: Sequence[Sample], captioner: Captioner, scorer: OpenClipScorer
 ) -> Iterator[Described]:
-    """One `Described` per sample, in order; the first of equally similar captions is chosen."""
+    """One `Described` per sample, in order; the first of equally similar captions is chosen.
+
+    Similarities are rounded to `PLACES`: their last bits hang on the batch size and the device, and
+    with them the caption chosen and its guidance would. In float64, which scorers compute in, a
+    cosine hardly ever lies on the edge between two roundings; in float32, where cosines differ by
+    some 1e-7, about one in a thousand does, and may fall to either side.
+    """
     images = [sample.image for sample in samples]
     candidates = list(captioner(images, [sample.key for sample in samples]))
     image_vectors = scorer.embed_images(images)  # (N, D)
@@ -27,7 +36,7 @@ def describe(
     text_vectors = dict(zip(texts, scorer.embed_texts(texts), strict=True))
 
     for sample, vector, captions in zip(samples, image_vectors, candidates, strict=True):
-        scores = [float(vector @ text_vectors[text]) for text in captions]
+        scores = [round(float(vector @ text_vectors[text]), PLACES) for text in captions]
         best = int(np.argmax(scores))
         yield Described(
             key=sample.key,

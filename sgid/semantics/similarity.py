@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, final
 
 import numpy as np
 
+from sgid.batching import Batches
 from sgid.semantics.pixels import pixel_batches
 
 if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
     from PIL.Image import Image
+
+
+MEND = (
+    "take models.scorer.dtype=float16 (or bfloat16), another models.scorer.weights, or another "
+    "trainer.device"
+)
 
 
 T = TypeVar("T")
@@ -23,7 +31,8 @@ T = TypeVar("T")
 class OpenClipScorer:
     """Embeds images and texts with a CLIP that open_clip loads from `folder`.
 
-    Embeddings have unit length, so that a dot product is the cosine.
+    Embeddings have unit length, so that a dot product is the cosine. `batch_size` is halved, for
+    good, when memory runs out.
     """
 
     def __init__(
@@ -41,7 +50,7 @@ class OpenClipScorer:
         *shape, _to_tensor, self.normalize = preprocess.transforms
         self.shape: Any = Compose([*shape, PILToTensor()])
         self.tokenize = open_clip.get_tokenizer(name)
-        self.batch_size = batch_size
+        self.batches = Batches(batch_size, mend=MEND)
         self.device = device
         self.dtype = dtype
 
@@ -52,25 +61,38 @@ class OpenClipScorer:
         def shaped(some: Sequence[Image]) -> torch.Tensor:
             return torch.stack([self.shape(image) for image in some])  # (B, 3, H, W), uint8
 
-        def encode(pixels: torch.Tensor) -> torch.Tensor:
-            return self.model.encode_image(self.normalize(pixels / 255).to(self.dtype))
+        def encode(pixels: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
+            some = pixels[rows[0] : rows[-1] + 1]
+            return self.model.encode_image(self.normalize(some / 255).to(self.dtype))
 
-        return self._embed(pixel_batches(images, self.batch_size, shaped, self.device), encode)
+        batches = pixel_batches(images, self.batches.size, shaped, self.device)
+        parts = (self._embed(range(len(one)), partial(encode, one)) for one in batches)
+        return _fetched([row for part in parts for row in part])
 
     def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """(N, D) unit vectors."""
-        size = self.batch_size
-        batches = (list(texts[at : at + size]) for at in range(0, len(texts), size))
-        return self._embed(
-            batches, lambda batch: self.model.encode_text(self.tokenize(batch).to(self.device))
-        )
+
+        def encode(some: Sequence[str]) -> torch.Tensor:
+            return self.model.encode_text(self.tokenize(list(some)).to(self.device))
+
+        return _fetched(list(self._embed(texts, encode)))
 
     def _embed(
-        self, batches: Iterable[T], encode: Callable[[T], torch.Tensor]
-    ) -> NDArray[np.float32]:
+        self, items: Sequence[T], encode: Callable[[Sequence[T]], torch.Tensor]
+    ) -> Iterator[torch.Tensor]:
+        """A unit vector (D,) on the device for each item."""
         import torch
 
-        with torch.inference_mode():
-            parts = [torch.nn.functional.normalize(encode(one).float(), dim=-1) for one in batches]
-            # Fetched once: the device never waits between batches.
-            return torch.cat(parts).cpu().numpy() if parts else np.zeros((0, 0), np.float32)
+        def begin(some: Sequence[T]) -> Callable[[], Sequence[torch.Tensor]]:
+            with torch.inference_mode():
+                rows = torch.nn.functional.normalize(encode(some).float(), dim=-1).unbind()
+            return lambda: rows
+
+        return (row for _, row in self.batches.run(items, begin))
+
+
+def _fetched(rows: Sequence[torch.Tensor]) -> NDArray[np.float32]:
+    """(N, D), fetched at once: the device never waits between batches."""
+    import torch
+
+    return torch.stack(list(rows)).cpu().numpy() if rows else np.zeros((0, 0), np.float32)

@@ -7,9 +7,11 @@ captions once, and all backbones share one set of generated images.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+import time
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
-from contextlib import closing
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,19 +19,24 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from sgid.claims import Claim, Claims
 from sgid.config import Config
+from sgid.damage import take_back_damaged
 from sgid.data.datasets import Dataset
 from sgid.data.images import ImageSet
 from sgid.generation.recipes import Plan, Recipe, Undescribed
 from sgid.generation.rows import schema, to_row
 from sgid.generation.stored import StoredDescriptions
+from sgid.locks import PATIENCE
 from sgid.models import Models
 from sgid.overlap import THREADS, Behind, ahead, together
 from sgid.progress import progress
 from sgid.records import Request, Sample
-from sgid.semantics.describe import describe
+from sgid.semantics.describe import PLACES, describe
 from sgid.slots import in_slot, recipes
 from sgid.store import Store
+
+log = logging.getLogger(__name__)
 
 PIECE = 64
 """Originals that are captioned at a time: photographs take some 30 MB each, decoded."""
@@ -47,6 +54,12 @@ class Augmentation:
     def complete(self) -> bool:
         return self.generated.complete
 
+    @property
+    def stores(self) -> dict[str, Store]:
+        """By what they hold, in the order in which they are made."""
+        described = {"captions": self.described} if self.described else {}
+        return {**described, self.recipe.method: self.generated}
+
 
 def augmentations(config: Config, dataset: Dataset, models: Models) -> list[Augmentation]:
     """What the config's generative methods need and where it lies; nothing is computed."""
@@ -55,10 +68,23 @@ def augmentations(config: Config, dataset: Dataset, models: Models) -> list[Augm
 
 def augment(augmentation: Augmentation, config: Config, dataset: Dataset, models: Models) -> None:
     """Make what is missing of an augmentation's stores. Safe to kill and to run again."""
-    if augmentation.complete:
+    if not mend(augmentation, config):
         return
     plan = planned(augmentation, config, dataset, models)
-    _generate(augmentation.generated, plan, models, format=config.store.format)
+    if not augmentation.complete:
+        generate_shards(augmentation.generated, plan, models, format=config.store.format)
+        augmentation.generated.finish()
+
+
+def mend(augmentation: Augmentation, config: Config) -> bool:
+    """Take back the damaged shards of an augmentation's stores; whether anything is to be made."""
+    for store in augmentation.stores.values():
+        for name in take_back_damaged(store, everything=config.store.verify):
+            log.warning("%s is not what was written: it is made again", store.folder / name)
+    described = augmentation.described
+    # Captions that somebody removed are not missed; damaged ones are made again.
+    whole = described is None or described.complete or not described.folder.is_dir()
+    return not (augmentation.complete and whole)
 
 
 def planned(augmentation: Augmentation, config: Config, dataset: Dataset, models: Models) -> Plan:
@@ -67,10 +93,11 @@ def planned(augmentation: Augmentation, config: Config, dataset: Dataset, models
     if augmentation.described is None:
         described, similarities = Undescribed(images), np.full(len(images), np.nan)
     else:
-        _describe(augmentation.described, images, models)
-        described = StoredDescriptions(
-            augmentation.described, caption=recipe.caption, seed=config.seed
-        )
+        store = augmentation.described
+        if not store.complete:
+            describe_shards(store, images, models)
+            store.finish()
+        described = StoredDescriptions(store, caption=recipe.caption, seed=config.seed)
         similarities = described.similarities()
     return Plan(
         images=images,
@@ -94,6 +121,7 @@ def _augmentation(recipe: Recipe, config: Config, dataset: Dataset, models: Mode
         "kind": "generated",
         "source": described.folder.name if described else images.digest(),
         "method": recipe.method,
+        "redrawn": "float32",
         **in_slot(config, "offline")[recipe.method],
         "caption": recipe.caption,
         "noun": dataset.noun,
@@ -102,7 +130,8 @@ def _augmentation(recipe: Recipe, config: Config, dataset: Dataset, models: Mode
         "generator": models.identity("generator"),
         "expansion": config.expansion,
         "seed": config.seed,
-        **asdict(config.store),
+        "shard_size": config.store.shard_size,
+        "format": config.store.format,
     }
     rows = len(images) * config.expansion
     store = Store(artifacts / "generated", spec, schema(), rows, config.store.shard_size)
@@ -127,6 +156,7 @@ def _described_store(artifacts: Path, config: Config, images: ImageSet, models: 
         "images": images.digest(),
         "captioner": models.identity("captioner"),
         "sampling": "inverse transform",
+        "scores": f"{PLACES} decimals",
         "scorer": models.identity("scorer"),
         "shard_size": config.store.shard_size,
     }
@@ -134,67 +164,101 @@ def _described_store(artifacts: Path, config: Config, images: ImageSet, models: 
     return Store(artifacts / "described", spec, pa.schema(columns.items()), len(images), size)
 
 
-def _describe(store: Store, images: ImageSet, models: Models) -> None:
-    missing = store.missing()
-    pieces = [
-        (shard, store.range(shard)[start : start + PIECE])
-        for shard in missing
-        for start in range(0, len(store.range(shard)), PIECE)
-    ]
+def describe_shards(
+    store: Store, images: ImageSet, models: Models, shards: Sequence[int] | None = None
+) -> None:
+    """Caption and score `shards`, or all; what is there or being made elsewhere is left alone.
 
-    def samples(piece: tuple[int, range]) -> list[Sample]:
-        return list(together(images.__getitem__, piece[1]))
+    Returns when all of them are there.
+    """
+
+    def pieces(claims: Claims) -> Iterator[tuple[Claim | None, list[Sample]]]:
+        for claim in claims:
+            if claim is None:
+                yield None, []
+                continue
+            for start in range(0, len(claim.rows), PIECE):
+                piece = claim.rows[start : start + PIECE]
+                yield claim, list(together(images.__getitem__, piece))
 
     with (
-        _bar("caption", store, missing) as bar,
-        closing(ahead(map(samples, pieces))) as decoded,
+        _claimed("caption", store, shards) as (claims, bar),
+        closing(ahead(pieces(claims))) as decoded,
         Behind(1, waiting=1) as writer,
     ):
         rows = []
-        for (shard, _), some in zip(pieces, decoded, strict=True):
-            for described in describe(some, models.captioner, models.scorer):
+        for claim, samples in decoded:
+            if claim is None:
+                _wait(bar)
+                continue
+            for described in describe(samples, models.captioner, models.scorer):
                 rows.append(asdict(described))
                 bar.update()
-            if len(rows) == len(store.range(shard)):
-                writer.call(store.write, shard, rows)
+            writer.wait()
+            if len(rows) == len(claim.rows):
+                writer.call(claim.write, rows)
                 rows = []
-    store.finish()
 
 
-def _generate(store: Store, plan: Plan, models: Models, *, format: str) -> None:
-    """The engine draws in this thread; requests are made ahead of it, and rows behind it."""
-    missing = store.missing()
+def generate_shards(
+    store: Store, plan: Plan, models: Models, shards: Sequence[int] | None = None, *, format: str
+) -> None:
+    """Draw `shards`, or all; what is there or being made elsewhere is left alone.
+
+    The engine draws in this thread; requests are made ahead of it, and rows behind it. Returns when
+    all of them are there. What is lost with the process is the shard being drawn, and the one
+    before it while its file is written.
+    """
     with (
-        _bar(plan.recipe.method, store, missing) as bar,
-        closing(ahead(plan.requests(store.range(shard)) for shard in missing)) as prepared,
+        _claimed(plan.recipe.method, store, shards) as (claims, bar),
+        closing(ahead((one, plan.requests(one.rows) if one else []) for one in claims)) as prepared,
         Behind(THREADS, waiting=4 * THREADS) as encoder,
         Behind(1, waiting=1) as writer,
     ):
-        for shard, requests in zip(missing, prepared, strict=True):
+        for claim, requests in prepared:
+            if claim is None:
+                _wait(bar)
+                continue
             rows: dict[tuple[str, int], Future[dict[str, Any]]] = {}
             for generated in models.generator.generate(requests):
                 rows[_which(generated.request)] = encoder.call(to_row, generated, format=format)
-                writer.check()  # a full disk is told now, not when the next shard is done
                 bar.update()
-            writer.call(_write, store, shard, [_which(request) for request in requests], rows)
-    store.finish()
+                writer.wait()  # the shard before this one; a full disk is told now
+            writer.call(_write, claim, [_which(request) for request in requests], rows)
 
 
 def _write(
-    store: Store,
-    shard: int,
+    claim: Claim,
     order: list[tuple[str, int]],
     rows: dict[tuple[str, int], Future[dict[str, Any]]],
 ) -> None:
     """Write the rows of a shard, once they are made, in the order of its requests."""
-    assert rows.keys() == set(order), f"shard {shard}: other images came than were asked for"
-    store.write(shard, [rows[one].result() for one in order])
+    assert rows.keys() == set(order), f"shard {claim.shard}: other images came than were asked for"
+    claim.write([rows[one].result() for one in order])
 
 
 def _which(request: Request) -> tuple[str, int]:
     return request.described.key, request.repeat
 
 
-def _bar(what: str, store: Store, missing: Sequence[int]) -> tqdm:
-    left = sum(len(store.range(shard)) for shard in missing)
-    return progress(what, store.rows, "images", done=store.rows - left)
+@contextmanager
+def _claimed(
+    what: str, store: Store, shards: Sequence[int] | None
+) -> Iterator[tuple[Claims, tqdm]]:
+    """The shards to make, and a bar of the whole store, which counts what others make as well."""
+
+    def made_elsewhere(shard: int) -> None:
+        bar.update(len(store.range(shard)))
+
+    with (
+        Claims(store, shards, elsewhere=made_elsewhere) as claims,
+        progress(what, store.rows, "images", done=store.rows - claims.rows) as bar,
+    ):
+        yield claims, bar
+
+
+def _wait(bar: tqdm) -> None:
+    """For the shards that are being made by other processes."""
+    bar.set_postfix_str("waiting for another process")
+    time.sleep(PATIENCE)
+    bar.set_postfix_str("", refresh=False)

@@ -18,6 +18,7 @@ from sgid.data.datasets import Dataset
 from sgid.progress import progress
 from sgid.reporting.arms import generates
 from sgid.reporting.results import Result, load_result
+from sgid.targets import OPTION as ALLOW
 from sgid.weights import Located, locate
 
 if TYPE_CHECKING:
@@ -55,12 +56,15 @@ class Judge:
         }
 
 
-def find_judge(folder: str, dataset: Dataset) -> Judge:
+def find_judge(folder: str, dataset: Dataset, allowed: Sequence[str] = ()) -> Judge:
     """The run in `folder`, if its classifier can judge images of `dataset`.
+
+    Code of the packages `allowed` may make its backbone, whatever the run itself once allowed.
 
     Raises:
         ValueError: if there is no finished run, or it was trained on generated images, on other
-            classes, or with a backbone or weights that are not here any more.
+            classes, or with a backbone or weights that are not here any more, or by code that is
+            not to be called.
     """
     try:
         result = load_result(Path(folder).expanduser())
@@ -79,7 +83,7 @@ def find_judge(folder: str, dataset: Dataset) -> Judge:
     if not (checkpoint := _checkpoint(result)).is_file():
         raise ValueError(f"{OPTION}={folder}: {checkpoint} is not there any more")
     try:
-        backbone = compose(result.overrides).backbone
+        backbone = compose([*_options(result), f"{ALLOW}=[{','.join(allowed)}]"]).backbone
     except HydraException as error:
         raise ValueError(
             f"{OPTION}={folder}: the options of that run mean nothing in {CONF} any more. If it "
@@ -145,6 +149,11 @@ def _trained_on(result: Result) -> str | None:
     """The digest of a run's training images, if its spec is there."""
     path = result.folder / "spec.json"
     return json.loads(path.read_text(encoding="utf-8"))["images"][0] if path.is_file() else None
+
+
+def _options(result: Result) -> list[str]:
+    """What the run was told, without what says whose code is called: a run may be a stranger's."""
+    return [one for one in result.overrides if not one.lstrip("+~").startswith((ALLOW, "hydra"))]
 
 
 def _checkpoint(result: Result) -> Path:

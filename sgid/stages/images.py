@@ -34,6 +34,7 @@ from sgid.stages.evaluate import nearest_pairs, write_table
 from sgid.stages.measured import Measuring, measuring
 from sgid.stages.real import part
 from sgid.store import Store
+from sgid.targets import refused
 
 OPTION = "evaluation.images"
 
@@ -90,7 +91,7 @@ def evaluate_images(config: Config, dataset: Dataset, models: Models, console: C
         write_atomic(folder / EVALUATION, json.dumps(told, indent=2, ensure_ascii=False).encode())
     page = write_page(folder)
     print_evaluation(folder, console)
-    console.print(f"report: {page}", highlight=False)
+    console.print(f"report: {page}", highlight=False, markup=False)
     return folder
 
 
@@ -154,8 +155,10 @@ def _no_images(path: Path) -> str | None:
     return None
 
 
-def _captioned(spec: dict[str, Any]) -> bool:
+def _captioned(spec: dict[str, Any], path: Path, allowed: Sequence[str]) -> bool:
     """Whether a store was made from captions, hence of a store of descriptions."""
+    if wrong := refused(spec["guidance"], "guidance", allowed):  # others may have made the store
+        raise ValueError("\n".join(f"{path / 'spec.json'}: {line}" for line in wrong))
     fields = ("method", "prompt", "from_image", "strength", "caption")
     own = {name: spec[name] for name in fields}
     return Recipe(**own, guidance=instantiate(spec["guidance"])).needs_captions
@@ -178,7 +181,7 @@ def _stored(path: Path, config: Config, dataset: Dataset) -> Given:
     source = _source(spec["source"], where.parent)
     if source == dataset.train.digest():
         linked = origin(store, dataset.train)
-    elif source == spec["source"] and _captioned(spec):
+    elif source == spec["source"] and _captioned(spec, path, config.allow_targets):
         notes = (
             f"Their descriptions, {where.parent / 'described' / source}, are not there: nothing "
             "says what they were made of, and what needs their originals is not measured.",

@@ -151,8 +151,8 @@ def measuring(config: Config, dataset: Dataset, models: Models) -> Measuring:
     Raises:
         ValueError: if its classifier cannot judge these classes.
     """
-    asked = config.evaluation
-    judge = find_judge(asked.classifier, dataset) if asked.classifier else None
+    asked, allowed = config.evaluation, config.allow_targets
+    judge = find_judge(asked.classifier, dataset, allowed) if asked.classifier else None
     return Measuring(dataset, models, Path(config.paths.artifacts), judge, wants_lpips(asked))
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,10 +30,15 @@ from sgid.files import write_atomic
 from sgid.progress import progress
 from sgid.seeding import derive_seed
 from sgid.slots import transforms
+from sgid.training import checkpoints
+from sgid.training import content as contents
 from sgid.training.backbones import own_size
 from sgid.training.fit import Schedule, fit, schedule
 from sgid.training.module import Classifier
+from sgid.training.processes import fit_together
 from sgid.weights import Located
+
+log = logging.getLogger(__name__)
 
 RUNS = 4
 """Runs whose decoded images are left on the disk, at their largest."""
@@ -104,11 +111,12 @@ def prepare(
 
 
 def _workers(trainer: TrainerConfig) -> int:
-    """Processes that load data. Beside a CPU's training they would take the cores it runs on."""
+    """Processes that load data, for each device. Beside a CPU's training they would take cores."""
     if trainer.workers != "auto":
         return int(trainer.workers)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return min(8, cores or 1) if pick_device(trainer.device).type == "cuda" else 0
+    share = max(1, (cores or 1) // trainer.devices)
+    return min(8, share) if pick_device(trainer.device).type == "cuda" else 0
 
 
 def image_size(backbone: BackboneConfig, weights: Located | None, images: ImageSet) -> int:
@@ -128,26 +136,44 @@ def keep_decoded(training: Training, config: Config, *parts: str) -> None:
 def train(training: Training, config: Config, loggers: list[Any]) -> dict[str, float]:
     """Fit, and leave the best checkpoint and `train.json` behind."""
     keep_decoded(training, config, "train", "validation")
+    settings = {
+        "plan": training.plan,
+        "folder": training.folder,
+        "device": pick_device(config.trainer.device),
+        "precision": config.trainer.precision,
+    }
     with progress("train", training.plan.steps, "steps") as bar:
 
         def advance(step: int, steps: int) -> None:
             bar.update(step - bar.n)
 
-        metrics = fit(
-            training.classifier,
-            training.data,
-            plan=training.plan,
-            folder=training.folder,
-            device=pick_device(config.trainer.device),
-            precision=config.trainer.precision,
-            loggers=loggers,
-            on_step=advance,
-        )
+        def tell(row: dict[str, float]) -> None:
+            for logger in loggers:
+                metrics = {name: value for name, value in row.items() if name != "step"}
+                logger.log_metrics(metrics, int(row["step"]))
+
+        parts = training.classifier, training.data
+        if (devices := config.trainer.devices) > 1:
+            # What is open for the loggers is here: the other processes hand over their metrics.
+            metrics = fit_together(devices, *parts, **settings, on_step=advance, on_epoch=tell)
+        else:
+            metrics = fit(*parts, **settings, loggers=loggers, on_step=advance)
     write_atomic(training.folder / "train.json", json.dumps(metrics, indent=2).encode())
     return metrics
 
 
 def trained(training: Training) -> dict[str, float] | None:
-    """The metrics of a training that has ended, else `None`."""
-    path = training.folder / "train.json"
-    return json.loads(path.read_text()) if path.is_file() else None
+    """The metrics of a training that has ended and left a whole checkpoint, else `None`."""
+    path, best = training.folder / "train.json", training.folder / "best.ckpt"
+    if not path.is_file():
+        return None
+    if checkpoints.whole(best):
+        with suppress(ValueError):
+            return json.loads(path.read_text(encoding="utf-8"))
+    log.warning("%s or %s is damaged or gone: it counts as not trained", path, best.name)
+    return None
+
+
+def content(training: Training) -> str:
+    """Of the weights of a training that has ended: equal where they are equal to the bit."""
+    return contents.content(training.folder / "best.ckpt")

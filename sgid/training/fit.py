@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import math
-import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,8 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sgid.files import write_atomic
-from sgid.quiet import quiet
-from sgid.seeding import derive_seed
 
 if TYPE_CHECKING:
     from sgid.data.datamodule import DataModule
@@ -64,66 +61,46 @@ def fit(
     device: Any,
     precision: str,
     loggers: list[Any],
-    on_step: Callable[[int, int], None] | None = None,
+    devices: int = 1,
+    on_step: Callable[[int, int], object] | None = None,
+    on_epoch: Callable[[dict[str, float]], object] | None = None,
 ) -> dict[str, float]:
     """Train, going on from `folder`/last.ckpt where that is there; the metrics of the best epoch.
 
-    The checkpoint with the best accuracy on the validation part is kept as `folder`/best.ckpt.
+    The checkpoint with the best accuracy on the validation part is kept as `folder`/best.ckpt. With
+    `devices` above 1 this is one of as many processes (`sgid.training.processes`), of which the
+    first leaves the files.
+
+    Raises:
+        ValueError: if memory ran out, or a loss is not finite.
+        ChildProcessError: if a process that loads data died.
     """
-    import pytorch_lightning as pl
     from pytorch_lightning.callbacks import ModelCheckpoint
 
-    from sgid.data.datamodule import seed_draws
+    from sgid.training.checkpoints import resumable
+    from sgid.training.trainer import make_trainer, running
+    from sgid.training.watch import Watch
 
-    class Watch(pl.Callback):
-        """Seeds and tells the steps, and keeps the metrics of each epoch with the checkpoint."""
-
-        rows: list[dict[str, float]] = []
-        first: float | None = None
-
-        def on_train_batch_start(
-            self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int
-        ) -> None:
-            self.began = time.perf_counter()
-            if batch_idx == 0:  # dropout, Mixup: as augmentations, they go on where an epoch begins
-                seed_draws(derive_seed(data.seed, "network", trainer.current_epoch))
-
-        def on_train_batch_end(self, trainer: Any, *args: Any, **kwargs: Any) -> None:
-            if self.first is None:
-                self.first = time.perf_counter() - self.began
-            if on_step:
-                on_step(trainer.global_step, plan.steps)
-
-        def on_train_epoch_end(self, trainer: Any, pl_module: Any) -> None:
-            metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
-            self.rows = [*self.rows, {"step": trainer.global_step, **metrics}]
-
-        def state_dict(self) -> dict[str, Any]:
-            return {"rows": self.rows}
-
-        def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-            self.rows = state_dict["rows"]
-
-    watch = Watch()
+    watch = Watch(data, plan.steps, on_step, on_epoch)
     best = ModelCheckpoint(
         folder, "best", monitor="validation/top1", mode="max",
         save_weights_only=True, enable_version_counter=False,
     )  # fmt: skip
     # Not `save_last`, which saves nothing where an epoch is not the best so far.
     latest = ModelCheckpoint(folder, "last", enable_version_counter=False)
-    trainer = _trainer(
+    if devices > 1 and device.type == "cuda":
+        _synchronise(classifier)
+    trainer = make_trainer(
         device, precision, loggers,
-        max_epochs=plan.epochs, callbacks=[watch, best, latest],
+        devices=devices, max_epochs=plan.epochs, callbacks=[watch, best, latest],
     )  # fmt: skip
-    last = folder / "last.ckpt"
+    last = resumable(folder)
     started = time.perf_counter()
-    try:
-        trainer.fit(classifier, data, ckpt_path=str(last) if last.is_file() else None)
-    except SystemExit as error:  # what Lightning makes of Ctrl+C, which it then goes on to ignore
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        raise KeyboardInterrupt from error
+    with running(data, precision):
+        trainer.fit(classifier, data, ckpt_path=last, weights_only=True)
     assert best.best_model_score is not None
-    _write_curves(folder.parent / "curves.csv", watch.rows)
+    if trainer.is_global_zero:
+        _write_curves(folder.parent / "curves.csv", watch.rows)
     metrics = {
         "validation/top1": float(best.best_model_score),
         "train/steps": float(trainer.global_step),
@@ -147,14 +124,28 @@ def test(
     import pytorch_lightning as pl
     import torch
 
-    class Watch(pl.Callback):
+    from sgid.training.trainer import make_trainer, running
+
+    class Tell(pl.Callback):
         def on_test_batch_end(self, *args: Any, **kwargs: Any) -> None:
             if on_batch:
                 on_batch()
 
-    trainer = _trainer(device, precision, [], callbacks=[Watch()], enable_checkpointing=False)
-    (metrics,) = trainer.test(classifier, data, ckpt_path=str(folder / "best.ckpt"), verbose=False)
+    trainer = make_trainer(device, precision, callbacks=[Tell()], enable_checkpointing=False)
+    best = folder / "best.ckpt"
+    with running(data, precision):
+        (metrics,) = trainer.test(classifier, data, best, verbose=False, weights_only=True)
     return dict(metrics), torch.cat(classifier.predictions).tolist()
+
+
+def _synchronise(classifier: Classifier) -> None:
+    """Have batch norms take the statistics of all processes' images together; on GPUs alone.
+
+    By timm's way: PyTorch's, and so Lightning's, drops the activations that timm's norms hold.
+    """
+    from timm.layers import convert_sync_batchnorm  # pyright: ignore[reportPrivateImportUsage]
+
+    classifier.network = convert_sync_batchnorm(classifier.network)
 
 
 def _write_curves(path: Path, rows: list[dict[str, float]]) -> None:
@@ -164,22 +155,3 @@ def _write_curves(path: Path, rows: list[dict[str, float]]) -> None:
     writer.writeheader()
     writer.writerows(rows)
     write_atomic(path, stream.getvalue().encode())
-
-
-def _trainer(device: Any, precision: str, loggers: list[Any], **options: Any) -> Any:
-    """A quiet Lightning trainer on one device."""
-    import pytorch_lightning as pl
-
-    quiet()
-    if precision == "auto":
-        precision = "bf16-mixed" if device.type == "cuda" else "32-true"
-    return pl.Trainer(
-        accelerator="gpu" if device.type == "cuda" else device.type,
-        devices=1 if device.index is None or device.type != "cuda" else [device.index],
-        precision=precision,  # type: ignore[arg-type]
-        logger=loggers or False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        **options,
-    )

@@ -62,6 +62,7 @@ class Classifier(pl.LightningModule):
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1) * 255, persistent=False)
         self.losses: list[Tensor] = []
+        self.sums = torch.zeros(3)  # of accuracies, losses and images, over what is scored
         self.predictions: list[Tensor] = []
         self.compiled = compile
         if compile:
@@ -97,26 +98,49 @@ class Classifier(pl.LightningModule):
 
     def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
         if self.trainer.is_last_batch:
-            self.log("train/loss", torch.stack(self.losses).mean(), on_step=False, on_epoch=True)
+            loss = torch.stack(self.losses).mean()  # processes have equal parts of each batch
+            self.log("train/loss", loss, on_step=False, on_epoch=True, sync_dist=True)
             self.losses = []
 
+    def on_validation_start(self) -> None:
+        """Average what batch norms know of the images: each process has seen its own."""
+        if self.trainer.world_size > 1:
+            for buffer in self.network.buffers():
+                if buffer.is_floating_point():
+                    buffer.copy_(self.trainer.strategy.reduce(buffer.clone(), reduce_op="mean"))
+
+    def on_validation_epoch_start(self) -> None:
+        self.sums = torch.zeros(3, device=self.device)
+
     def validation_step(self, batch: Sequence[Tensor], index: int) -> None:
-        self._score(batch, "validation")
+        self._score(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        self._log_scores("validation")
 
     def on_test_epoch_start(self) -> None:
+        self.sums = torch.zeros(3, device=self.device)
         self.predictions = []
 
     def test_step(self, batch: Sequence[Tensor], index: int) -> None:
-        self.predictions.append(self._score(batch, "test").argmax(1).cpu())
+        self.predictions.append(self._score(batch).argmax(1).cpu())
 
-    def _score(self, batch: Sequence[Tensor], part: str) -> Tensor:
+    def on_test_epoch_end(self) -> None:
+        self._log_scores("test")
+
+    def _score(self, batch: Sequence[Tensor]) -> Tensor:
         images, labels = batch
         logits = self(images)
         top1 = (logits.argmax(1) == labels).float().mean() * 100
-        shared = {"on_epoch": True, "batch_size": len(images), "sync_dist": True}
-        self.log(f"{part}/top1", top1, prog_bar=True, **shared)
-        self.log(f"{part}/loss", F.cross_entropy(logits, labels), **shared)
+        means = torch.stack([top1, F.cross_entropy(logits, labels).float(), torch.ones_like(top1)])
+        self.sums += means * len(images)
         return logits
+
+    def _log_scores(self, part: str) -> None:
+        """Means over all images. Lightning's own round the counts of processes that differ."""
+        top1, loss, images = self.trainer.strategy.reduce(self.sums, reduce_op="sum")
+        self.log(f"{part}/top1", top1 / images)
+        self.log(f"{part}/loss", loss / images)
 
     def configure_optimizers(self) -> Any:
         optimizer = make_optimizer(self.network, self.optimizer, layer_decay=self.layer_decay)

@@ -11,13 +11,14 @@ from torch.utils.data import Dataset, TensorDataset
 from sgid.data.datamodule import DataModule
 
 
-def make(count, *, epoch=0, seed=0, batch_size=8, steps=5, workers=0, train=None):
+def make(count, *, epoch=0, seed=0, batch_size=8, steps=5, workers=0, train=None, rank=0, world=1):
     train = train or TensorDataset(torch.arange(count))
     data = DataModule(
         *(train, train, train),
         steps_per_epoch=steps, batch_size=batch_size, workers=workers, seed=seed,
     )  # fmt: skip
-    data.trainer = SimpleNamespace(global_step=epoch * steps)  # type: ignore[assignment]
+    trainer = {"global_step": epoch * steps, "global_rank": rank, "world_size": world}
+    data.trainer = SimpleNamespace(**trainer)  # type: ignore[assignment]
     return data
 
 
@@ -101,3 +102,29 @@ def test_scoring_sees_every_image_once_in_order():
     data = make(700)
     for loader in (data.val_dataloader(), data.test_dataloader()):
         assert sum((batch[0].tolist() for batch in loader), []) == list(range(700))
+
+
+@pytest.mark.parametrize("world", [2, 4])
+def test_processes_share_out_the_batches_that_one_would_have(world):
+    shares = [drawn(make(41, rank=rank, world=world)) for rank in range(world)]
+    assert all(len(batch) == 8 // world for share in shares for batch in share)
+    together = [sorted(sum(batches, [])) for batches in zip(*shares, strict=True)]
+    assert together == [sorted(batch) for batch in drawn(make(41))]
+
+
+def test_each_process_draws_its_own():
+    one, other = (torch.cat(draws(rank=rank, world=2)) for rank in range(2))
+    assert len(torch.cat([one, other])[:, 0].unique()) == 40
+    assert all((one[:, kind] != other[:, kind]).all() for kind in range(3))
+    assert torch.equal(one, torch.cat(draws(rank=0, world=2)))
+
+
+@pytest.mark.parametrize("world", [2, 3, 7])
+@pytest.mark.parametrize("count", [7, 20, 257, 700, 2049])
+def test_processes_score_every_image_once_and_none_is_left_without(count, world):
+    shares = []
+    for rank in range(world):
+        loader = make(count, rank=rank, world=world).val_dataloader()
+        shares.append(sum((batch[0].tolist() for batch in loader), []))
+    assert all(shares)
+    assert sorted(sum(shares, [])) == list(range(count))

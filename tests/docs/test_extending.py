@@ -55,7 +55,8 @@ def importable(mine, monkeypatch):
 
 
 def mine_composed(mine: Path, *options: str):
-    return compose([f"hydra.searchpath=[{mine / 'my'}]", f"paths.data={mine / 'data'}", *options])
+    own = [f"hydra.searchpath=[{mine / 'my'}]", f"paths.data={mine / 'data'}", "allow_targets=[my]"]
+    return compose([*own, *options])
 
 
 @pytest.mark.parametrize("path", CHOICES)
@@ -93,7 +94,7 @@ def test_all_kinds_in_one_run(mine, tmp_path):
     place.run(
         f"paths.data={mine / 'data'}", "dataset=mushrooms", "experiment=quick", "guidance=steep",
         "filter=sure", "filter.min=-1", "aug=[sketch,rotate,posterize,mixup_mild]",
-        "--config-dir", str(mine / "my"),
+        "--config-dir", str(mine / "my"), "allow_targets=[my]",
     ).good()  # fmt: skip
     result = place.result()
     assert result["config"]["backbone"]["name"] == "convnet"

@@ -50,7 +50,7 @@ def test_stopped_and_killed_in_every_stage(undisturbed, own, place):
         return process.returncode, err
 
     code, err = stop(signal.SIGINT, "artifacts/described/*/part-*.parquet")
-    assert code == 130 and "Stopped. The same command goes on from here." in err
+    assert code == 130 and "Stopped by SIGINT. What is done is kept; the same command" in err
     assert "Traceback" not in err
     assert not list(place.artifacts.glob("described/*/manifest.json"))
 
@@ -75,7 +75,7 @@ def test_stopped_and_killed_in_every_stage(undisturbed, own, place):
     )
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=300)
-    assert process.returncode == 130 and "Stopped." in err and "Traceback" not in err
+    assert process.returncode == 130 and "Stopped by SIGINT." in err and "Traceback" not in err
 
     place.run(*own, *LONGER).good()
     for kind in ("described", "generated"):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
+from sgid.reporting.sweep import read_jobs
 from tests.end_to_end.command import Place
 
 SWEEP = ("-m", "noise_rate=0.3,0.5,0.7", "guidance.max=4,7.5")
@@ -45,7 +48,30 @@ def test_a_job_that_fails_is_named_and_the_others_run(swept, own, tmp_path):
     assert outcome.code == 1, outcome.text
     assert "Traceback" not in outcome.text
     assert outcome.err.count("noise_rate=2.0: must be above 0, at most 1") == 1
-    assert "1 of 2 runs finished" in outcome.out
-    assert "Failed: python run.py" in outcome.out and "noise_rate=2" in outcome.out
+    # Above the table, and in the last line.
+    assert outcome.out.count("1 of 2 runs finished, 1 failed") == 2
+    (table,) = tmp_path.glob("table.md")
+    text = table.read_text().replace("\\", "")
+    assert "Failed: noise_rate=2.0: must be above 0, at most 1. Again: python run.py" in text
+    assert "noise_rate=2 (log in" in text
     assert outcome.out.count("done before") == 1
-    assert "ValueError" in (tmp_path / "0" / "error.txt").read_text()
+    said, _, trace = (tmp_path / "0" / "error.txt").read_text().partition("\n\n")
+    assert said == "noise_rate=2.0: must be above 0, at most 1"
+    assert "Traceback" in trace and "ValueError" in trace
+
+
+def test_a_sweep_that_is_killed_goes_on(own, place):
+    sweep = (*own, "-m", "noise_rate=0.3,0.5,0.7")
+    process = place.start(*sweep)
+    limit = time.monotonic() + 300
+    while not list(place.top.glob("hydra/1/.hydra/overrides.yaml")):
+        assert process.poll() is None and time.monotonic() < limit, process.communicate()
+        time.sleep(0.02)
+    process.kill()
+    process.communicate()
+    jobs = read_jobs(place.top / "hydra")
+    assert [job.finished for job in jobs] == [True, False]
+    assert jobs[1].reason is None
+    outcome = place.run(*sweep).good()
+    assert outcome.out.count("done before") == 1
+    assert "3 of 3 runs finished" in outcome.out and "same command" not in outcome.out

@@ -25,7 +25,7 @@ def write(folder, fashion, similarity):
             one = Described(sample.key, sample.label, sample.class_name, "c", similarity, (), ())
             asked = Request(one, repeat, "sgid", f"p{row}", None, 0.5, 3.0, row, sample.label)
             image = sample.image.transpose(repeat)
-            rows.append(to_row(Generated(asked, image), format="png"))
+            rows.append(to_row(Generated(asked, image, "float32"), format="png"))
         store.write(shard, rows)
     store.finish()
     return store

@@ -58,7 +58,9 @@ def test_a_row_says_where_it_came_from(store):
 @pytest.mark.parametrize("format", FORMATS)
 def test_formats(format):
     image = REQUESTS[0].init_image
-    again = decode(to_row(Generated(REQUESTS[0], image), format=format)["image"]["bytes"])
+    again = decode(
+        to_row(Generated(REQUESTS[0], image, "float32"), format=format)["image"]["bytes"]
+    )
     if format == "jpeg":
         assert difference(again, image) < 40
     else:
@@ -66,7 +68,7 @@ def test_formats(format):
 
 
 def test_every_column_is_filled(store):
-    row = to_row(Generated(REQUESTS[0], REQUESTS[0].init_image), format="png")
+    row = to_row(Generated(REQUESTS[0], REQUESTS[0].init_image, "float32"), format="png")
     assert list(row) == schema().names
     assert store.read().schema.names == schema().names
 

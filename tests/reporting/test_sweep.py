@@ -7,7 +7,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from sgid.reporting.sweep import SweepTable, read_jobs, sweep_tables
+from sgid.reporting.sweep import SweepTable, asked_runs, outcome, read_jobs, sweep_tables
 
 APP = """
 import sys
@@ -32,6 +32,14 @@ hydra:
   job: {chdir: false}
   callbacks:
     table: {_target_: sgid.reporting.sweep.SweepTable}
+"""
+MULTIRUN = """
+hydra:
+  sweeper:
+    _target_: hydra._internal.core_plugins.basic_sweeper.BasicSweeper
+    params: {guidance.max: "4,7.5"}
+  overrides:
+    task: ["seed=range(3)", "aug=[sgid,mixup]"]
 """
 
 
@@ -70,7 +78,9 @@ def test_a_sweep_that_ends_well_prints_once(make_run, tmp_path: Path, capsys, mo
     due = []
     monkeypatch.setattr("atexit.register", lambda call, *args: due.append(call))
     monkeypatch.setattr("atexit.unregister", due.remove)
-    config = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path / "sweep")}}})
+    launcher = {"_target_": "hydra._internal.core_plugins.basic_launcher.BasicLauncher"}
+    sweep = {"dir": str(tmp_path / "sweep")}
+    config = OmegaConf.create({"hydra": {"sweep": sweep, "launcher": launcher}})
     job = tmp_path / "sweep" / "0"
     (job / ".hydra").mkdir(parents=True)
     (job / ".hydra" / "hydra.yaml").write_text("hydra: {job: {num: 0}}")
@@ -114,5 +124,37 @@ def test_jobs_are_in_order_and_a_lost_result_is_a_failure(make_run, tmp_path: Pa
     jobs = read_jobs(tmp_path / "sweep")
     assert [job.overrides[0] for job in jobs] == ["seed=2", "seed=9", "seed=10"]
     table = sweep_tables(jobs)["table"]
-    assert table.title == "2 of 3 runs finished"
+    assert table.title == "2 of 3 runs finished, 1 failed"
+    assert f"{run.folder} has no result.json" in table.notes[0]
     assert "python run.py seed=2 'aug=[sgid,mixup]'" in table.notes[0]
+
+
+def test_what_became_of_each_job(tmp_path: Path):
+    ends = {"error.txt": "no room\n\nTraceback ...", "result.txt": "", "sgid.log": ""}
+    for number, (name, text) in enumerate(ends.items()):
+        job = tmp_path / str(number)
+        (job / ".hydra").mkdir(parents=True)
+        (job / ".hydra" / "hydra.yaml").write_text(f"hydra: {{job: {{num: {number}}}}}")
+        (job / ".hydra" / "overrides.yaml").write_text(f"- seed={number}")
+        (job / name).write_text(text)
+    (tmp_path / "multirun.yaml").write_text(MULTIRUN)
+    jobs = read_jobs(tmp_path)
+    asked = asked_runs(tmp_path)
+    assert len(asked) == 6
+    assert asked[0] == ("guidance.max=4", "seed=0", "aug=[sgid,mixup]")
+    assert outcome(jobs, 6) == "1 of 6 runs finished, 1 failed, 1 stopped, 3 not run"
+    failed, stopped = (job.note for job in jobs if not job.finished)
+    assert failed.startswith("Failed: no room. Again: python run.py seed=0 (log in ")
+    assert stopped.startswith("Stopped or killed. Again: python run.py seed=2 (log in ")
+    assert sweep_tables(jobs, 6)["table"].title == outcome(jobs, 6)
+
+
+def test_only_its_sweeper_knows_how_many_trials_a_search_has(tmp_path: Path):
+    assert asked_runs(tmp_path) == []
+    (tmp_path / "multirun.yaml").write_text(MULTIRUN.replace("BasicSweeper", "OptunaSweeper"))
+    assert asked_runs(tmp_path) == []
+
+
+def test_a_sweep_of_which_no_job_began_is_told_too(tmp_path: Path):
+    (tmp_path / "multirun.yaml").write_text(MULTIRUN)
+    assert sweep_tables([], 6)["table"].title == "0 of 6 runs finished, 6 not run"

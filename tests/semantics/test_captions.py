@@ -95,3 +95,26 @@ def test_more_tokens_than_the_model_has_places_for(make_captioner):
     ):
         make_captioner(max_tokens=49)
     make_captioner(max_tokens=48)
+
+
+@pytest.mark.parametrize("fits", [1, 3])
+def test_out_of_memory_halves_the_batch_for_good(make_captioner, captions, pictures, keys, fits):
+    captioner, sizes = make_captioner(batch_size=9), []
+
+    def small_device(_, given):
+        sizes.append(len(given[0]))
+        if len(given[0]) > fits:
+            torch.empty(2**50)  # the allocator's own error
+
+    captioner.model.vision_model.register_forward_pre_hook(small_device)
+    assert list(captioner(pictures, keys)) == captions
+    assert sizes[:3] == [9, 4, 2] and captioner.batches.size == (1 if fits == 1 else 2)
+    sizes.clear()
+    assert list(captioner(pictures, keys)) == captions and max(sizes) <= fits
+
+
+def test_an_image_that_does_not_fit_alone(make_captioner, pictures, keys):
+    captioner = make_captioner()
+    captioner.model.vision_model.register_forward_pre_hook(lambda *_: torch.empty(2**50))
+    with pytest.raises(ValueError, match=r"one at a time; take models\.captioner\.dtype=float16"):
+        list(captioner(pictures, keys))

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from sgid.semantics.describe import choose, describe
+from sgid.semantics.describe import PLACES, choose, describe
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +19,8 @@ def test_scores_are_cosines_and_the_best_is_chosen(described, fashion, make_scor
     for one, sample in zip(described, fashion, strict=True):
         image = scorer.embed_images([sample.image])[0]
         cosines = scorer.embed_texts(one.candidates) @ image
-        np.testing.assert_allclose(one.scores, cosines, atol=1e-5)
+        np.testing.assert_allclose(one.scores, cosines, atol=0.5 * 10**-PLACES + 1e-6)
+        assert one.scores == tuple(round(score, PLACES) for score in one.scores)
         assert one.similarity == max(one.scores)
         assert one.caption == one.candidates[one.scores.index(one.similarity)]
 

@@ -66,3 +66,30 @@ def test_clip_sees_the_pixels_that_its_own_transform_makes(scorer, pictures):
     finally:
         hook.remove()
     assert torch.equal(torch.cat(seen), torch.stack([preprocess(image) for image in images]))
+
+
+@pytest.mark.parametrize("part", ["visual", "transformer"])
+def test_out_of_memory_halves_the_batch_for_good(scorer, make_scorer, pictures, part):
+    """`transformer` is that of the texts."""
+    small, sizes = make_scorer(8), []
+    texts = [f"{text} {i}" for text in TEXTS for i in range(3)]
+
+    def small_device(_, given):
+        sizes.append(len(given[0]))
+        if len(given[0]) > 2:
+            torch.empty(2**50)  # the allocator's own error
+
+    getattr(small.model, part).register_forward_pre_hook(small_device)
+    for _ in range(2):
+        np.testing.assert_allclose(
+            small.embed_images(pictures), scorer.embed_images(pictures), atol=1e-6
+        )
+        np.testing.assert_allclose(small.embed_texts(texts), scorer.embed_texts(texts), atol=1e-6)
+    assert sizes[:4] == [8, 4, 2, 2] and set(sizes[3:]) <= {1, 2} and small.batches.size == 2
+
+
+def test_an_image_that_does_not_fit_alone(make_scorer, pictures):
+    small = make_scorer()
+    small.model.visual.register_forward_pre_hook(lambda *_: torch.empty(2**50))
+    with pytest.raises(ValueError, match=r"one at a time; take models\.scorer\.dtype=float16"):
+        small.embed_images(pictures)

@@ -13,7 +13,7 @@ from sgid.generation.recipes import Plan, Recipe, Undescribed
 from sgid.generation.rows import schema
 from sgid.records import Generated
 from sgid.semantics.guidance import fixed
-from sgid.stages.augment import _generate
+from sgid.stages.augment import generate_shards
 from sgid.store import Store
 
 REPEATS, SHARD = 2, 8
@@ -31,7 +31,8 @@ class Turned:
             if self.drawn == self.fail_at:
                 raise self.error
             self.drawn += 1
-            yield Generated(request, request.init_image.rotate(90 * (1 + request.repeat)))
+            turned = request.init_image.rotate(90 * (1 + request.repeat))
+            yield Generated(request, turned, "float32")
 
 
 @pytest.fixture
@@ -56,7 +57,8 @@ def store(plan, tmp_path) -> Store:
 
 def generate(store: Store, plan: Plan, engine: Any) -> None:
     models: Any = SimpleNamespace(generator=engine)
-    _generate(store, plan, models, format="png")
+    generate_shards(store, plan, models, format="png")
+    store.finish()
 
 
 def test_rows_are_in_the_order_of_the_requests(store, plan, fashion):

@@ -14,6 +14,8 @@ from pathlib import Path
 from textwrap import indent
 from typing import final
 
+from sgid import locks
+
 PATIENCE = 60.0
 """Seconds without an answer after which a server is taken to be gone."""
 
@@ -55,7 +57,8 @@ class Home:
 
         With `download`, a set that is not there is fetched: `fetch(place)` makes `place/folder`.
         That happens in a folder of its own, and the set appears in `root` once it is whole, so
-        that a fetch may be killed at any time. What is there is never touched.
+        that a fetch may be killed at any time. What is there is never touched. Where another
+        process fetches it already, this one waits for that.
 
         Raises:
             FileNotFoundError: if it is not there, or cannot be fetched.
@@ -70,16 +73,17 @@ class Home:
 
     def _fetch(self, top: Path, fetch: Callable[[Path], object]) -> None:
         place = top / f".fetching-{self.option}"
+        lock = place.with_suffix(".lock")
         waits = socket.getdefaulttimeout()
-        log.info("fetching %s (%s) into %s", self.title, self.size, top)
         try:
-            socket.setdefaulttimeout(PATIENCE)
-            shutil.rmtree(place, ignore_errors=True)  # of a fetch that was killed
-            place.mkdir(parents=True)
-            fetch(place)
-            for archive in (place / self.folder).glob("*.t*gz"):  # some keep a gigabyte of them
-                archive.unlink()
-            os.replace(place / self.folder, top / self.folder)
+            with locks.alone(lock, on_wait=lambda: log.info("%s is being fetched", self.title)):
+                try:
+                    if not (top / self.folder).is_dir():  # else another process was quicker
+                        log.info("fetching %s (%s) into %s", self.title, self.size, top)
+                        socket.setdefaulttimeout(PATIENCE)
+                        self._fetch_alone(top, place, fetch)
+                finally:
+                    lock.unlink(missing_ok=True)
         except Exception as error:  # the network's, the archive's or the disk's, of any kind
             cause = " ".join(str(error).split()) or type(error).__name__
             raise FileNotFoundError(
@@ -88,6 +92,16 @@ class Home:
             ) from error
         finally:
             socket.setdefaulttimeout(waits)
+
+    def _fetch_alone(self, top: Path, place: Path, fetch: Callable[[Path], object]) -> None:
+        try:
+            shutil.rmtree(place, ignore_errors=True)  # of a fetch that was killed
+            place.mkdir(parents=True)
+            fetch(place)
+            for archive in (place / self.folder).glob("*.t*gz"):  # some keep a gigabyte of them
+                archive.unlink()
+            os.replace(place / self.folder, top / self.folder)
+        finally:
             shutil.rmtree(place, ignore_errors=True)
 
     def missing(self, what: str, root: str | Path | None = None) -> FileNotFoundError:

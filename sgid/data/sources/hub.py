@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
-from sgid.data.listing import Listing, Splits, stamp
+from sgid.data.listing import Listing, Splits, read, stamp
 from sgid.data.sources.hub_columns import KEYS, class_names_in, image_column, label_column
 from sgid.data.sources.hub_load import load
 from sgid.data.texts import Texts
@@ -150,4 +150,4 @@ class HubReader:
             raise ValueError("the row holds no image")
         if cell["bytes"] is not None:
             return cell["bytes"]
-        return Path(cell["path"]).read_bytes()
+        return read(Path(cell["path"]))

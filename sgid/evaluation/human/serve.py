@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from ipaddress import ip_address
 from pathlib import Path
 
 from sgid.evaluation.human.study import Study
@@ -40,13 +41,19 @@ def _listen(host: str, port: int) -> socket.socket:
         ) from error
 
 
+def _only_here(host: str) -> bool:
+    """Whether an address is of this machine alone."""
+    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    return all(ip_address(str(address[0])).is_loopback for *_, address in found)
+
+
 def _greeting(study: Study, host: str, port: int) -> list[str]:
     shown = f"[{host}]" if ":" in host else host
-    if everywhere := host in ("0.0.0.0", "::"):
+    if host in ("0.0.0.0", "::"):
         shown = socket.gethostname()
     base = f"http://{shown}:{port}/"
     lines = [f"raters begin at {base}", "Ctrl-C stops; every rating is saved as it is given."]
-    if everywhere:
+    if not _only_here(host):
         lines.append("Whoever can reach this machine can begin, and nothing is encrypted.")
     for one in study.raters():
         lines.append(f"  {base}r/{one.code}  {one.name}: {one.answered} of {one.total}")

@@ -1,6 +1,8 @@
 """Fetching from servers that work, and from those that do not."""
 
 import shutil
+import sys
+from subprocess import PIPE, Popen
 
 import pytest
 from hydra.errors import InstantiationException
@@ -118,3 +120,45 @@ def test_the_layouts_in_messages_are_those_of_the_archives():
         for content, _ in originals(name).values():
             top = content.split("/")[0]
             assert f"ROOT/{top}" in refused(name, root=None)
+
+
+FETCH = """
+import logging, sys, time
+from pathlib import Path
+from sgid.data.sources.home import Home
+logging.basicConfig(level=logging.INFO, format="%(message)s")
+
+def fetch(place):
+    (place / "mine").mkdir()
+    (place / "mine" / "half").touch()
+    print("begun", flush=True)
+    sys.stdin.readline()
+    (place / "mine" / "half").rename(place / "mine" / "whole")
+
+home = Home("mine", "Mine", size="1 MB", folder="mine", layout="ROOT/mine")
+top = home.find(sys.argv[1], download=True, fetch=fetch)
+print(*sorted(path.name for path in (top / "mine").iterdir()))
+"""
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_of_two_processes_one_fetches_and_the_other_waits(tmp_path, killed):
+    line = [sys.executable, "-c", FETCH, str(tmp_path / "root")]
+    given = {"stdin": PIPE, "stdout": PIPE, "stderr": PIPE, "text": True}
+    with Popen(line, **given) as first, Popen(line, **given) as second:
+        try:
+            said = [one.stderr.readline() for one in (first, second)]
+            waits = ["is being fetched" in line for line in said]
+            assert sorted(waits) == [False, True], said
+            other, one = (first, second) if waits[0] else (second, first)
+            assert one.stdout.readline() == "begun\n"
+            if killed:  # the other then fetches it itself
+                one.kill()
+                assert other.communicate("\n", timeout=60)[0] == "begun\nwhole\n"
+            else:
+                assert one.communicate("\n", timeout=60)[0] == "whole\n"
+                assert other.communicate("", timeout=60)[0] == "whole\n"
+        finally:
+            first.kill()
+            second.kill()
+    assert [path.name for path in (tmp_path / "root").iterdir()] == ["mine"]

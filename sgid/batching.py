@@ -18,6 +18,24 @@ Wait = Callable[[], Sequence[Result]]
 WORTH_IT = 1.05
 """A batch size is doubled again if the last doubling made the work faster by this factor."""
 
+_SAID = (  # by torch, in a plain RuntimeError
+    *("DefaultCPUAllocator: ", "MPS backend out of memory"),
+    *("CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED"),
+)
+
+
+class DoesNotFit(ValueError):
+    """There is no memory for one item alone; it says what to change."""
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the memory of a device, or of the machine, has run out."""
+    import torch
+
+    if isinstance(error, torch.OutOfMemoryError | MemoryError | DoesNotFit):
+        return True
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _SAID)
+
 
 @final
 class Batches:
@@ -25,13 +43,19 @@ class Batches:
 
     With `grow`, the size begins at `size` and is doubled as long as that pays, measured on the work
     itself: two batches of each size. `settled` is told each size that did pay, and that which was
-    found or halved in the end.
+    found or halved in the end. `mend` tells a person what makes an item take less memory.
     """
 
     def __init__(
-        self, size: int, *, grow: bool = False, settled: Callable[[int], None] = lambda _: None
+        self,
+        size: int,
+        *,
+        grow: bool = False,
+        settled: Callable[[int], None] = lambda _: None,
+        mend: str = "take another trainer.device",
     ) -> None:
         self.size = size
+        self.mend = mend
         self.growing = grow
         self.settled = settled
         self._rates: dict[int, list[float]] = defaultdict(list)  # size -> items per second
@@ -48,19 +72,18 @@ class Batches:
         """Each item with its result, from batches of items with the same value of `alike`.
 
         `start` begins a batch. As many as `ahead` more are begun before the oldest is waited for.
-        """
-        import torch
 
+        Raises:
+            DoesNotFit: when memory runs out with a batch of one.
+        """
         begun: deque[tuple[Sequence[Item], Wait[Result] | None, float | None]] = deque()
 
         def begin(batch: Sequence[Item], *, timed: bool) -> None:
-            began = time.perf_counter() if timed else None
+            began, wait = time.perf_counter() if timed else None, None
             try:
                 wait = start(batch)
-            except torch.OutOfMemoryError:
-                if len(batch) == 1:
-                    raise
-                wait = None
+            except Exception as error:
+                self._must_be_too_large(batch, error)
             begun.append((batch, wait, began))
 
         def oldest() -> Iterator[tuple[Item, Result]]:
@@ -68,14 +91,14 @@ class Batches:
             results = None
             try:
                 results = wait() if wait else None
-            except torch.OutOfMemoryError:
-                if len(batch) == 1:
-                    raise
+            except Exception as error:
+                self._must_be_too_large(batch, error)
+            wait = None  # it may hold on to the error, and that to the frames that hold the memory
             if results is not None:
                 if began is not None:
                     self._learn(len(batch), time.perf_counter() - began)
                 yield from zip(batch, results, strict=True)
-            else:  # not above, since the error holds on to the frames that hold the memory
+            else:  # not above, where the error is still held
                 self._halve(len(batch))
                 yield from self.run(batch, start)
 
@@ -96,13 +119,30 @@ class Batches:
         while begun:
             yield from oldest()
 
+    def shrink(self, size: int) -> None:
+        """No more than `size` items from now on."""
+        self.growing = False
+        self.size = min(self.size, size)
+        self.settled(self.size)
+
+    def lesser(self) -> Batches:
+        """Batches of this size for other work; when they are halved, so are these."""
+        return Batches(self.size, settled=self.shrink, mend=self.mend)
+
+    def _must_be_too_large(self, batch: Sequence[object], error: Exception) -> None:
+        """Raise `error` unless it is memory that ran out, for several items."""
+        if not out_of_memory(error):
+            raise error
+        if len(batch) == 1:
+            raise DoesNotFit(f"memory runs out with one at a time; {self.mend}") from error
+
     def _halve(self, failed: int) -> None:
         import torch
 
-        self.growing = False
-        self.size = min(self.size, failed // 2)
+        if self.size > failed // 2:  # else another batch of that size told it
+            log.warning("out of memory with %d at a time: %d from now on", failed, failed // 2)
         torch.cuda.empty_cache()
-        self.settled(self.size)
+        self.shrink(failed // 2)
 
     def _times(self, kind: Hashable, left: int) -> bool:
         """Whether a batch tells how fast its size is: one that is full, of one kind of items."""

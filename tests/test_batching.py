@@ -1,15 +1,15 @@
 """Batches: what shares one, what is begun ahead, and how their size is found."""
 
-import json
 import time
+import weakref
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from sgid.generation import batching
-from sgid.generation.batch_size import batches
-from sgid.generation.batching import Batches
+from sgid import batching
+from sgid.batching import Batches, DoesNotFit
 
 
 def doubled(batch):
@@ -75,8 +75,90 @@ def test_an_item_that_does_not_fit_alone_is_an_error():
     def start(batch):
         raise torch.OutOfMemoryError("out of memory")
 
-    with pytest.raises(torch.OutOfMemoryError):
-        list(Batches(4).run(range(4), start))
+    said = "memory runs out with one at a time; take a smaller image"
+    with pytest.raises(DoesNotFit, match=said) as told:
+        list(Batches(4, mend="take a smaller image").run(range(4), start))
+    assert isinstance(told.value.__cause__, torch.OutOfMemoryError)
+
+
+def no_memory_at_all():
+    """More than any machine has: the allocator's own error."""
+    torch.empty(2**50)
+
+
+def no_memory_for_objects():
+    raise MemoryError
+
+
+def no_memory_for_a_library():
+    raise RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
+
+
+@pytest.mark.parametrize("fail", [no_memory_at_all, no_memory_for_objects, no_memory_for_a_library])
+def test_all_ways_to_say_that_memory_ran_out_halve_the_batches(fail, caplog):
+    def start(batch):
+        if len(batch) > 2:
+            fail()
+        return doubled(batch)
+
+    made = Batches(8)
+    assert dict(made.run(range(8), start)) == {i: 2 * i for i in range(8)}
+    assert made.size == 2
+    said = [record.getMessage() for record in caplog.records]
+    assert said == [
+        "out of memory with 8 at a time: 4 from now on",
+        "out of memory with 4 at a time: 2 from now on",
+    ]
+
+
+@pytest.mark.parametrize("error", [RuntimeError("shapes do not match"), KeyError("memory")])
+def test_other_errors_are_raised_as_they_are(error):
+    def start(batch):
+        raise error
+
+    made = Batches(4)
+    with pytest.raises(type(error)) as told:
+        list(made.run(range(4), start))
+    assert told.value is error and made.size == 4
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_what_failed_is_let_go_before_less_is_tried(late):
+    """An error holds on to the frames it came through, and those to what filled the memory."""
+    held, alive = [], []
+
+    def start(batch):
+        def work():
+            alive.append(sum(one() is not None for one in held))
+            tensor = torch.zeros(8)
+            held.append(weakref.ref(tensor))
+            if len(batch) > 1:
+                raise torch.OutOfMemoryError("out of memory")
+            return list(batch)
+
+        if late:
+            return pool.submit(work).result
+        results = work()
+        return lambda: results
+
+    with ThreadPoolExecutor(1) as pool:
+        assert len(list(Batches(4).run(range(4), start))) == 4
+    assert alive == [0] * len(alive) and len(alive) > 4
+
+
+def test_other_work_of_the_same_size_halves_with_it():
+    told = []
+    made = Batches(8, grow=True, settled=told.append, mend="take less")
+    other = made.lesser()
+    assert (other.size, other.growing, other.mend) == (8, False, "take less")
+
+    def start(batch):
+        if len(batch) > 4:
+            no_memory_at_all()
+        return doubled(batch)
+
+    assert len(list(other.run(range(8), start))) == 8
+    assert (other.size, made.size, made.growing, told) == (4, 4, False, [4])
 
 
 class Clock:
@@ -152,33 +234,3 @@ def test_memory_ends_the_growth(monkeypatch):
     made = Batches(4, grow=True, settled=told.append)
     assert len(list(made.run(range(64), start))) == 64
     assert (made.size, told) == (8, [4, 8, 8])
-
-
-def test_what_was_found_is_remembered_by_device_and_model(tmp_path, monkeypatch):
-    path = tmp_path / "new" / "batch_sizes.json"
-    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "A GPU")
-
-    def make(name="sd", size="auto"):
-        device = torch.device("cuda")
-        return batches(size, device=device, latent_side=64, name=name, remembered=path)
-
-    first = make()
-    assert first.growing
-    clock = Clock(monkeypatch, {4: 10, 8: 10})
-    list(first.run(range(40), clock.start))
-    assert json.loads(path.read_text()) == {"A GPU, sd": 4}
-    assert (make().size, make().growing) == (4, False)
-    assert make("other").growing
-    remembered = make()  # what no longer fits is mended
-    remembered._halve(4)
-    assert json.loads(path.read_text()) == {"A GPU, sd": 2}
-    assert (make(size=7).size, make(size=7).growing) == (7, False)
-    path.write_text("{half a fi")
-    assert make().growing
-
-
-@pytest.mark.parametrize(("side", "size"), [(8, 64), (64, 1), (128, 1), (16, 16)])
-def test_on_a_cpu_the_size_follows_from_the_latents(side, size):
-    device = torch.device("cpu")
-    made = batches("auto", device=device, latent_side=side, name="x", remembered=None)
-    assert (made.size, made.growing) == (size, False)

@@ -1,0 +1,187 @@
+"""Runs in processes that have everything imported, to be killed; what they leave, compared.
+
+Each is forked from a server that has imported the libraries and done nothing else, so that a run of
+seconds does not begin with as many seconds of imports. It goes through `sgid.cli.main`, as
+`python run.py` does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+import os
+import sys
+from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import Any
+
+OPTIONS = (
+    "dataset=folder", "models=tiny", "backbone=small_resnet", "dataset.noun=null",
+    "expansion=3", "steps=4", "store.shard_size=12",
+    "backbone.steps=12", "backbone.batch_size=16", "trainer.validations=4",
+)  # fmt: skip
+"""A run of seconds on one core, in all stages; ten shards or so."""
+SHARD = 12
+CLASSES, EACH = ("bag", "coat", "dress", "sneaker"), 14
+_SERVER = multiprocessing.get_context("forkserver")
+
+
+@dataclass(frozen=True)
+class Ground:
+    """A folder for one story: artifacts/, results/, hydra/, and a log of what was drawn."""
+
+    top: Path
+    options: tuple[str, ...] = OPTIONS
+
+    @property
+    def artifacts(self) -> Path:
+        return self.top / "artifacts"
+
+    @property
+    def results(self) -> Path:
+        return self.top / "results"
+
+    def start(self, *given: str, largest: int | None = None) -> BaseProcess:
+        """A run in a process of its own; what it says goes to `said`.
+
+        No file may grow beyond `largest` bytes: the simplest quota there is.
+        """
+        self.top.mkdir(parents=True, exist_ok=True)
+        arguments = [f"hydra.run.dir={self.top / 'hydra'}", *self.options, *given]
+        process = _SERVER.Process(target=_run, args=(str(self.top), arguments, largest))
+        process.start()
+        return process
+
+    def finish(self, *given: str, largest: int | None = None, limit: float = 300) -> int | None:
+        """Run to the end; the exit code."""
+        process = self.start(*given, largest=largest)
+        process.join(limit)
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+            raise TimeoutError(f"after {limit} seconds: {self.said()[-2000:]}")
+        return process.exitcode
+
+    def said(self) -> str:
+        path = self.top / "said"
+        return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else ""
+
+    def drawn(self) -> list[tuple[str, str]]:
+        """Process and image, of all that was captioned or drawn here, in order."""
+        path = self.top / "drawn"
+        lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+        return [(line.partition(" ")[0], line.partition(" ")[2]) for line in lines]
+
+    def stage(self) -> str:
+        """How far it has come."""
+        for stage, pattern in (
+            ("finished", "results/*/report.html"),
+            ("reporting", "results/*/result.json"),
+            ("testing", "results/*/checkpoints/train.json"),
+            ("training", "artifacts/generated/*/manifest.json"),
+            ("drawing", "artifacts/described/*/manifest.json"),
+            ("captioning", "artifacts/scans/*.parquet"),
+        ):
+            if list(self.top.glob(pattern)):
+                return stage
+        return "starting"
+
+    def content(self) -> dict[str, Any]:
+        """Every byte of the stores, the predictions, the weights, and what was measured."""
+        from sgid.provenance import content as measured
+        from sgid.training.content import content
+
+        found: dict[str, Any] = {}
+        for kind in ("described", "generated"):
+            for path in sorted((self.artifacts / kind).glob("*/*")):
+                if path.name in ("spec.json", "manifest.json") or path.suffix == ".parquet":
+                    found[str(path.relative_to(self.artifacts))] = _hash(path)
+        for folder in sorted(self.results.glob("*/")):
+            for path in folder.glob("predictions.parquet"):
+                found[f"{folder.name}/{path.name}"] = _hash(path)
+            for path in folder.glob("checkpoints/best.ckpt"):
+                found[f"{folder.name}/weights"] = content(path)
+            for path in folder.glob("result.json"):
+                result = json.loads(path.read_text(encoding="utf-8"))
+                found[f"{folder.name}/result"] = measured(result["metrics"], result["generated"])
+        return found
+
+    def half_made(self) -> list[str]:
+        """Temporary files that are still there."""
+        return sorted(str(path.relative_to(self.top)) for path in self.top.rglob("*.tmp"))
+
+
+def write_images(folder: Path) -> Path:
+    """Some of the bundled images as a folder of images."""
+    from sgid.data.sources.bundled import fashion
+
+    listing = fashion().train
+    left = {listing.class_names.index(name): EACH for name in CLASSES}
+    for row, label in enumerate(listing.labels):
+        if left.get(label, 0):
+            left[label] -= 1
+            path = folder / listing.class_names[label] / f"{left[label]:02d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(listing.read(row))
+    return folder
+
+
+def _hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _run(top: str, arguments: list[str], largest: int | None) -> None:
+    """In the forked process: as `python run.py`, with a note of each image that is drawn."""
+    import resource
+    import signal
+
+    os.setpgid(0, 0)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    said = os.open(f"{top}/said", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(said, 1)
+    os.dup2(said, 2)
+    if largest is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
+    own = {"SGID_ARTIFACTS": "artifacts", "SGID_RESULTS": "results", "SGID_DATA": "data"}
+    os.environ.update({name: f"{top}/{folder}" for name, folder in own.items()})
+    os.environ["HF_HUB_OFFLINE"] = "1"
+    os.chdir(top)
+    _note_what_is_drawn(os.open(f"{top}/drawn", os.O_WRONLY | os.O_CREAT | os.O_APPEND))
+    sys.argv = ["run.py", *arguments]
+    from sgid.cli import main
+
+    try:
+        code: Any = main()
+    except SystemExit as leaving:
+        code = leaving.code
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code or 0)
+
+
+def _note_what_is_drawn(log: int) -> None:
+    import sgid.stages.augment as stage
+    from sgid.generation.engine import StableDiffusionEngine
+
+    draw, describe = StableDiffusionEngine.generate, stage.describe
+
+    def generate(self: Any, requests: Any) -> Any:
+        for one in draw(self, requests):
+            request = one.request
+            os.write(log, f"{os.getpid()} {request.described.key}#{request.repeat}\n".encode())
+            yield one
+
+    def describing(*given: Any) -> Any:
+        for one in describe(*given):
+            os.write(log, f"{os.getpid()} {one.key}\n".encode())
+            yield one
+
+    StableDiffusionEngine.generate = generate  # type: ignore[method-assign]
+    stage.describe = describing
+
+
+_SERVER.set_forkserver_preload(["experiments.chaos.warm"])

@@ -1,0 +1,147 @@
+"""Processes that are killed, or asked to stop, at random moments."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from experiments.chaos.ground import SHARD, Ground
+from experiments.chaos.story import Story
+
+ASKED = {signal.SIGINT: "SIGINT (Ctrl-C)", signal.SIGTERM: "SIGTERM"}
+
+
+@dataclass(frozen=True)
+class Undisturbed:
+    """What a run that nothing happens to leaves, and how long it takes."""
+
+    ground: Ground
+    seconds: float
+
+    def beside(self, name: str) -> Ground:
+        return replace(self.ground, top=self.ground.top.parent / name)
+
+
+def undisturbed(ground: Ground) -> Undisturbed:
+    """Run it twice, the first time for whatever is slower then."""
+    for name in ("warm", "undisturbed"):
+        place = replace(ground, top=ground.top / name)
+        started = time.monotonic()
+        if place.finish() != 0:
+            raise RuntimeError(place.said())
+    return Undisturbed(place, time.monotonic() - started)
+
+
+def killed(whole: Undisturbed, *, times: int, seed: int = 0) -> Story:
+    """`kill -9` after a random part of the time that a run takes; then the same command again.
+
+    Each moment is drawn from one of `times` equal parts of the run, so that no stage is spared.
+    """
+    story = Story("`kill -9`, then the same command again", times)
+    stages, again = Counter(), []
+    for number, moment in enumerate(_moments(whole, times, seed)):
+        ground = whole.beside(f"killed-{seed}-{number}")
+        process = ground.start()
+        process.join(moment)
+        _kill(process.pid)
+        process.join()
+        stages[ground.stage()] += 1
+        story.check(not _untrue(ground, whole), f"{_untrue(ground, whole)} after {moment:.2f} s")
+        again.append(_go_on(ground, whole, story))
+    where = ", ".join(f"{count} {stage}" for stage, count in stages.items())
+    story.outcome = (
+        f"nothing half-made was trusted; every rerun ended with the same bytes; images made twice: "
+        f"{max(again)} at most, a shard being {SHARD} (killed while: {where})"
+    )
+    return story
+
+
+def asked(whole: Undisturbed, number: signal.Signals, *, times: int) -> Story:
+    """The same with a signal that asks."""
+    story = Story(f"{ASKED[number]}, then the same command again", times)
+    stages, again = Counter(), []
+    for index, moment in enumerate(_moments(whole, times, seed=number)):
+        ground = whole.beside(f"asked-{int(number)}-{index}")
+        process = ground.start()
+        process.join(moment)
+        stage = ground.stage()
+        alive = process.exitcode is None
+        if alive and process.pid:
+            os.kill(process.pid, number)
+        process.join(60)
+        story.check(process.exitcode is not None, f"it did not stop while {stage}")
+        _kill(process.pid)
+        said = ground.said()
+        if alive and process.exitcode != 0:  # else it was just done
+            stages[stage] += 1
+            story.check(process.exitcode == 128 + number, f"exit code {process.exitcode}, {stage}")
+            story.check("Stopped by" in said and "same command" in said, f"{stage}: {said[-300:]}")
+        story.check("Traceback" not in said, f"a traceback while {stage}: {said[-1500:]}")
+        story.check(not ground.half_made(), f"{ground.half_made()} left behind while {stage}")
+        again.append(_go_on(ground, whole, story))
+    where = ", ".join(f"{count} {stage}" for stage, count in stages.items())
+    story.outcome = (
+        f"a message, exit code {128 + number}, no traceback, no temporary file; every rerun ended "
+        f"with the same bytes; images made twice: {max(again)} at most (stopped while: {where})"
+    )
+    return story
+
+
+def together(whole: Undisturbed, *, times: int) -> Story:
+    """Several processes started on the same run at once, one of them killed every other time."""
+    story = Story("three processes on one run at once, every other time one is killed", times)
+    for number in range(times):
+        ground = whole.beside(f"together-{number}")
+        processes = [ground.start() for _ in range(3)]
+        if number % 2:
+            processes[0].join(whole.seconds / 2)
+            _kill(processes[0].pid)
+        for process in processes:
+            process.join(300)
+        codes = [process.exitcode for process in processes[number % 2 :]]
+        story.check(set(codes) == {0}, f"exit codes {codes}: {ground.said()[-2000:]}")
+        story.check(ground.content() == whole.ground.content(), "other bytes")
+        twice = len(ground.drawn()) - len(set(image for _, image in ground.drawn()))
+        limit = 2 * SHARD if number % 2 else 0
+        story.check(twice <= limit, f"{twice} images made twice")
+    story.outcome = "they shared the shards; no shard was made by two; the same bytes"
+    return story
+
+
+def _moments(whole: Undisturbed, times: int, seed: int) -> Iterator[float]:
+    draw = random.Random(seed)
+    return (whole.seconds * (part + draw.random()) / times for part in range(times))
+
+
+def _go_on(ground: Ground, whole: Undisturbed, story: Story) -> int:
+    """Run it to the end, undisturbed; how many images were made twice."""
+    code = ground.finish()
+    story.check(code == 0, f"exit code {code}: {ground.said()[-2000:]}")
+    story.check(ground.content() == whole.ground.content(), f"other bytes in {ground.top}")
+    images = [image for _, image in ground.drawn()]
+    twice = len(images) - len(set(images))
+    # The shard that was being made, and the one before it while its file was written.
+    story.check(twice < 2 * SHARD, f"{twice} images were made twice")
+    return twice
+
+
+def _untrue(ground: Ground, whole: Undisturbed) -> list[str]:
+    """What is there under its final name and is not what it should be."""
+    now, should = ground.content(), whole.ground.content()
+    lasting = {name: value for name, value in now.items() if not name.endswith("/weights")}
+    return [name for name, value in lasting.items() if should.get(name) != value]
+
+
+def _kill(pid: int | None) -> None:
+    """A process, and those that it started."""
+    if pid is None:
+        return
+    try:
+        os.killpg(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return

@@ -1,0 +1,109 @@
+"""Several processes at one store: each shard is made by one of them, and the others wait for it.
+
+A process holds a lock on the shards that it is making. The system lets go of the locks of a process
+that dies, however it dies, so that others, or the next one, make what it did not finish.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, final
+
+from sgid import locks
+from sgid.parts import stamp
+from sgid.store import Store
+
+
+@final
+class Claim:
+    """A shard that this process alone makes now."""
+
+    def __init__(self, store: Store, shard: int, release: Callable[[], None]) -> None:
+        self.store = store
+        self.shard = shard
+        self._release: Callable[[], None] | None = release
+
+    @property
+    def rows(self) -> range:
+        return self.store.range(self.shard)
+
+    def write(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Write the shard, all of its rows in order, and let go of it."""
+        self.store.write(self.shard, rows)
+        self.give_up(made=True)
+
+    def give_up(self, *, made: bool = False) -> None:
+        """Let others make it, unless it is made; nothing if that was done before."""
+        release, self._release = self._release, None
+        if release is None:
+            return
+        if made:  # who holds the old file sees that the shard is there
+            _path(self.store, self.shard).unlink(missing_ok=True)
+        release()
+
+
+@final
+class Claims:
+    """The missing ones of `shards`, claimed one by one as they are asked for.
+
+    Where all that is left is being made by other processes, `None` comes: ask again a little later.
+    The end comes when all are there. `elsewhere` is told each shard that another process made.
+    All claims are given up at the end of the `with` block.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        shards: Sequence[int] | None = None,
+        *,
+        elsewhere: Callable[[int], object] = lambda _: None,
+    ) -> None:
+        self.store = store
+        self.elsewhere = elsewhere
+        asked = range(store.shards) if shards is None else shards
+        # Looked at first: what is made from here on has another stamp.
+        self._before = {shard: stamp(store.part(shard)) for shard in asked}
+        self.missing = store.missing(asked)
+        self._held: list[Claim] = []
+
+    @property
+    def rows(self) -> int:
+        """Of all shards that were missing at first."""
+        return sum(len(self.store.range(shard)) for shard in self.missing)
+
+    def __iter__(self) -> Iterator[Claim | None]:
+        left = self.missing
+        while left:
+            busy = []
+            for shard in left:
+                if (claim := self._claim(shard)) is None:
+                    busy.append(shard)
+                elif stamp(self.store.part(shard)) != self._before[shard]:
+                    claim.give_up(made=True)
+                    self.elsewhere(shard)
+                else:
+                    yield claim
+            left = busy
+            if left:
+                yield None
+
+    def __enter__(self) -> Claims:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for claim in self._held:
+            claim.give_up()
+
+    def _claim(self, shard: int) -> Claim | None:
+        """`None` where another process has it."""
+        release = locks.take(_path(self.store, shard))
+        if release is None:
+            return None
+        claim = Claim(self.store, shard, release)
+        self._held.append(claim)
+        return claim
+
+
+def _path(store: Store, shard: int) -> Path:
+    return store.folder / f".{store.part(shard).stem}.lock"

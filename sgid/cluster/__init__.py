@@ -1,0 +1,1 @@
+"""Captions and images made by many machines: `cluster=ray` (Moritz et al., OSDI 2018)."""

@@ -1,0 +1,210 @@
+"""A worker: it holds the models, and makes the shards that it is handed."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, final
+
+from sgid.cluster.order import CAPTIONS, Order
+from sgid.faults import fault
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from sgid.cluster.storage import Storage
+    from sgid.generation.recipes import Plan
+    from sgid.job import Run
+    from sgid.stages.augment import Augmentation
+    from sgid.store import Store
+
+DIED = "died"
+"""Said of shards at which workers died `cluster.attempts` times."""
+
+PATIENCE = 60
+"""Seconds in which a shared file system shows to all what one machine has written."""
+
+
+@final
+class Maker:
+    """Makes shards; lives in a process of its own, and loads nothing before it has work."""
+
+    def __init__(self, order: Order, tally: Any) -> None:
+        self.order = order
+        self.tally = tally  # a handle of the `Tally` that all workers share
+
+    def __call__(self, batch: dict[str, NDArray[np.int64]]) -> dict[str, list[Any]]:
+        """The shards of a batch, each with what went wrong, or "", and who made it.
+
+        Ray starts a worker that died again, and hands out its batch again, for ever: that this was
+        too often is found here. What a person can mend comes back as text: raised here, it would
+        arrive as a page of Ray.
+        """
+        import ray
+
+        shards = batch["shard"].tolist()
+        error, trace = "", ""
+        with _warnings() as heard:
+            try:
+                begun: Any = ray.get(self.tally.begin.remote(shards))
+                if begun > self.order.config.cluster.attempts:
+                    error = DIED
+                else:
+                    self._make(shards)
+            except Exception as raised:
+                told = _for_people(raised, self.order)
+                if told is None:
+                    raise
+                error, trace = told, traceback.format_exc()
+        alike = {"error": error, "trace": trace, "worker": _name(), "warnings": "\n".join(heard)}
+        return {"shard": shards, **{key: [value] * len(shards) for key, value in alike.items()}}
+
+    def _make(self, shards: list[int]) -> None:
+        from sgid.stages.augment import describe_shards, generate_shards
+
+        run, store, storage = self._run, self._store, self._storage
+        if storage is not None:  # what a worker has left there that died before it said so
+            shards = [shard for shard in shards if not storage.has(shard)]
+        if self.order.kind == CAPTIONS:
+            describe_shards(store, run.dataset.train, run.models, shards)
+        else:
+            generate_shards(store, self._plan, run.models, shards, format=run.config.store.format)
+        if storage is not None:
+            for shard in shards:
+                storage.put(shard)
+                store.part(shard).unlink()
+
+    @cached_property
+    def _run(self) -> Run:
+        if self.order.offline:
+            os.environ.setdefault("HF_HUB_OFFLINE", "1")
+        import torch
+        from filelock import FileLock
+
+        from sgid.files import require_writable
+        from sgid.job import prepare
+
+        config = self.order.config
+        torch.set_num_threads(config.cluster.cpus)
+        artifacts = Path(config.paths.artifacts)
+        require_writable(artifacts, "paths.artifacts")
+        if config.cluster.storage is None:
+            return prepare(config, {}, [])
+        with FileLock(artifacts / "prepare.lock"):  # one worker of a node reads all images
+            return prepare(config, {}, [])
+
+    @cached_property
+    def _augmentation(self) -> Augmentation:
+        (one,) = (one for one in self._run.augmentations if one.recipe.method == self.order.method)
+        return one
+
+    @cached_property
+    def _store(self) -> Store:
+        return self.order.store(self._augmentation)
+
+    @cached_property
+    def _storage(self) -> Storage | None:
+        from sgid.cluster.storage import Storage
+
+        url = self.order.config.cluster.storage
+        return None if url is None else Storage(url, self._store)
+
+    @cached_property
+    def _plan(self) -> Plan:
+        from sgid.stages.augment import planned
+
+        if (described := self._augmentation.described) is not None:
+            self._bring(described)
+        return planned(self._augmentation, self._run.config, self._run.dataset, self._run.models)
+
+    def _bring(self, captions: Store) -> None:
+        """Wait until the captions are here that the driver knows to be made."""
+        from filelock import FileLock
+
+        from sgid.cluster.storage import Storage
+
+        url, artifacts = self.order.config.cluster.storage, self._run.config.paths.artifacts
+        if url is not None:
+            storage = Storage(url, captions)
+            with FileLock(Path(artifacts) / "captions.lock"):
+                if lost := [shard for shard in captions.missing() if not storage.get(shard)]:
+                    raise ValueError(
+                        f"cluster.storage={url} has lost captions (shards {lost} in "
+                        f"{storage.folder}): the same command leaves them there again"
+                    )
+                captions.finish()
+        elif not seen(lambda: captions.complete):
+            raise ValueError(not_shared(captions))
+
+
+@final
+class Tally:
+    """How often each shard was begun; an actor beside the driver, which outlives the workers."""
+
+    def __init__(self) -> None:
+        self.begun: Counter[int] = Counter()
+
+    def begin(self, shards: list[int]) -> int:
+        """Count these once more: how often one of them was begun."""
+        self.begun.update(shards)
+        return max(self.begun[shard] for shard in shards)
+
+
+def seen(there: Callable[[], bool]) -> bool:
+    """Wait until a shared file system shows what another machine has written: whether it does."""
+    until = time.monotonic() + PATIENCE
+    while not there():
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.5)
+    return True
+
+
+def not_shared(store: Store) -> str:
+    return (
+        f"{store.folder} is not the same folder on all nodes. Without cluster.storage, "
+        "paths.artifacts must lie on a file system that they share; else give a folder or URL that "
+        "all of them reach with cluster.storage=URL"
+    )
+
+
+@contextmanager
+def _warnings() -> Iterator[list[str]]:
+    """What this package warns of within the block; a worker's own output is seen by nobody."""
+    heard: list[str] = []
+
+    class Hearing(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            heard.append(self.format(record))
+
+    handler, logger = Hearing(logging.WARNING), logging.getLogger("sgid")
+    logger.addHandler(handler)
+    try:
+        yield heard
+    finally:
+        logger.removeHandler(handler)
+
+
+def _for_people(error: BaseException, order: Order) -> str | None:
+    """What to tell a person, or `None` for what only a developer can mend."""
+    from hydra.errors import InstantiationException
+
+    while isinstance(error, InstantiationException) and error.__cause__ is not None:
+        error = error.__cause__
+    told = fault(error, {"paths.artifacts": order.config.paths.artifacts})
+    return told or (str(error) if isinstance(error, ValueError | OSError) else None)
+
+
+def _name() -> str:
+    """This worker among all: the machine it runs on, and its process there."""
+    import ray
+
+    return f"{ray.get_runtime_context().get_node_id()}/{os.getpid()}"

@@ -1,0 +1,93 @@
+"""What the machine refuses, said for people: full disks, closed folders, memory, open files."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+
+FULL = {errno.ENOSPC: "is full", errno.EDQUOT: "is full: its quota is used up"}
+CLOSED = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST}
+WORTH = "What is done is kept, and the same command goes on from there"
+
+
+def fault(error: BaseException, places: Mapping[str, str | Path]) -> str | None:
+    """What to tell a person of an error of the machine; `None` for any other error.
+
+    `places` are the folders that a run writes to, by the option that names each.
+    """
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return (
+            f"Out of memory: {_first_line(error) or 'the machine has no more'}. {WORTH}; fewer "
+            "images at a time need less: models.captioner.batch_size, models.scorer.batch_size, "
+            "models.generator.batch_size, backbone.batch_size"
+        )
+    number = error.errno if isinstance(error, OSError) else None
+    if number is None and "PytorchStreamWriter failed" in str(error):
+        number = errno.ENOSPC if _fullest(places)[1] < 2**20 else None
+    if number in (errno.EMFILE, errno.ENFILE):
+        return (
+            f"{os.strerror(number)}: raise the limit with `ulimit -n 4096`, or use "
+            f"trainer.workers=0. {WORTH}"
+        )
+    if number in FULL:
+        option, left = _place(error, places), None
+        if option is None and places:
+            option, left = _fullest(places)
+        if option is None:
+            return f"{_named(error) or 'The disk'} {FULL[number]}: free some"
+        left = _free(places[option]) if left is None else left
+        return (
+            f"{places[option]} {FULL[number]} ({left / 2**20:,.0f} MB left): free some, or give "
+            f"another place with {option}=DIR (now {places[option]}). {WORTH}"
+        )
+    if number == errno.EFBIG:
+        return f"{_named(error)} is larger than a file may be here (`ulimit -f`). {WORTH}"
+    if number in CLOSED and _named(error):
+        said = f"{_named(error)} cannot be used: {os.strerror(number)}"
+        option = _place(error, places)
+        if option is None:
+            return said
+        return f"{said}; another place: {option}=DIR (now {places[option]})"
+    return None
+
+
+def _place(error: BaseException, places: Mapping[str, str | Path]) -> str | None:
+    """The option of the innermost place that the file of an error lies in."""
+    if not _named(error):
+        return None
+    path = Path(_named(error)).absolute()
+    holding = {
+        option: Path(place).absolute()
+        for option, place in places.items()
+        if path.is_relative_to(Path(place).absolute())
+        or Path(place).absolute().is_relative_to(path)  # a folder above it, not made yet
+    }
+    return max(holding, key=lambda option: len(holding[option].parts), default=None)
+
+
+def _fullest(places: Mapping[str, str | Path]) -> tuple[str, int]:
+    """The option of the place with the fewest bytes left, and how many."""
+    left = {option: _free(place) for option, place in places.items()}
+    option = min(left, key=lambda one: left[one])
+    return option, left[option]
+
+
+def _free(place: str | Path) -> int:
+    """Bytes left where a folder is, or will be."""
+    path = Path(place).absolute()
+    while not path.exists():
+        path = path.parent
+    return shutil.disk_usage(path).free
+
+
+def _named(error: BaseException) -> str:
+    """The file that an error is about, if it says so."""
+    name = getattr(error, "filename2", None) or getattr(error, "filename", None)
+    return os.fsdecode(name) if isinstance(name, str | bytes | os.PathLike) else ""
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0].rstrip(".")

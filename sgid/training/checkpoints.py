@@ -1,0 +1,99 @@
+"""Checkpoints that are whole or not there, hold no code, and are not trusted when damaged."""
+
+from __future__ import annotations
+
+import logging
+import os
+import zipfile
+from pathlib import Path
+from typing import IO, Any, final
+
+import torch
+from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
+
+from sgid.files import replacing
+
+log = logging.getLogger(__name__)
+
+BROKEN = ".broken"
+
+
+@final
+class WholeFiles(TorchCheckpointIO):
+    """Reads and writes checkpoints for Lightning, whose own go by a temporary folder's disk."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
+    ) -> None:
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path) as partial, partial.open("wb") as stream:
+            _save(checkpoint, stream)
+            stream.flush()
+            os.fsync(stream.fileno())
+
+    def load_checkpoint(
+        self, path: Any, map_location: Any = None, weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        return load(Path(path), map_location)
+
+
+def _save(checkpoint: dict[str, Any], stream: IO[bytes]) -> None:
+    """Raises `OSError` where the system refuses to write, which PyTorch has its own words for."""
+    try:
+        torch.save(checkpoint, stream)
+    except RuntimeError as error:
+        behind: BaseException | None = error
+        while behind is not None:
+            if isinstance(behind, OSError):
+                raise behind from error
+            behind = behind.__cause__ or behind.__context__
+        raise
+
+
+def load(path: Path, map_location: Any = None) -> dict[str, Any]:
+    """What a checkpoint holds: tensors and plain values, never code.
+
+    Raises:
+        ValueError: if there is more in it; nothing of it is run.
+    """
+    from pickle import UnpicklingError
+
+    try:
+        return torch.load(path, map_location=map_location or "cpu", weights_only=True)
+    except UnpicklingError as error:
+        raise ValueError(
+            f"{path} holds more than weights and numbers, and is not read: it may run code. It is "
+            "none of this package's checkpoints; delete it"
+        ) from error
+
+
+def whole(path: Path) -> bool:
+    """Whether a checkpoint is there with the bytes that were written, by the archive's checksums.
+
+    `torch.load` does not compare these: a flipped bit would be a weight.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.testzip() is None
+    except (zipfile.BadZipFile, FileNotFoundError, EOFError, ValueError, NotImplementedError):
+        return False
+
+
+def resumable(folder: Path) -> Path | None:
+    """`folder`/last.ckpt, if it can be gone on from; what is damaged is set aside, and said.
+
+    The best checkpoint must be whole as well: its epoch does not come again.
+    """
+    last, best = folder / "last.ckpt", folder / "best.ckpt"
+    if not last.is_file():
+        return None
+    damaged = [path for path in (last, best) if not whole(path)]
+    for path in damaged:
+        if not path.is_file():
+            log.warning("%s is gone: the training begins anew", path)
+            continue
+        aside = path.with_name(path.name + BROKEN)
+        os.replace(path, aside)
+        log.warning("%s is damaged and now %s: the training begins anew", path, aside.name)
+    return None if damaged else last

@@ -1,0 +1,131 @@
+"""Two simulated nodes of one core each, and what one process alone makes of the same options."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from sgid.cluster.connection import LOOPBACK, QUIET, TOKEN
+from sgid.compose import compose
+from sgid.job import Run, prepare
+from sgid.stages.augment import Augmentation, augment
+
+OPTIONS = (
+    *("dataset=fashion", "dataset.shots=4", "models=tiny", "trainer.device=cpu"),
+    *("steps=4", "expansion=2", "store.shard_size=8", "cluster=ray"),
+)
+
+
+@dataclass
+class Nodes:
+    """A cluster whose head, where the driver is, does no work; and its nodes that do."""
+
+    cluster: Any
+    working: list[Any] = field(default_factory=list)
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        return f"cluster.address={self.cluster.address}", "cluster.max_workers=2"
+
+    def add(self) -> None:
+        self.working.append(self.cluster.add_node(num_cpus=1))
+
+    def kill(self, node: Any) -> None:
+        self.working.remove(node)
+        self.cluster.remove_node(node, allow_graceful=False)
+
+
+@pytest.fixture(scope="session")
+def rays_environment() -> Iterator[None]:
+    """What a run sets for a Ray of its own, before anything imports Ray."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {**QUIET, **LOOPBACK, TOKEN: "5" * 64}.items():
+            patch.setenv(name, value)
+        yield
+
+
+@pytest.fixture(scope="module")
+def nodes(rays_environment) -> Iterator[Nodes]:
+    from ray.cluster_utils import Cluster
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    try:
+        nodes = Nodes(cluster)
+        nodes.add()
+        nodes.add()
+        yield nodes
+    finally:
+        cluster.shutdown()
+
+
+def planned(artifacts: Path, *options: str) -> tuple[Run, Augmentation]:
+    """A run of these options with one method, of which nothing is made."""
+    config = compose([*OPTIONS, f"paths.artifacts={artifacts}", *options])
+    run = prepare(config, {}, [])
+    (augmentation,) = run.augmentations
+    return run, augmentation
+
+
+def made(run: Run, augmentation: Augmentation) -> str:
+    """Have it made on the cluster; what was said."""
+    from sgid.cluster.make import make
+
+    console = Console(soft_wrap=True)
+    with console.capture() as said:
+        make(run, augmentation, console)
+    return said.get()
+
+
+@pytest.fixture(scope="session")
+def alone(tmp_path_factory) -> Callable[..., dict[str, bytes]]:
+    """`alone("aug=...")`: file -> bytes, of all that one process makes without Ray."""
+    import torch
+
+    known: dict[tuple[str, ...], dict[str, bytes]] = {}
+
+    def make_alone(*options: str) -> dict[str, bytes]:
+        if options not in known:
+            run, augmentation = planned(tmp_path_factory.mktemp("alone"), *options)
+            threads = torch.get_num_threads()
+            torch.set_num_threads(1)  # as cluster.cpus=1 has it
+            try:
+                augment(augmentation, run.config, run.dataset, run.models)
+            finally:
+                torch.set_num_threads(threads)
+            known[options] = files(augmentation)
+        return known[options]
+
+    return make_alone
+
+
+def files(augmentation: Augmentation) -> dict[str, bytes]:
+    """Name -> bytes of every file of its stores, but for the locks of those who made them."""
+    return {
+        f"{kind}/{path.name}": path.read_bytes()
+        for kind, store in augmentation.stores.items()
+        for path in sorted(store.folder.iterdir())
+        if not path.name.endswith(".lock")
+    }
+
+
+def at_work(folder: Path, below: int | None = None) -> dict[int, int]:
+    """Shard -> process, of those that a process makes now (of all, or of the children of one)."""
+    found = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
+            opened = [os.readlink(one) for one in (process / "fd").iterdir()]
+        except OSError:  # it has ended, or is not ours
+            continue
+        if int(process.name) == os.getpid() or below not in (None, parent):
+            continue
+        for name in map(Path, opened):
+            if name.parent == folder and name.suffix == ".lock" and ".part-" in name.name:
+                found[int(name.stem.removeprefix(".part-"))] = int(process.name)
+    return found

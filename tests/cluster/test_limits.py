@@ -1,0 +1,32 @@
+"""What a cluster cannot be is named with its rule, before anything is begun."""
+
+import pytest
+
+from sgid.cluster.limits import wrong
+from sgid.compose import compose
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ("cluster.storage=s3://b", "cluster.storage=s3://b: without cluster=ray there is no"),
+        ("cluster.name=dask", "cluster.name=dask: must be one of none, ray"),
+        ("cluster=ray cluster.address=ray://head:10001", "run it on a node of the cluster"),
+        ("cluster=ray cluster.gpus=1.5", "cluster.gpus=1.5: must be a whole number, or a share"),
+        ("cluster=ray cluster.min_workers=3 cluster.max_workers=2", "cluster.max_workers=2: below"),
+    ],
+)
+def test_what_cannot_be_is_named(options, said):
+    (line,) = wrong(compose(options.split()).cluster)
+    assert said in line
+
+
+@pytest.mark.parametrize("options", ["", "cluster=ray cluster.gpus=0.5 cluster.address=auto"])
+def test_what_can_be_is_let_through(options):
+    assert not list(wrong(compose(options.split()).cluster))
+
+
+def test_without_ray_the_extra_is_named(monkeypatch):
+    monkeypatch.setattr("sgid.cluster.limits.find_spec", lambda name: None)
+    (line,) = wrong(compose(["cluster=ray"]).cluster)
+    assert 'pip install "sgid[cluster]"' in line

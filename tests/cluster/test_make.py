@@ -1,0 +1,166 @@
+"""Workers make what one process makes, whoever of them dies: nothing lost, nothing double."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from tests.cluster.conftest import at_work, files, made, planned
+
+PLAIN = "aug=img2img_label"
+"""Without captions: one kind of work is enough to kill workers at."""
+LONG = ("expansion=6", "steps=12")
+"""Work of some seconds for each worker."""
+
+
+def meanwhile(action: Callable[[threading.Event], None]) -> Callable[[], None]:
+    """Begin `action` beside this thread; what it returns ends it, and raises its errors."""
+    over, errors = threading.Event(), []
+
+    def run() -> None:
+        try:
+            action(over)
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+
+    def end() -> None:
+        over.set()
+        thread.join(60)
+        assert not thread.is_alive()
+        if errors:
+            raise errors[0]
+
+    return end
+
+
+def until(found: Callable[[], object], over: threading.Event) -> None:
+    """Wait for something, not for ever and not after the work is over."""
+    for _ in range(900):
+        if found():
+            return
+        assert not over.is_set(), "the work was over before"
+        time.sleep(0.1)
+    raise AssertionError("it never came")
+
+
+def test_two_nodes_make_what_one_process_makes(nodes, alone, tmp_path):
+    run, augmentation = planned(tmp_path, "aug=sgid", *nodes.options)
+    said = made(run, augmentation)
+    assert "captions: 5 shards by 2 workers on 2 nodes" in said  # one at first: the pool has grown
+    assert files(augmentation) == alone("aug=sgid")
+
+
+def test_a_worker_and_then_a_node_are_lost_in_mid_work(nodes, alone, tmp_path):
+    run, augmentation = planned(tmp_path, PLAIN, *LONG, *nodes.options, "cluster.min_workers=2")
+    store, lost = augmentation.generated, {}
+    node = nodes.working[1]
+    raylet = node.all_processes["raylet"][0].process.pid
+
+    def kill(over: threading.Event) -> None:
+        until(lambda: at_work(store.folder), over)
+        shard, process = at_work(store.folder).popitem()
+        os.kill(process, signal.SIGKILL)
+        lost["worker"] = shard
+        until(lambda: store.part(shard).is_file(), over)  # another has made it
+        until(lambda: at_work(store.folder, raylet), over)
+        lost["node"], _ = at_work(store.folder, raylet).popitem()
+        nodes.kill(node)
+
+    end = meanwhile(kill)
+    try:
+        made(run, augmentation)
+    finally:
+        end()
+        nodes.add()
+    assert set(lost) == {"worker", "node"}
+    assert files(augmentation) == alone(PLAIN, *LONG)
+
+
+def test_workers_that_die_each_time_are_told_of(nodes, tmp_path):
+    run, augmentation = planned(tmp_path, PLAIN, *LONG, *nodes.options, "cluster.attempts=1")
+    folder = augmentation.generated.folder
+
+    def kill(over: threading.Event) -> None:
+        while not over.wait(0.1):
+            for process in at_work(folder).values():
+                os.kill(process, signal.SIGKILL)
+
+    end = meanwhile(kill)
+    try:
+        with pytest.raises(
+            ChildProcessError, match=r"Workers died 1 times at shard .*cluster\.attempts=1"
+        ):
+            made(run, augmentation)
+    finally:
+        end()
+
+
+def test_by_a_storage_and_what_a_killed_driver_left_there(nodes, alone, tmp_path):
+    storage = f"cluster.storage=file://{tmp_path / 'bucket'}"
+    first, second = (planned(tmp_path / name, "aug=sgid", *nodes.options, storage) for name in "ab")
+    made(*first)
+    assert files(first[1]) == alone("aug=sgid")
+    # A driver elsewhere finds all but what was damaged, and has that made again.
+    generated = first[1].generated
+    there = tmp_path / "bucket" / "generated" / generated.folder.name / generated.part(3).name
+    damaged = bytearray(there.read_bytes())
+    damaged[100] ^= 1
+    there.write_bytes(damaged)
+    said = made(*second)
+    assert "1 shards" in said and "damaged" in said
+    assert "sgid: 1 shards by 1 workers" in said and "captions: " not in said
+    assert files(second[1]) == alone("aug=sgid")
+    assert there.read_bytes() == generated.part(3).read_bytes()
+    assert not list((tmp_path / "b" / "cluster").rglob("generated/**/part-*")), "left on the node"
+
+
+def test_nothing_is_asked_of_a_cluster_where_all_is_there(alone, tmp_path):
+    options = ("aug=sgid", "cluster.address=127.0.0.1:1", f"cluster.storage={tmp_path / 'bucket'}")
+    from sgid.cluster.storage import Storage
+
+    run, augmentation = planned(tmp_path / "a", *options)
+    for kind, store in augmentation.stores.items():
+        for shard in range(store.shards):
+            store.folder.mkdir(parents=True, exist_ok=True)
+            store.part(shard).write_bytes(alone("aug=sgid")[f"{kind}/{store.part(shard).name}"])
+            Storage(str(tmp_path / "bucket"), store).put(shard)
+    run, augmentation = planned(tmp_path / "b", *options)
+    assert made(run, augmentation) == ""
+    assert files(augmentation) == alone("aug=sgid")
+
+
+def test_what_a_worker_lacks_is_said_in_a_few_lines(nodes, tmp_path):
+    import shutil
+
+    from tests.conftest import MODELS
+
+    weights = shutil.copytree(MODELS / "sd", tmp_path / "sd")
+    run, augmentation = planned(
+        tmp_path, PLAIN, *nodes.options, f"models.generator.weights.path={weights}"
+    )
+    shutil.rmtree(weights)
+    with pytest.raises(ValueError, match="models.generator.weights.path") as told:
+        made(run, augmentation)
+    assert "a worker on node" in str(told.value) and "Traceback" not in str(told.value)
+    assert len(str(told.value).splitlines()) < 10
+
+
+def test_a_worker_that_would_make_something_else_says_so(nodes, tmp_path):
+    run, augmentation = planned(tmp_path, PLAIN, *nodes.options)
+    run.config.models.generator.scheduler = "DDIMScheduler"  # as if the nodes had another code
+    with pytest.raises(ValueError, match="generator.scheduler=DDIM.*, not DPMSolver"):
+        made(run, augmentation)
+
+
+def test_a_cluster_that_is_not_there_is_named(rays_environment, tmp_path):
+    run, augmentation = planned(tmp_path, PLAIN, "cluster.address=127.0.0.1:1")
+    with pytest.raises(ValueError, match=r"cluster\.address=127\.0\.0\.1:1"):
+        made(run, augmentation)

@@ -1,0 +1,90 @@
+"""Ray on this machine, by the command: nobody is let in, and a stopped run leaves shards alone."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.conftest import OPTIONS, at_work
+from tests.end_to_end.command import Place
+
+
+def processes(temporary: Path) -> list[int]:
+    """Those whose command names a file in this folder, as those of a Ray with its files there."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_bytes()
+        except OSError:  # it has ended
+            continue
+        if os.fsencode(temporary) in command:
+            found.append(int(process.name))
+    return found
+
+
+def heard_at(processes: list[int]) -> set[str]:
+    """The addresses at which these processes take connections from."""
+    inodes = set()
+    for process in processes:
+        try:
+            opened = [os.readlink(one) for one in Path(f"/proc/{process}/fd").iterdir()]
+        except OSError:
+            continue
+        inodes |= {name[8:-1] for name in opened if name.startswith("socket:[")}
+    addresses = set()
+    for family, table in ((socket.AF_INET, "tcp"), (socket.AF_INET6, "tcp6")):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            words = line.split()
+            if words[3] == "0A" and words[9] in inodes:  # it listens
+                address = bytes.fromhex(words[1].partition(":")[0])
+                groups = [address[start : start + 4][::-1] for start in range(0, len(address), 4)]
+                addresses.add(socket.inet_ntop(family, b"".join(groups)))
+    return addresses
+
+
+def wait(done, seconds: float = 90) -> None:
+    until = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < until, "it never came"
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM])
+def test_a_signal_ends_the_workers_and_keeps_shards(number):
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as top:  # a short name, for the sockets below it
+        place = Place(Path(top))
+        temporary = place.top / "tmp"
+        temporary.mkdir()
+        options = (
+            *OPTIONS,
+            "aug=img2img_label",
+            "expansion=6",
+            "steps=12",
+            "cluster.max_workers=1",
+        )
+        driver = place.start(*options, "stage=augment", TMPDIR=str(temporary))
+        try:
+            wait(lambda: list(place.artifacts.glob("generated/*/part-*")))
+            (folder,) = place.artifacts.glob("generated/*")
+            wait(lambda: at_work(folder))
+            assert heard_at(processes(temporary)) <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
+            assert heard_at(processes(temporary)), "this test sees nobody listen"
+            made = {path: path.read_bytes() for path in folder.glob("part-*")}
+            driver.send_signal(number)
+            _, said = driver.communicate(timeout=60)
+        finally:
+            driver.kill()
+        assert driver.returncode == 128 + number
+        assert "goes on from there" in said and "Traceback" not in said
+        wait(lambda: not processes(temporary) and not at_work(folder), 30)
+        assert not list(temporary.glob("sgid-ray-*"))
+        assert not (place.top / "home" / ".ray").exists(), "no token is left"
+        assert all(path.read_bytes() == data for path, data in made.items())
+        assert not list(folder.glob("manifest.json"))

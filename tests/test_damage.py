@@ -1,0 +1,142 @@
+"""A store whose files were changed after they were written: found, and made again."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from sgid.damage import take_back_damaged
+from sgid.parts import Damaged, stamp
+from sgid.store import Store
+from tests.test_store import fill, make, rows_of
+
+
+@pytest.fixture
+def store(tmp_path) -> Store:
+    store = fill(make(tmp_path, rows=300, shard_size=100))
+    (store.folder / "rows.arrow").write_bytes(b"made of the shards")
+    return store
+
+
+def flip(path: Path, at: float, *, quietly: bool = False) -> None:
+    """Turn one bit, `at` that share of the file; `quietly` without a trace in its time."""
+    before = path.stat()
+    data = bytearray(path.read_bytes())
+    data[int(at * (len(data) - 1))] ^= 4
+    path.write_bytes(data)
+    if quietly:
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def bytes_of(store: Store) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in store.folder.iterdir()}
+
+
+@pytest.mark.parametrize("at", [0, 0.1, 0.3, 0.5, 0.7, 0.9, 1])
+def test_a_flipped_bit_is_found_and_its_shard_alone_made_again(store, at):
+    before = bytes_of(store)
+    flip(store.part(1), at)
+    assert take_back_damaged(store) == ["part-00001.parquet"]
+    assert not store.complete and store.missing() == [1]
+    untouched = {shard: stamp(store.part(shard)) for shard in (0, 2)}
+    fill(store)
+    assert {shard: stamp(store.part(shard)) for shard in (0, 2)} == untouched
+    assert before.pop("rows.arrow") and bytes_of(store) == before  # what was made of it is gone
+
+
+@pytest.mark.parametrize("keep", [0, 0.5, 0.999])
+def test_a_truncated_shard_is_found_even_with_an_old_date(store, keep):
+    before = stamp(store.part(2))
+    data = store.part(2).read_bytes()
+    store.part(2).write_bytes(data[: int(keep * len(data))])
+    os.utime(store.part(2), ns=(before.written, before.written))
+    assert take_back_damaged(store) == ["part-00002.parquet"]
+    assert store.missing() == [2]
+
+
+def test_a_lost_shard_is_made_again(store):
+    store.part(0).unlink()
+    assert take_back_damaged(store) == ["part-00000.parquet"]
+    assert store.missing() == [0]
+
+
+def test_what_is_whole_stays_and_is_hashed_but_once(store, tmp_path, monkeypatch):
+    assert take_back_damaged(store) == []
+    copied = Store(tmp_path / "copy", store.spec, store.schema, store.rows, store.shard_size)
+    shutil.copytree(store.folder, copied.folder, copy_function=shutil.copyfile)
+    assert take_back_damaged(copied) == []  # younger than its manifest, and the same
+    assert copied.complete and copied.content == store.content
+    monkeypatch.setattr("sgid.damage.sha256", pytest.fail)
+    assert take_back_damaged(copied) == []
+
+
+def test_damage_without_a_trace_is_found_by_reading_and_by_hashing_everything(store):
+    flip(store.part(1), 0.4, quietly=True)
+    assert take_back_damaged(store) == []
+    with pytest.raises(Damaged, match=r"part-00001\.parquet is damaged .* makes it again"):
+        store.read()
+    assert take_back_damaged(store) == ["part-00001.parquet"]  # reading left it looking changed
+    fill(store)
+    flip(store.part(2), 0.4, quietly=True)
+    assert take_back_damaged(store, everything=True) == ["part-00002.parquet"]
+
+
+@pytest.mark.parametrize("at", [0.05, 0.2, 0.35, 0.5])
+def test_no_flipped_bit_in_the_pages_is_read_as_if_it_were_right(store, at):
+    """Also columns that are read alone; the end of the file is its directory, without checksum."""
+    whole = store.read()
+    flip(store.part(0), at, quietly=True)
+    try:
+        assert store.read().equals(whole)
+    except Damaged:
+        return
+
+
+def test_killed_while_it_is_taken_back_nothing_damaged_is_trusted(store, monkeypatch):
+    flip(store.part(1), 0.5)
+    real = Path.unlink
+
+    def killed(path: Path, *args, **kwargs):
+        real(path, *args, **kwargs)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Path, "unlink", killed)  # after the manifest is gone
+        take_back_damaged(store)
+    assert not store.complete and store.part(1).is_file()
+    assert store.missing() == [1]
+
+
+@pytest.mark.parametrize("damage", ["", "{", '{"parts": [{}]}', "[]"])
+def test_a_damaged_manifest_is_written_again(store, damage):
+    before = bytes_of(store)
+    (store.folder / "manifest.json").write_text(damage)
+    take_back_damaged(store)
+    assert not store.complete
+    fill(store)
+    assert store.complete and bytes_of(store)["manifest.json"] == before["manifest.json"]
+
+
+def test_the_content_is_that_of_the_bytes(store, tmp_path):
+    same = fill(make(tmp_path / "same", rows=300, shard_size=100))
+    assert same.content == store.content and len(store.content) == 16
+    other = make(tmp_path / "other", rows=300, shard_size=100)
+    for shard in other.missing():
+        rows = rows_of(other, shard)
+        rows[-1]["value"] += shard == 2
+        other.write(shard, rows)
+    other.finish()
+    assert other.content != store.content
+
+
+def test_older_manifests_without_sizes_are_read(store):
+    path = store.folder / "manifest.json"
+    manifest = json.loads(path.read_text())
+    for part in manifest["parts"]:
+        del part["bytes"]
+    path.write_text(json.dumps(manifest))
+    assert take_back_damaged(store) == [] and store.complete
