@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo paper-tiny benchmarks test lint tiny-models clean
+.PHONY: help setup demo paper-tiny benchmarks chaos test lint tiny-models clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -32,6 +32,9 @@ paper-tiny: $(STAMP) ## the paper's tables and figures on the bundled images, in
 BENCHMARKS ?= generation captions training run
 benchmarks: $(STAMP) ## how fast, against what others do: BENCHMARKS="generation captions training run"
 	for name in $(BENCHMARKS); do $(BIN)/python -m experiments.benchmarks.$$name || exit 1; done
+
+chaos: $(STAMP) ## kill, stop, fill, damage: what survives, into docs/reliability.md (quarter of an hour)
+	OMP_NUM_THREADS=1 $(BIN)/python -m experiments.chaos
 
 test: $(STAMP) ## all tests, two at a time
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile

@@ -58,12 +58,14 @@ def _main() -> int:
     import hydra
 
     from sgid.config import register
+    from sgid.targets import refuse_files
 
     register()
     # Importing libraries makes a million objects, none of them garbage, which the collector would
     # go through again and again.
     gc.set_threshold(20_000, 10, 10)
     try:
+        refuse_files(sys.argv[1:])
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(Job())()
     except Failed:
         return 1
@@ -77,7 +79,7 @@ def _main() -> int:
         text = message(error, {mode: getattr(error, "filename", None) or "outputs"})
         if text is None:
             raise
-        print(f"\n{text}", file=sys.stderr)
+        _say(text)
         return 1
     return 0
 
@@ -118,7 +120,7 @@ class Job:
             kept = _keep(error, text, output)
             if text is None:
                 raise
-            print(f"\n{text}", file=sys.stderr)
+            _say(text)
             if kept and not _raised_here(error):
                 print(f"Where it arose: {output / ERROR}", file=sys.stderr)
             # Hydra lets the other jobs run and then raises the first error; only jobs that raise
@@ -126,6 +128,13 @@ class Job:
             if several:
                 raise Failed(text) from error
             raise SystemExit(1) from error
+
+
+def _say(text: str) -> None:
+    """An error, which may name files as strangers named them."""
+    from sgid.data.names import printable
+
+    print("", *map(printable, text.splitlines()), sep="\n", file=sys.stderr)
 
 
 def _keep(error: Exception, text: str | None, output: Path) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from sgid.config import Config, Stage
 from sgid.files import require_writable
@@ -52,7 +53,7 @@ def run(
     stages = [Stage.augment, *_STAGES] if config.stage is Stage.all else [config.stage]
     if config.stage is Stage.all and this.finished:
         if this.measured:
-            console.print(f"[green]done before[/green]: {this.folder}")
+            console.print(f"[green]done before[/green]: {escape(str(this.folder))}")
             log_again(config.logger, this.folder)
             return this.folder
         stages = [Stage.evaluate, Stage.report]
@@ -78,7 +79,10 @@ def _alone(run: Run, console: Console) -> AbstractContextManager[None]:
     return alone(
         run.folder / ".lock",
         on_wait=lambda: console.print(
-            f"another process is at {run.folder}: waiting for it", style="yellow", highlight=False
+            f"another process is at {run.folder}: waiting for it",
+            style="yellow",
+            highlight=False,
+            markup=False,
         ),
     )
 
@@ -101,6 +105,7 @@ def _augment(run: Run, console: Console) -> None:
                 console.print(
                     f"{what}: {store.rows:,} images in {store.folder} · content {store.content}",
                     highlight=False,
+                    markup=False,
                 )
         if (kept := run.judgement(augmentation).kept()) is not None:
             dropped = len(kept) - int(kept.sum())
@@ -147,8 +152,8 @@ _STAGES = {
 def _say_what(run: Run, console: Console) -> None:
     data, choices = run.dataset, run.choices
     console.print(
-        f"[bold]{'+'.join(choices['aug'])}[/bold] · {choices['backbone']} · {data.name}: "
+        f"[bold]{'+'.join(choices['aug'])}[/bold] · {choices['backbone']} · {escape(data.name)}: "
         f"{len(data.train):,} train, {len(data.validation):,} validation, {len(data.test):,} test, "
-        f"{len(data.class_names)} classes · seed {run.config.seed} · {run.folder}",
+        f"{len(data.class_names)} classes · seed {run.config.seed} · {escape(str(run.folder))}",
         highlight=False,
     )

@@ -8,6 +8,7 @@ import signal
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from rich.console import Console
@@ -18,6 +19,9 @@ from experiments.chaos.page import write_table
 from experiments.chaos.story import Story
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "reliability.md"
+
+AT_ONCE = 2
+"""Stories that are told at the same time; each run in them has one thread."""
 
 
 def stories(top: Path) -> Iterator[Callable[[], Story | None]]:
@@ -42,9 +46,12 @@ def main() -> int:
     page = parser.parse_args().page
     console, started = Console(soft_wrap=True), time.monotonic()
     told: list[Story] = []
-    with tempfile.TemporaryDirectory(prefix="sgid-chaos-") as top:
-        for story in stories(Path(top)):
-            if (one := story()) is None:
+    with (
+        tempfile.TemporaryDirectory(prefix="sgid-chaos-") as top,
+        ThreadPoolExecutor(AT_ONCE) as pool,
+    ):
+        for one in pool.map(lambda story: story(), stories(Path(top))):
+            if one is None:
                 console.print("[yellow]skipped: this user may not mount file systems[/yellow]")
                 continue
             told.append(one)

@@ -23,7 +23,53 @@ class Suite:
     shows: str
 
 
-SUITES = ()
+SUITES = (
+    Suite(
+        "latents that are not finite, or all-black images",
+        ("tests/generation/test_redrawing.py",),
+        "drawn again in float32, as that model draws them; their neighbours stay as they are",
+    ),
+    Suite(
+        "memory runs out",
+        ("tests/test_batching.py", "tests/generation/test_engine_memory.py"),
+        "batches are halved for good; what does not fit alone is told with the option to change",
+    ),
+    Suite(
+        "a loss that is not finite, a dead loading process, no memory in training",
+        ("tests/training/test_trainer.py",),
+        "told with the option to change; the same command goes on from the last validation",
+    ),
+    Suite(
+        "checkpoints cut off, flipped, or with code in them",
+        ("tests/training/test_checkpoints.py",),
+        "set aside and said; no code is run",
+    ),
+    Suite(
+        "one of several training processes is killed",
+        ("tests/training/test_processes.py",),
+        "no process is left behind; the same command ends with the same bytes",
+    ),
+    Suite(
+        "a worker or a node of a Ray cluster is killed; shards damaged in its storage",
+        ("tests/cluster/test_make.py", "tests/cluster/test_storage.py"),
+        "its shards are made elsewhere; nothing lost, nothing double; the same bytes",
+    ),
+    Suite(
+        "runs of a sweep fail, are killed, or are preempted by SLURM's stand-in",
+        ("tests/end_to_end/test_sweep.py", "tests/end_to_end/test_launchers.py"),
+        "the others run; reason and command are told, exit code 1; the same command goes on",
+    ),
+    Suite(
+        "broken, huge, strange and hostile images and names",
+        ("tests/data/test_bad_images.py",),
+        "used rightly, or named and left out; no traceback, no hang, nothing written elsewhere",
+    ),
+    Suite(
+        "pickles, code that comes with weights or configs, archives and names that reach out",
+        ("tests/safety",),
+        "refused, with the option to change where there is one",
+    ),
+)
 
 
 def run(suite: Suite) -> Story:

@@ -12,6 +12,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from sgid.augmentation.sizes import SMALL
+from sgid.data.centre import centre
 
 Base = Callable[[int], Callable[[Image], Image]]
 """From a side in pixels to what brings each image to it; every training begins with one."""
@@ -88,7 +89,8 @@ def as_is(size: int) -> Callable[[Image], Image]:
     """The whole of a small image, the centre of a larger one; PIL RGB -> PIL RGB (size, size)."""
     if size <= SMALL:
         return _Whole(size)
-    return v2.Compose([v2.Resize(round(size / 0.875), antialias=True), v2.CenterCrop(size)])
+    resize = v2.Resize(round(size / 0.875), antialias=True)
+    return v2.Compose([centre, resize, v2.CenterCrop(size)])
 
 
 @final

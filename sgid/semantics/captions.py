@@ -69,7 +69,9 @@ class BlipCaptioner:
         self.max_tokens = max_tokens
         self.seed = seed
         self.batches = Batches(batch_size, mend=MEND)
-        self.processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
+        self.processor = AutoProcessor.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
         model: Any = BlipForConditionalGeneration.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, dtype=dtype
         )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, final
 import numpy as np
 
 from sgid.batching import Batches
+from sgid.data.centre import centre
 from sgid.semantics.pixels import pixel_batches
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ class OpenClipScorer:
         import torch
 
         def shaped(some: Sequence[Image]) -> torch.Tensor:
-            return torch.stack([self.shape(image) for image in some])  # (B, 3, H, W), uint8
+            return torch.stack([self.shape(centre(image)) for image in some])  # (B, 3, H, W), uint8
 
         def encode(pixels: torch.Tensor, rows: Sequence[int]) -> torch.Tensor:
             some = pixels[rows[0] : rows[-1] + 1]

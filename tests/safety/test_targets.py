@@ -16,7 +16,7 @@ import yaml
 from sgid.compose import CONF, compose
 from sgid.fingerprint import fingerprint
 from sgid.targets import PLACES, refuse_files, refused
-from tests.end_to_end.command import ROOT
+from tests.end_to_end.command import ROOT, SHORT
 
 EVIL = [
     ("dataset.source", "os.system"),
@@ -193,6 +193,7 @@ def test_a_folder_of_ones_own_that_allows_nothing_is_taken(tmp_path):
 def test_a_command_with_a_strangers_folder_runs_none_of_its_code(place, tmp_path, stranger, mark):
     evil(tmp_path / "theirs", "filter/nice.yaml", f"_target_: {stranger}.run\n")
     flags = ("--config-dir", str(tmp_path / "theirs"))
+    flags += (*SHORT, "stage=data")  # which is soon over, if it is begun
     failed = place.run(*flags, "filter=nice")
     assert failed.code == 1 and "allow_targets=[stranger]" in failed.err
     assert "Traceback" not in failed.text
