@@ -27,8 +27,8 @@ from sgid.compose import CONF, compose
 from sgid.config import Config
 from sgid.data.datasets import Dataset
 from sgid.data.images import ImageSet
-from sgid.files import write_atomic
 from sgid.reporting.charts.style import encode
+from sgid.stores.files import write_atomic
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

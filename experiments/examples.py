@@ -16,9 +16,9 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
-from sgid.files import write_atomic
 from sgid.reporting.kept import Example, read_examples
 from sgid.reporting.wording import steering_text
+from sgid.stores.files import write_atomic
 
 ACROSS, DOWN = 2, 3
 IMAGES = 4

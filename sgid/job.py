@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sgid.config import Config, Stage
-from sgid.damage import take_back_damaged
 from sgid.data.datasets import Dataset
 from sgid.fingerprint import fingerprint
 from sgid.models import Loaded, Models
@@ -21,6 +20,7 @@ from sgid.slots import in_slot
 from sgid.stages.augment import Augmentation, augmentations
 from sgid.stages.data import load
 from sgid.stages.judge import Judgement
+from sgid.stores.damage import take_back_damaged
 
 if TYPE_CHECKING:
     from sgid.stages.train import Training

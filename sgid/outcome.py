@@ -8,10 +8,10 @@ from typing import Any
 
 from rich.console import Console
 
-from sgid.files import write_atomic
 from sgid.job import Run
 from sgid.provenance import commit, content, versions
 from sgid.stages.judge import OF_ALL
+from sgid.stores.files import write_atomic
 
 
 def evaluate(run: Run, console: Console) -> None:

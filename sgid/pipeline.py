@@ -10,9 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from sgid.config import Config, Stage
-from sgid.files import require_writable
 from sgid.job import Run, prepare
-from sgid.locks import alone
 from sgid.models import Loaded
 from sgid.outcome import evaluate
 from sgid.preflight import rehearse, warn
@@ -20,6 +18,8 @@ from sgid.reporting.loggers import log_again, log_finished, log_stores, tracking
 from sgid.stages.augment import augment
 from sgid.stages.data import show
 from sgid.stages.measured import measuring
+from sgid.stores.files import require_writable
+from sgid.stores.locks import alone
 
 
 def run(

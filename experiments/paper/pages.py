@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.paper.page import Page
-from sgid.files import write_atomic
 from sgid.reporting.charts.style import encode
 from sgid.reporting.results import Result
+from sgid.stores.files import write_atomic
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from sgid.config import ClusterConfig
 from sgid.job import Run
 from sgid.progress import progress
 from sgid.stages.augment import Augmentation, mend
-from sgid.store import Store
+from sgid.stores.store import Store
 
 log = logging.getLogger(__name__)
 

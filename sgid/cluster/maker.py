@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from sgid.generation.recipes import Plan
     from sgid.job import Run
     from sgid.stages.augment import Augmentation
-    from sgid.store import Store
+    from sgid.stores.store import Store
 
 DIED = "died"
 """Said of shards at which workers died `cluster.attempts` times."""
@@ -89,8 +89,8 @@ class Maker:
         import torch
         from filelock import FileLock
 
-        from sgid.files import require_writable
         from sgid.job import prepare
+        from sgid.stores.files import require_writable
 
         config = self.order.config
         torch.set_num_threads(config.cluster.cpus)

@@ -13,7 +13,7 @@ from sgid.cluster.storage import absolute
 from sgid.config import Config, Stage
 from sgid.job import Run
 from sgid.stages.augment import Augmentation
-from sgid.store import Store
+from sgid.stores.store import Store
 
 CAPTIONS = "captions"
 OWN = "cluster"

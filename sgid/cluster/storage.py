@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import final
 from uuid import uuid4
 
-from sgid.parts import sha256
-from sgid.store import Store
+from sgid.stores.parts import sha256
+from sgid.stores.store import Store
 
 OPTION = "cluster.storage"
 

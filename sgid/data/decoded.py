@@ -14,10 +14,10 @@ import PIL
 from PIL import Image
 
 from sgid.data.images import ImageSet
-from sgid.files import replacing
 from sgid.fingerprint import fingerprint
 from sgid.overlap import together
 from sgid.progress import progress
+from sgid.stores.files import replacing
 
 
 @final

@@ -13,10 +13,10 @@ import PIL
 from sgid.data.decode import decode
 from sgid.data.images import ImageSet
 from sgid.data.listing import Listing
-from sgid.files import replacing
 from sgid.fingerprint import fingerprint
 from sgid.overlap import together
 from sgid.progress import progress
+from sgid.stores.files import replacing
 
 
 class Finding(NamedTuple):

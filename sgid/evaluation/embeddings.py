@@ -13,10 +13,10 @@ import numpy as np
 from sgid.data.decode import decode
 from sgid.data.images import ImageSet
 from sgid.evaluation.leakage import SIDE, thumbnails
-from sgid.files import replacing
 from sgid.overlap import ahead, together
 from sgid.semantics.similarity import OpenClipScorer
-from sgid.store import Store
+from sgid.stores.files import replacing
+from sgid.stores.store import Store
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray

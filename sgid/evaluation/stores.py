@@ -16,7 +16,7 @@ from sgid.data.images import ImageSet
 from sgid.evaluation.consistency import Judged, judge, per_class
 from sgid.seeding import derive_seed
 from sgid.semantics.similarity import OpenClipScorer
-from sgid.store import Store
+from sgid.stores.store import Store
 
 CLASS_PROMPT = "a photo of a {}"
 

@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgid.data.images import ImageSet
-from sgid.files import replacing
-from sgid.parts import Damaged
 from sgid.records import Described
 from sgid.semantics.describe import choose
-from sgid.store import Store
+from sgid.stores.files import replacing
+from sgid.stores.parts import Damaged
+from sgid.stores.store import Store
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sgid.files import write_atomic
 from sgid.reporting.kept import read_pairs
 from sgid.reporting.measured import (
     ORIGINALS,
@@ -20,6 +19,7 @@ from sgid.reporting.results import EVALUATION
 from sgid.reporting.shown import judge_text, shown_pairs
 from sgid.reporting.table import Table
 from sgid.reporting.templates import render
+from sgid.stores.files import write_atomic
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from sgid.evaluation.statistics import Estimate, paired_bootstrap
-from sgid.files import write_atomic
 from sgid.reporting.arms import BASELINE, is_baseline
 from sgid.reporting.facts import made, provenance
 from sgid.reporting.kept import Example, read_correct, read_examples, read_pairs
@@ -25,6 +24,7 @@ from sgid.reporting.wording import (
     signed,
     steering_text,
 )
+from sgid.stores.files import write_atomic
 
 
 def write_report(run_folder: Path, baseline: Result | None) -> Path:

@@ -11,7 +11,6 @@ from typing import Any, final
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from sgid.files import write_atomic
 from sgid.launched import ERROR, POINTER, begin, wait
 from sgid.reporting.comparison import comparison_table
 from sgid.reporting.evaluation import evaluations_table, load_evaluation
@@ -19,6 +18,7 @@ from sgid.reporting.matrix import matrix_table
 from sgid.reporting.results import load_each, load_result
 from sgid.reporting.table import Table
 from sgid.reporting.wording import command
+from sgid.stores.files import write_atomic
 
 
 @dataclass(frozen=True)

@@ -19,22 +19,22 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from sgid.claims import Claim, Claims
 from sgid.config import Config
-from sgid.damage import take_back_damaged
 from sgid.data.datasets import Dataset
 from sgid.data.images import ImageSet
 from sgid.generation.recipes import Plan, Recipe, Undescribed
 from sgid.generation.rows import schema, to_row
 from sgid.generation.stored import StoredDescriptions
-from sgid.locks import PATIENCE
 from sgid.models import Models
 from sgid.overlap import THREADS, Behind, ahead, together
 from sgid.progress import progress
 from sgid.records import Request, Sample
 from sgid.semantics.describe import PLACES, describe
 from sgid.slots import in_slot, recipes
-from sgid.store import Store
+from sgid.stores.claims import Claim, Claims
+from sgid.stores.damage import take_back_damaged
+from sgid.stores.locks import PATIENCE
+from sgid.stores.store import Store
 
 log = logging.getLogger(__name__)
 

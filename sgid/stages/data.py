@@ -16,8 +16,8 @@ from sgid.data import datasets
 from sgid.data.datasets import Dataset
 from sgid.data.images import ImageSet
 from sgid.evaluation.stores import spread
-from sgid.files import write_atomic
 from sgid.preflight import Ready
+from sgid.stores.files import write_atomic
 
 SIZES = 500
 """Images of each split that are measured."""

@@ -14,13 +14,13 @@ from sgid.config import Config
 from sgid.data.datasets import Dataset
 from sgid.evaluation.statistics import wilson
 from sgid.evaluation.stores import examples, png
-from sgid.files import write_atomic
 from sgid.generation.stored import stored_images
 from sgid.models import Models
 from sgid.progress import progress
 from sgid.stages.augment import Augmentation
 from sgid.stages.judge import Judgement
 from sgid.stages.train import Training, keep_decoded
+from sgid.stores.files import write_atomic
 
 EXAMPLES = 10
 SIDE = 512

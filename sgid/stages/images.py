@@ -23,7 +23,6 @@ from sgid.evaluation.consistency import per_class
 from sgid.evaluation.embeddings import stored_embeddings, stored_thumbnails
 from sgid.evaluation.measures import Made, Part, to_original
 from sgid.evaluation.stores import origin
-from sgid.files import write_atomic
 from sgid.fingerprint import fingerprint
 from sgid.generation.recipes import Recipe
 from sgid.generation.stored import stored_images
@@ -33,7 +32,8 @@ from sgid.reporting.results import EVALUATION, load_result
 from sgid.stages.evaluate import nearest_pairs, write_table
 from sgid.stages.measured import Measuring, measuring
 from sgid.stages.real import part
-from sgid.store import Store
+from sgid.stores.files import write_atomic
+from sgid.stores.store import Store
 from sgid.targets import refused
 
 OPTION = "evaluation.images"

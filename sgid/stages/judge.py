@@ -21,7 +21,6 @@ from sgid.evaluation.consistency import Judged
 from sgid.evaluation.embeddings import stored_embeddings, stored_thumbnails
 from sgid.evaluation.measures import Made
 from sgid.evaluation.stores import judge_store, labels, origin, summarise
-from sgid.files import replacing, write_atomic
 from sgid.fingerprint import fingerprint
 from sgid.generation.stored import stored_images
 from sgid.models import Models
@@ -29,7 +28,8 @@ from sgid.progress import progress
 from sgid.reporting.wording import call_text
 from sgid.stages.measured import Measuring, measuring
 from sgid.stages.real import class_vectors, part
-from sgid.store import Store
+from sgid.stores.files import replacing, write_atomic
+from sgid.stores.store import Store
 
 OF_ALL = ("cosine", "label_agreement", "diversity")
 """The measures that a result also gives for the images of all its methods together."""

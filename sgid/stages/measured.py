@@ -20,11 +20,11 @@ from sgid.evaluation.leakage import Limit
 from sgid.evaluation.measures import Leakage, Made, Real, held_out_limit, leakage, measure
 from sgid.evaluation.neighbours import nearest
 from sgid.evaluation.perceptual import load_lpips, weights_file
-from sgid.files import write_atomic
 from sgid.fingerprint import fingerprint
 from sgid.models import Models
 from sgid.stages.classifier import Judge, find_judge, predictions
 from sgid.stages.real import FOLDER, class_vectors, real_images
+from sgid.stores.files import write_atomic
 
 
 @dataclass(frozen=True)

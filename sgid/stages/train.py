@@ -26,10 +26,10 @@ from sgid.data.datasets import Dataset
 from sgid.data.decoded import prune
 from sgid.data.images import ImageSet
 from sgid.device import pick_device
-from sgid.files import write_atomic
 from sgid.progress import progress
 from sgid.seeding import derive_seed
 from sgid.slots import transforms
+from sgid.stores.files import write_atomic
 from sgid.training import checkpoints
 from sgid.training import content as contents
 from sgid.training.backbones import own_size

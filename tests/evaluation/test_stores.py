@@ -10,7 +10,7 @@ from sgid.evaluation.embeddings import embed, stored_embeddings
 from sgid.evaluation.stores import class_embeddings, examples, judge_store, summarise
 from sgid.generation.rows import schema, to_row
 from sgid.records import Described, Generated, Request
-from sgid.store import Store
+from sgid.stores.store import Store
 
 REPEATS = 2
 

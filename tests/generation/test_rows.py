@@ -12,7 +12,7 @@ from sgid.generation.rows import FORMATS, schema, to_row
 from sgid.generation.stored import MappedRows, StoredDescriptions, stored_images
 from sgid.records import Described, Generated
 from sgid.semantics.describe import CAPTIONS, choose
-from sgid.store import Store
+from sgid.stores.store import Store
 from tests.generation.requests import difference, key, reference, varied
 
 REQUESTS = [replace(one, label=i % 3, repeat=i % 2) for i, one in enumerate(varied(8))]

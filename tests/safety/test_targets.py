@@ -21,7 +21,7 @@ from tests.end_to_end.command import ROOT, SHORT
 EVIL = [
     ("dataset.source", "os.system"),
     ("dataset.source", "sgid.data.sources.home.shutil.rmtree"),
-    ("dataset.source", "sgid.files.write_atomic"),
+    ("dataset.source", "sgid.stores.files.write_atomic"),
     ("backbone.model", "torch.hub.load"),
     ("backbone.model", "sgid.training.fit.os.system"),
     ("backbone.optimizer", "torch.load"),
@@ -105,7 +105,7 @@ def test_nothing_of_other_libraries_can_be_reached_through_what_is_allowed():
                 if not name.startswith("_") and own not in harmless:
                     fits = f"{own}.".startswith(BELONG[pattern.partition(".")[0]])
                     assert fits, (module.__name__, name, own)
-                    assert not own.startswith("sgid.files"), (module, name)
+                    assert not own.startswith("sgid.stores.files"), (module, name)
                     seen += 1
     assert seen > 200
 

@@ -14,7 +14,7 @@ from sgid.generation.rows import schema
 from sgid.records import Generated
 from sgid.semantics.guidance import fixed
 from sgid.stages.augment import generate_shards
-from sgid.store import Store
+from sgid.stores.store import Store
 
 REPEATS, SHARD = 2, 8
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from textwrap import indent
 from typing import final
 
-from sgid import locks
+from sgid.stores import locks
 
 PATIENCE = 60.0
 """Seconds without an answer after which a server is taken to be gone."""

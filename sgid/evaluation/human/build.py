@@ -31,7 +31,7 @@ from sgid.seeding import derive_seed
 if TYPE_CHECKING:
     from sgid.config import Config
     from sgid.data.images import ImageSet
-    from sgid.store import Store
+    from sgid.stores.store import Store
 
 LARGEST = 768
 """Pixels along the longer side of an image in a study; larger ones are made smaller."""

@@ -23,10 +23,10 @@ from sgid.evaluation.human.questions import KINDS, SCALE, UNCHANGED, Kind
 from sgid.evaluation.human.records import Rating
 from sgid.evaluation.human.study import Study
 from sgid.evaluation.statistics import Estimate
-from sgid.files import write_atomic
 from sgid.reporting.figures import BLUE
 from sgid.reporting.table import Cell, Table
 from sgid.reporting.wording import ABSENT, difference_text, mean_text
+from sgid.stores.files import write_atomic
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from sgid.damage import take_back_damaged
-from sgid.parts import Damaged, stamp
-from sgid.store import Store
-from tests.test_store import fill, make, rows_of
+from sgid.stores.damage import take_back_damaged
+from sgid.stores.parts import Damaged, stamp
+from sgid.stores.store import Store
+from tests.stores.test_store import fill, make, rows_of
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def test_what_is_whole_stays_and_is_hashed_but_once(store, tmp_path, monkeypatch
     shutil.copytree(store.folder, copied.folder, copy_function=shutil.copyfile)
     assert take_back_damaged(copied) == []  # younger than its manifest, and the same
     assert copied.complete and copied.content == store.content
-    monkeypatch.setattr("sgid.damage.sha256", pytest.fail)
+    monkeypatch.setattr("sgid.stores.damage.sha256", pytest.fail)
     assert take_back_damaged(copied) == []
 
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import filelock
 import pytest
 
-from sgid.claims import Claims
-from sgid.parts import stamp
-from sgid.store import Store
-from tests.test_store import make, rows_of
+from sgid.stores.claims import Claims
+from sgid.stores.parts import stamp
+from sgid.stores.store import Store
+from tests.stores.test_store import make, rows_of
 
 PROCESSES = multiprocessing.get_context("spawn")
 

@@ -9,8 +9,8 @@ A store is a folder named by the fingerprint of its spec:
 
 A shard is written under a temporary name, flushed, and renamed, so that a shard that exists is
 whole. What is done is what is there; resuming is the set difference. A shard that was changed since
-is hashed, and missing again if it is not what was written: see `sgid.damage`. Several processes at
-one store: see `sgid.claims`.
+is hashed, and missing again if it is not what was written (`damage`). Several processes may be at
+one store (`claims`).
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
-from sgid.files import replacing, write_atomic
 from sgid.fingerprint import fingerprint
-from sgid.ledger import Note, note, read_notes
-from sgid.parts import Stamp, read_part, rows_in, sha256, stamp, write_part
+from sgid.stores.files import replacing, write_atomic
+from sgid.stores.ledger import Note, note, read_notes
+from sgid.stores.parts import Stamp, read_part, rows_in, sha256, stamp, write_part
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -8,16 +8,16 @@ from collections.abc import Sequence
 
 from filelock import FileLock
 
-from sgid.ledger import Note, note
-from sgid.parts import Stamp, sha256, stamp
-from sgid.store import Store
+from sgid.stores.ledger import Note, note
+from sgid.stores.parts import Stamp, sha256, stamp
+from sgid.stores.store import Store
 
 
 def take_back_damaged(store: Store, *, everything: bool = False) -> list[str]:
     """The files of a complete store that are not what was written: their shards are missing.
 
     What is younger than the manifest, or of another size, is hashed; `everything`, if asked for.
-    Damage that leaves no such trace is found where it is read: see `sgid.parts.read_part`.
+    Damage that leaves no such trace is found where it is read: see `sgid.stores.parts.read_part`.
     """
     if not store.complete or _doubtful(store, everything) == []:
         return []

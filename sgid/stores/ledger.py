@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from sgid.parts import Stamp
+from sgid.stores.parts import Stamp
 
 
 class Note(NamedTuple):

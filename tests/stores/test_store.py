@@ -10,11 +10,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sgid.files import replacing, write_atomic
 from sgid.fingerprint import fingerprint
 from sgid.generation.rows import schema, to_row
 from sgid.records import Described, Generated, Request
-from sgid.store import Store
+from sgid.stores.files import replacing, write_atomic
+from sgid.stores.store import Store
 from tests.data.writers import picture
 
 SPEC = {"kind": "test", "steps": 3, "name": "é"}

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
-from sgid import locks
-from sgid.parts import stamp
-from sgid.store import Store
+from sgid.stores import locks
+from sgid.stores.parts import stamp
+from sgid.stores.store import Store
 
 
 @final

@@ -1,0 +1,1 @@
+"""Stores: tables in whole files, shared by processes, checked."""
