@@ -69,6 +69,7 @@ class ModelConfig:
 
 @dataclass
 class CaptionerConfig(ModelConfig):
+    dtype: str = "float32"
     candidates: int = 5
     top_p: float = 0.9
     max_tokens: int = 30

@@ -9,7 +9,6 @@ if TYPE_CHECKING:
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 DTYPES = ("auto", "float32", "float16", "bfloat16")
-SCORER_DTYPES = (*DTYPES, "float64")
 
 
 def pick_device(name: str) -> torch.device:
@@ -31,22 +30,19 @@ def pick_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def pick_dtype(name: str, device: torch.device, *, role: str) -> torch.dtype:
-    """The number format of a model; `role` is captioner, scorer or generator.
-
-    `auto` is what is fast where images are drawn: float16 on CUDA. Captions and similarities decide
-    what is drawn, and should not hang on the batch size or the device: float32 for captions, and
-    float64, where a device has it, for the similarities that guidance follows.
-    """
+def pick_dtype(name: str, device: torch.device) -> torch.dtype:
+    """`auto` is float16 on a CUDA device and float32 elsewhere."""
     import torch
 
-    choices = SCORER_DTYPES if role == "scorer" else DTYPES
-    if name not in choices:
-        raise ValueError(f"models.{role}.dtype={name}: must be one of {', '.join(choices)}")
+    if name not in DTYPES:
+        raise ValueError(f"dtype={name}: unknown; one of {', '.join(DTYPES)}")
     if name == "auto":
-        name = {
-            "generator": "float16" if device.type == "cuda" else "float32",
-            "captioner": "float32",
-            "scorer": "float32" if device.type == "mps" else "float64",
-        }[role]
+        return torch.float16 if device.type == "cuda" else torch.float32
     return getattr(torch, name)
+
+
+def widest_dtype(device: torch.device) -> torch.dtype:
+    """float64, where a device has it: what is computed in it hardly hangs on batches or devices."""
+    import torch
+
+    return torch.float32 if device.type == "mps" else torch.float64

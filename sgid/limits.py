@@ -13,7 +13,7 @@ from typing import Any
 
 from sgid.cluster.limits import wrong
 from sgid.config import Config, GeneratorConfig, Stage
-from sgid.device import DEVICES, DTYPES, SCORER_DTYPES
+from sgid.device import DEVICES, DTYPES
 from sgid.generation.batch_size import AUTO
 from sgid.generation.pipelines import OWN_LOOP, PipelineEngine
 from sgid.generation.recipes import Recipe
@@ -57,7 +57,7 @@ CHOICES = {
     ),
     "models.generator.compile": (None, "default", "reduce-overhead", "max-autotune"),
     "models.captioner.dtype": DTYPES,
-    "models.scorer.dtype": SCORER_DTYPES,
+    "models.scorer.dtype": DTYPES,
     "models.generator.dtype": DTYPES,
 }
 

@@ -11,7 +11,7 @@ from typing import Any, final
 from hydra.utils import instantiate
 
 from sgid.config import Config, ModelConfig
-from sgid.device import pick_device, pick_dtype
+from sgid.device import pick_device, pick_dtype, widest_dtype
 from sgid.quiet import quiet_generation
 from sgid.weights import Located, content_hash
 
@@ -57,7 +57,7 @@ class Models:
         if settings.get("tiny_vae"):
             settings["tiny_vae"] = self._tiny_vae
         settings["dtype"] = str(self._dtype(name)).removeprefix("torch.")
-        return {**settings, "weights": self.weights[f"models.{name}"].identity}
+        return {**settings, "weights": self.weights[f"models.{_option(name)}"].identity}
 
     @property
     def captioner(self) -> Any:
@@ -68,6 +68,11 @@ class Models:
         return self._get("scorer")
 
     @property
+    def exact_scorer(self) -> Any:
+        """The scorer for the similarities that decide what is drawn: the same on all devices."""
+        return self._get("exact_scorer")
+
+    @property
     def generator(self) -> Any:
         steps = self.config.steps
         remembered = Path(self.config.paths.artifacts) / "batch_sizes.json"
@@ -76,7 +81,7 @@ class Models:
         return engine
 
     def _get(self, name: str, **more: Any) -> Any:
-        settings, folder = self._settings(name), self.weights[f"models.{name}"].folder
+        settings, folder = self._settings(name), self.weights[f"models.{_option(name)}"].folder
 
         def make() -> Any:
             quiet_generation()
@@ -94,7 +99,14 @@ class Models:
         return settings
 
     def _dtype(self, name: str) -> Any:
-        return pick_dtype(self._config(name).dtype, self.device, role=name)
+        if name == "exact_scorer":
+            return widest_dtype(self.device)
+        return pick_dtype(self._config(name).dtype, self.device)
 
     def _config(self, name: str) -> ModelConfig:
-        return getattr(self.config.models, name)
+        return getattr(self.config.models, _option(name))
+
+
+def _option(name: str) -> str:
+    """The option that a model is given by."""
+    return name.removeprefix("exact_")

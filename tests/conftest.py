@@ -59,7 +59,7 @@ def make_scorer() -> Callable[..., Any]:
     quiet_generation()
 
     def make(batch_size: int = 16) -> OpenClipScorer:
-        place = {"device": torch.device("cpu"), "dtype": torch.float32}
+        place = {"device": torch.device("cpu"), "dtype": torch.float64}
         return OpenClipScorer(MODELS / "clip", batch_size=batch_size, **place)
 
     return make

@@ -62,7 +62,6 @@ def lines(*overrides: str) -> list[str]:
         ),
         ("trainer.devices=0", "trainer.devices=0: must be at least 1"),
         ("trainer.devices=3", "backbone.batch_size=64: must be a multiple of trainer.devices=3"),
-        ("models.captioner.dtype=float64", "models.captioner.dtype=float64: must be one of"),
         ("trainer.validations=0", "trainer.validations=0: must be at least 1"),
         ("backbone.batch_size=0", "backbone.batch_size=0: must be at least 1"),
         ("backbone.label_smoothing=2", "backbone.label_smoothing=2.0: must be at least 0"),

@@ -51,7 +51,7 @@ def main() -> None:
 
     quiet_generation()
     device = pick_device(given.device)
-    dtype = pick_dtype(given.dtype, device, role="captioner")
+    dtype = pick_dtype(given.dtype, device)
     with TemporaryDirectory() as folder:
         config, blip, clip = prepare(given.size, Path(folder))
         samples = pictures(given.images, 512 if given.size == "real" else None)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from experiments.paper.cells import JUDGE, Cell, Wanted
 from experiments.paper.grid import Options, Sweep, products, swept, words
+from sgid.launched import ERROR
 from sgid.progress import progress
 from sgid.reporting.sweep import read_jobs
 
@@ -65,14 +66,12 @@ class Runner:
             self._multiruns(some, [], "judge" if judged else "train", _reported(time.time()))
 
     def reason(self, cell: Cell) -> str:
-        """Why a run is missing: the last line of the error that it left, and where that is."""
+        """Why a run is missing: the error that it left, and where that is."""
         asked = set(words(cell.options))
         for sweep in sorted(path for path in self.folder.glob("*") if path.is_dir()):
             for job in read_jobs(sweep):
-                error = job.folder / "error.txt"
-                if asked <= set(job.overrides) and not job.finished and error.is_file():
-                    lines = error.read_text(encoding="utf-8").strip().splitlines()
-                    return f"{lines[-1]} ({error})"
+                if asked <= set(job.overrides) and not job.finished and job.reason:
+                    return f"{job.reason} ({job.folder / ERROR})"
         return next((said for options, said in self.ended if options == cell.options), "not run")
 
     def _multiruns(

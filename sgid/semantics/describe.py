@@ -25,7 +25,7 @@ def describe(
     """One `Described` per sample, in order; the first of equally similar captions is chosen.
 
     Similarities are rounded to `PLACES`: their last bits hang on the batch size and the device, and
-    with them the caption chosen and its guidance would. In float64, which scorers compute in, a
+    with them the caption chosen and its guidance would. In float64, as runs compute them, a
     cosine hardly ever lies on the edge between two roundings; in float32, where cosines differ by
     some 1e-7, about one in a thousand does, and may fall to either side.
     """

@@ -157,7 +157,7 @@ def _described_store(artifacts: Path, config: Config, images: ImageSet, models: 
         "captioner": models.identity("captioner"),
         "sampling": "inverse transform",
         "scores": f"{PLACES} decimals",
-        "scorer": models.identity("scorer"),
+        "scorer": models.identity("exact_scorer"),
         "shard_size": config.store.shard_size,
     }
     size = config.store.shard_size
@@ -191,7 +191,7 @@ def describe_shards(
             if claim is None:
                 _wait(bar)
                 continue
-            for described in describe(samples, models.captioner, models.scorer):
+            for described in describe(samples, models.captioner, models.exact_scorer):
                 rows.append(asdict(described))
                 bar.update()
             writer.wait()

@@ -64,7 +64,7 @@ def test_a_device_that_is_not_there(place):
         (("backbone.optimizer.lr=abc",), "backbone: "),
         (
             ("aug=mixup", "aug.mixup.transform._target_=torchvision.Mixup"),
-            "aug.mixup.transform: ",
+            "aug.mixup.transform._target_=torchvision.Mixup: not called",
         ),
     ],
 )
