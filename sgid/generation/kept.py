@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar, final
 
 Key = TypeVar("Key", bound=Hashable)
@@ -20,20 +20,14 @@ class Kept(Generic[Key, Value]):
         self.used = 0
         self._values: OrderedDict[Key, Value] = OrderedDict()
 
-    def get(
-        self, keys: Iterable[Key], compute: Callable[[list[Key]], Iterable[tuple[Key, Value]]]
-    ) -> dict[Key, Value]:
-        """The values of all `keys`; `compute` is given the distinct ones that are not kept."""
-        wanted = list(dict.fromkeys(keys))
-        found = {key: self._values[key] for key in wanted if key in self._values}
-        if missing := [key for key in wanted if key not in found]:
-            found |= compute(missing)
-        for key in wanted:
-            if key not in self._values:
-                self.used += self.size(found[key])
-                self._values[key] = found[key]
+    def get(self, key: Key, compute: Callable[[], Value]) -> Value:
+        """The value of `key`, computed if it is not kept."""
+        if key in self._values:
             self._values.move_to_end(key)
+            return self._values[key]
+        value = self._values[key] = compute()
+        self.used += self.size(value)
         while self.used > self.limit:
             _, oldest = self._values.popitem(last=False)
             self.used -= self.size(oldest)
-        return found
+        return value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, final
 
 from sgid.batching import Batches
@@ -24,7 +24,9 @@ class Known:
     """Texts of prompts and VAE posteriors of images, on the device.
 
     They outlive a call, a store and a run: all repeats of an original share them, and so do the
-    noise rates and guidance scales of a sweep. Those used longest ago are let go beyond `LIMIT`.
+    noise rates and guidance scales of a sweep. All that a call asks for is kept together and never
+    shared with another one: what is in a batch decides the last bits of each, and these must not
+    hang on what this process has drawn before. Calls used longest ago are let go beyond `LIMIT`.
     """
 
     def __init__(self, pipe: Any, autoencoder: Autoencoder) -> None:
@@ -34,12 +36,14 @@ class Known:
 
     def forget(self) -> None:
         """Let go of all."""
-        self._texts = Kept[str | None, Text](LIMIT, lambda text: text.nbytes)
-        self._posteriors = Kept[bytes, "torch.Tensor"](LIMIT, lambda tensor: tensor.nbytes)
+        self._texts = Kept[tuple[str, ...], dict[str | None, Text]](LIMIT, _bytes)
+        self._posteriors = Kept[tuple[bytes, ...], "dict[bytes, torch.Tensor]"](LIMIT, _bytes)
 
     def texts(self, prompts: Iterable[str], *, batches: Batches) -> dict[str | None, Text]:
         """Those of the prompts; under `None`, what guidance leads away from."""
         import torch
+
+        distinct = tuple(dict.fromkeys(prompts))
 
         def start(batch: Sequence[str | None]) -> Callable[[], list[Text]]:
             with torch.inference_mode():
@@ -47,10 +51,11 @@ class Known:
                 texts = encode(self.pipe, given) if given else [encode_none(self.pipe)]
             return lambda: texts
 
-        def compute(missing: list[str | None]) -> Iterator[tuple[str | None, Text]]:
-            return batches.lesser().run(missing, start, alike=lambda prompt: prompt is None)
+        def compute() -> dict[str | None, Text]:
+            wanted: list[str | None] = [None, *distinct]
+            return dict(batches.lesser().run(wanted, start, alike=lambda prompt: prompt is None))
 
-        return self._texts.get([None, *prompts], compute)
+        return self._texts.get(distinct, compute)
 
     def posteriors(self, images: Sequence[Image], *, batches: Batches) -> dict[int, torch.Tensor]:
         """Mean and deviation (2, C, h, w) of each image's latents, by its `id`.
@@ -68,11 +73,18 @@ class Known:
             # Copies, since one that is kept would keep its whole batch.
             return lambda: [one.clone() for one in posteriors]
 
-        def compute(missing: list[bytes]) -> Iterator[tuple[bytes, torch.Tensor]]:
-            return batches.lesser().run(missing, start, alike=lambda digest: by_digest[digest].size)
+        def compute() -> dict[bytes, torch.Tensor]:
+            run = batches.lesser().run(
+                list(by_digest), start, alike=lambda digest: by_digest[digest].size
+            )
+            return dict(run)
 
-        found = self._posteriors.get(digests.values(), compute)
+        found = self._posteriors.get(tuple(by_digest), compute)
         return {key: found[digest] for key, digest in digests.items()}
+
+
+def _bytes(values: Mapping[Any, Text | torch.Tensor]) -> int:
+    return sum(value.nbytes for value in values.values())
 
 
 def _digest(image: Image) -> bytes:

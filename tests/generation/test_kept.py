@@ -6,34 +6,36 @@ from sgid.generation.kept import Kept
 def store(limit=10):
     asked = []
 
-    def compute(missing):
-        asked.append(list(missing))
-        return [(key, key * 2) for key in missing]
+    def get(key):
+        def compute():
+            asked.append(key)
+            return key * 2
+
+        return kept.get(key, compute)
 
     kept = Kept(limit, len)
-    return (lambda keys: kept.get(keys, compute)), asked, kept
+    return get, asked, kept
 
 
 def test_each_is_computed_once():
     get, asked, _ = store()
-    assert get(["a", "b", "a"]) == {"a": "aa", "b": "bb"}
-    assert get(["b", "c"]) == {"b": "bb", "c": "cc"}
-    assert asked == [["a", "b"], ["c"]]
+    assert [get(key) for key in "abaabb"] == ["aa", "bb", "aa", "aa", "bb", "bb"]
+    assert asked == ["a", "b"]
 
 
 def test_those_used_longest_ago_go_first():
     get, asked, kept = store(limit=6)  # three of them
-    get(["a", "b", "c"])
-    get(["a"])
-    get(["d"])
+    for key in "abcad":
+        get(key)
     assert kept.used == 6
-    get(["a", "c", "d"])
-    assert asked == [["a", "b", "c"], ["d"]]
-    get(["b"])
-    assert asked[-1] == ["b"]
+    for key in "acd":
+        get(key)
+    assert asked == ["a", "b", "c", "d"]
+    get("b")
+    assert asked[-1] == "b"
 
 
 def test_more_than_is_kept_is_given_all_the_same():
     get, _, kept = store(limit=4)
-    assert len(get(list("abcdefgh"))) == 8
-    assert kept.used <= 4
+    assert get("abcdefgh") == "abcdefghabcdefgh"
+    assert kept.used == 0
