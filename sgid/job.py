@@ -21,6 +21,7 @@ from sgid.stages.augment import Augmentation, augmentations
 from sgid.stages.data import load
 from sgid.stages.judge import Judgement
 from sgid.stores.damage import take_back_damaged
+from sgid.training.processes import check_devices
 
 if TYPE_CHECKING:
     from sgid.stages.train import Training
@@ -127,11 +128,12 @@ class Run:
 
         generated = []
         for one in self.augmentations:
-            take_back_damaged(one.generated)
+            lost = take_back_damaged(one.generated, everything=self.config.store.verify)
             if not one.complete:
+                why = f"; damaged: {', '.join(lost)}" if lost else ""
                 raise ValueError(
-                    f"the images of aug={one.recipe.method} are not all made "
-                    f"({one.generated.folder}); run stage=augment, or stage=all"
+                    f"the images of aug={one.recipe.method} are not all there "
+                    f"({one.generated.folder}{why}); run stage=augment, or stage=all"
                 )
             images = stored_images(one.generated, self.dataset.class_names)
             kept = self.judgement(one).kept()
@@ -164,5 +166,8 @@ def prepare(
     models = Models(config, ready.weights, loaded)
     # To look at images, or to measure those that are given, nothing is generated.
     bare = config.stage is Stage.data or config.evaluation.images is not None
+    if not bare:
+        devices, count = config.trainer.devices, len(dataset.validation)
+        check_devices(models.device, devices, scored=count)
     chosen = [] if bare else augmentations(config, dataset, models)
     return Run(config, choices, overrides, ready, dataset, models, chosen)

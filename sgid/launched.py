@@ -18,19 +18,23 @@ POINTER = "result.txt"
 # One that fails leaves why: the first line for people, then where it arose.
 ERROR = "error.txt"
 
-_sweeps: dict[Path, str] = {}
+_sweeps: dict[Path, tuple[str, frozenset[str]]] = {}
 
 
 def begin(sweep: Path, launcher: str) -> None:
-    """A sweep of this process has begun, in a folder, with a launcher's class."""
-    _sweeps[sweep.absolute()] = launcher
+    """A sweep of this process has begun, in a folder, with a launcher's class.
+
+    Jobs that are there already are those of a command before this one.
+    """
+    _sweeps[sweep.absolute()] = launcher, frozenset(_jobs(sweep))
 
 
 def stop() -> str:
     """End the jobs of this process's sweeps that run on this machine; what to say of the others."""
     said = ""
-    for sweep, launcher in _sweeps.items():
-        jobs = [name for name in _jobs(sweep) if _under_way(sweep, launcher, name)]
+    for sweep, (launcher, before) in _sweeps.items():
+        own = [name for name in _jobs(sweep) if name not in before]
+        jobs = [name for name in own if _under_way(sweep, launcher, name)]
         if launcher.endswith("SlurmLauncher") and jobs:
             arrays = sorted({name.partition("_")[0] for name in jobs})
             said += f"\nThe jobs in SLURM's queue go on; `scancel {' '.join(arrays)}` ends them."
@@ -44,8 +48,9 @@ def stop() -> str:
 
 def wait(sweep: Path) -> None:
     """Until all jobs of a sweep that were handed to a launcher have ended."""
-    launcher = _sweeps.get(sweep.absolute(), "")
-    while any(_under_way(sweep, launcher, name) for name in _jobs(sweep)):
+    launcher, before = _sweeps.get(sweep.absolute(), ("", frozenset()))
+    own = [name for name in _jobs(sweep) if name not in before]
+    while any(_under_way(sweep, launcher, name) for name in own):
         time.sleep(0.2 if launcher.endswith("LocalLauncher") else 2)
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -74,17 +75,20 @@ def run(
     return this.folder if {Stage.evaluate, Stage.report} & set(stages) else None
 
 
-def _alone(run: Run, console: Console) -> AbstractContextManager[None]:
+@contextmanager
+def _alone(run: Run, console: Console) -> Iterator[None]:
     """No other process at the same run; what it has done meanwhile is not done again."""
-    return alone(
-        run.folder / ".lock",
-        on_wait=lambda: console.print(
+
+    def waiting() -> None:
+        console.print(
             f"another process is at {run.folder}: waiting for it",
-            style="yellow",
-            highlight=False,
-            markup=False,
-        ),
-    )
+            style="yellow", highlight=False, markup=False,
+        )  # fmt: skip
+
+    with alone(run.folder / ".lock", on_wait=waiting):
+        for left in run.folder.rglob(".*.tmp"):  # of a process that was killed
+            left.unlink(missing_ok=True)
+        yield
 
 
 def _augment(run: Run, console: Console) -> None:
@@ -118,7 +122,7 @@ def _train(run: Run, console: Console) -> None:
     training = run.training()
     if trained(training):
         return
-    for name in ("predictions.parquet", "result.json", "report.html"):  # of another checkpoint
+    for name in ("result.json", "predictions.parquet", "report.html"):  # of another checkpoint
         (run.folder / name).unlink(missing_ok=True)
     with run.timed("train"):
         loggers = training_loggers(

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from experiments.chaos.ground import Ground
+from experiments.chaos.ground import SHARD, Ground
 from experiments.chaos.stops import Undisturbed
 from experiments.chaos.story import Story
 
@@ -108,6 +108,7 @@ def damaged(whole: Undisturbed, *, times: int, seed: int = 0) -> Story:
         story.check(code == 0 and part.name in said, f"exit code {code}: {said[-1000:]}")
         story.check(_stores(ground) == _stores(whole.ground), f"other bytes: {part}")
         made = max(made, len(ground.drawn()) - drawn)
+    story.check(made <= SHARD, f"{made} images were made again for one shard")
     story.outcome = (
         f"named, and that shard alone made again ({made} images at most), the same bytes; a bit "
         "that flips without a new date is found by `store.verify=true`, or where it is read"

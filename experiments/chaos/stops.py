@@ -8,7 +8,9 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
+from multiprocessing.process import BaseProcess
 
 from experiments.chaos.ground import SHARD, Ground
 from experiments.chaos.story import Story
@@ -48,11 +50,14 @@ def killed(whole: Undisturbed, *, times: int, seed: int = 0) -> Story:
         ground = whole.beside(f"killed-{seed}-{number}")
         process = ground.start()
         process.join(moment)
-        _kill(process.pid)
+        _kill(process)
         process.join()
         stages[ground.stage()] += 1
         story.check(not _untrue(ground, whole), f"{_untrue(ground, whole)} after {moment:.2f} s")
         again.append(_go_on(ground, whole, story))
+    if times >= 20:
+        spared = {"captioning", "drawing", "training"} - set(stages)
+        story.check(not spared, f"no moment fell into {spared}: {stages}")
     where = ", ".join(f"{count} {stage}" for stage, count in stages.items())
     story.outcome = (
         f"nothing half-made was trusted; every rerun ended with the same bytes; images made twice: "
@@ -75,9 +80,9 @@ def asked(whole: Undisturbed, number: signal.Signals, *, times: int) -> Story:
             os.kill(process.pid, number)
         process.join(60)
         story.check(process.exitcode is not None, f"it did not stop while {stage}")
-        _kill(process.pid)
+        _kill(process)
         said = ground.said()
-        if alive and process.exitcode != 0:  # else it was just done
+        if alive and (process.exitcode or stage not in ("reporting", "finished")):
             stages[stage] += 1
             story.check(process.exitcode == 128 + number, f"exit code {process.exitcode}, {stage}")
             story.check("Stopped by" in said and "same command" in said, f"{stage}: {said[-300:]}")
@@ -100,7 +105,7 @@ def together(whole: Undisturbed, *, times: int) -> Story:
         processes = [ground.start() for _ in range(3)]
         if number % 2:
             processes[0].join(whole.seconds / 2)
-            _kill(processes[0].pid)
+            _kill(processes[0])
         for process in processes:
             process.join(300)
         codes = [process.exitcode for process in processes[number % 2 :]]
@@ -123,6 +128,7 @@ def _go_on(ground: Ground, whole: Undisturbed, story: Story) -> int:
     code = ground.finish()
     story.check(code == 0, f"exit code {code}: {ground.said()[-2000:]}")
     story.check(ground.content() == whole.ground.content(), f"other bytes in {ground.top}")
+    story.check(not ground.half_made(), f"{ground.half_made()} were left behind")
     images = [image for _, image in ground.drawn()]
     twice = len(images) - len(set(images))
     # The shard that was being made, and the one before it while its file was written.
@@ -137,11 +143,9 @@ def _untrue(ground: Ground, whole: Undisturbed) -> list[str]:
     return [name for name, value in lasting.items() if should.get(name) != value]
 
 
-def _kill(pid: int | None) -> None:
+def _kill(process: BaseProcess) -> None:
     """A process, and those that it started."""
-    if pid is None:
-        return
-    try:
-        os.killpg(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
+    if process.exitcode is None and process.pid:
+        with suppress(ProcessLookupError):  # it has no group of its own yet
+            os.killpg(process.pid, signal.SIGKILL)
+        process.kill()

@@ -11,6 +11,8 @@ from xml.etree import ElementTree
 
 from experiments.chaos.story import Story
 
+LIMIT = 600
+"""Seconds for the tests of a suite."""
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -76,11 +78,14 @@ def run(suite: Suite) -> Story:
     """The tests of a suite; each that fails or is skipped is told."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
-        subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", f"--junitxml={report}", *suite.files],
-            cwd=ROOT, capture_output=True, check=False,
-        )  # fmt: skip
-        cases = list(ElementTree.parse(report).iter("testcase"))
+        words = ["pytest", "-q", f"--junitxml={report}", *suite.files]
+        try:
+            subprocess.run(
+                [sys.executable, "-m", *words], cwd=ROOT, capture_output=True, timeout=LIMIT
+            )
+            cases = list(ElementTree.parse(report).iter("testcase"))
+        except (OSError, subprocess.TimeoutExpired, ElementTree.ParseError) as error:
+            return Story(suite.fault, 0, suite.shows, [f"the tests did not end: {error}"])
     story = Story(suite.fault, len(cases), suite.shows)
     story.check(bool(cases), "no tests were found")
     for case in cases:

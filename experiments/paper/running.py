@@ -70,7 +70,7 @@ class Runner:
         asked = set(words(cell.options))
         for sweep in sorted(path for path in self.folder.glob("*") if path.is_dir()):
             for job in read_jobs(sweep):
-                if asked <= set(job.overrides) and not job.finished and job.reason:
+                if asked <= set(job.overrides) and job.reason is not None:
                     return f"{job.reason} ({job.folder / ERROR})"
         return next((said for options, said in self.ended if options == cell.options), "not run")
 

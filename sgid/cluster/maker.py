@@ -87,10 +87,10 @@ class Maker:
         if self.order.offline:
             os.environ.setdefault("HF_HUB_OFFLINE", "1")
         import torch
-        from filelock import FileLock
 
         from sgid.job import prepare
         from sgid.stores.files import require_writable
+        from sgid.stores.locks import alone
 
         config = self.order.config
         torch.set_num_threads(config.cluster.cpus)
@@ -98,7 +98,7 @@ class Maker:
         require_writable(artifacts, "paths.artifacts")
         if config.cluster.storage is None:
             return prepare(config, {}, [])
-        with FileLock(artifacts / "prepare.lock"):  # one worker of a node reads all images
+        with alone(artifacts / "prepare.lock"):  # one worker of a node reads all images
             return prepare(config, {}, [])
 
     @cached_property
@@ -127,14 +127,13 @@ class Maker:
 
     def _bring(self, captions: Store) -> None:
         """Wait until the captions are here that the driver knows to be made."""
-        from filelock import FileLock
-
         from sgid.cluster.storage import Storage
+        from sgid.stores.locks import alone
 
         url, artifacts = self.order.config.cluster.storage, self._run.config.paths.artifacts
         if url is not None:
             storage = Storage(url, captions)
-            with FileLock(Path(artifacts) / "captions.lock"):
+            with alone(Path(artifacts) / "captions.lock"):
                 if lost := [shard for shard in captions.missing() if not storage.get(shard)]:
                     raise ValueError(
                         f"cluster.storage={url} has lost captions (shards {lost} in "

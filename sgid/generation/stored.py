@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property, lru_cache
 from itertools import chain
 from pathlib import Path
@@ -17,6 +18,7 @@ from sgid.data.images import ImageSet
 from sgid.records import Described
 from sgid.semantics.describe import choose
 from sgid.stores.files import replacing
+from sgid.stores.locks import alone
 from sgid.stores.parts import Damaged
 from sgid.stores.store import Store
 
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+log = logging.getLogger(__name__)
+
+DIGEST = b"digest of the columns without the images"
 IMAGE = "image.bytes"
 COLUMNS = ["key", "repeat", "label", "checksum", IMAGE]
 
@@ -81,6 +86,7 @@ def stored_images(store: Store, class_names: tuple[str, ...]) -> ImageSet:
     here once. Random rows of Parquet cost a row group each; of Arrow they cost a page.
     """
     rows = MappedRows(_arrow_copy(store))
+    rows.check()
     return ImageSet(
         keys=_Column(rows, ("key", "repeat"), _key),
         labels=_Column(rows, ("label",), int),
@@ -110,15 +116,34 @@ class MappedRows:
 
         return pa.ipc.open_file(pa.memory_map(str(self.path))).read_all()
 
+    def check(self) -> None:
+        """Whether all columns but the images are what was written; images are as they are read."""
+        import pyarrow as pa
+
+        try:
+            self.table.validate(full=True)
+            said = (self.table.schema.metadata or {}).get(DIGEST)
+            same = self.table.column_names == COLUMNS and said == digest([self.table])
+        # What Arrow finds wrong has no number; too many open files, or no permission, has.
+        except (pa.ArrowException, OSError, LookupError, UnicodeError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
+            raise self._damaged(str(error)) from error
+        if not same:
+            raise self._damaged("keys, labels or checksums are not what was written")
+
     def __call__(self, row: int) -> bytes:
         data = self.table[IMAGE][row].as_py()
         if hashlib.sha256(data).hexdigest() != self.table["checksum"][row].as_py():
-            self.path.unlink(missing_ok=True)
-            raise Damaged(
-                f"row {row} of {self.path} was damaged; the file is removed, and the same command "
-                "makes it again from the shards beside it"
-            )
+            raise self._damaged(f"the image in row {row}")
         return data
+
+    def _damaged(self, what: str) -> Damaged:
+        self.path.unlink(missing_ok=True)
+        return Damaged(
+            f"{self.path} was damaged ({what}). It is removed, and the same command makes it again "
+            "from the shards beside it"
+        )
 
     def __reduce__(self) -> tuple[type, tuple[Path]]:
         return MappedRows, (self.path,)
@@ -156,17 +181,29 @@ def _key(key: str, repeat: int) -> str:
 
 def _arrow_copy(store: Store) -> Path:
     """`rows.arrow` beside the shards; written once, shard by shard, from them."""
+    path = store.folder / "rows.arrow"
+    if not path.is_file():
+        with alone(
+            store.folder / ".rows.lock",
+            on_wait=lambda: log.info("another process copies %s: waiting", store.folder),
+        ):
+            for left in store.folder.glob(".rows.arrow.*.tmp"):  # of a process that was killed
+                left.unlink(missing_ok=True)
+            if not path.is_file():
+                _copy(store, path)
+    return path
+
+
+def _copy(store: Store, path: Path) -> None:
     import pyarrow as pa
 
-    path = store.folder / "rows.arrow"
-    if path.is_file():
-        return path
+    said = {DIGEST: digest(store.tables(COLUMNS[:-1]))}
     shards = (shard.flatten().select(COLUMNS) for shard in store.tables([*COLUMNS[:-1], "image"]))
     first = next(shards)
     with (
         replacing(path) as partial,
         pa.OSFile(str(partial), "wb") as sink,
-        pa.ipc.new_file(sink, first.schema) as writer,
+        pa.ipc.new_file(sink, first.schema.with_metadata(said)) as writer,
     ):
         for shard in chain([first], shards):
             writer.write_table(shard)
@@ -174,4 +211,13 @@ def _arrow_copy(store: Store) -> Path:
         sink.flush()
         with partial.open("rb+") as stream:
             os.fsync(stream.fileno())
-    return path
+
+
+def digest(tables: Iterable[pa.Table]) -> bytes:
+    """A hash of the columns without the images, however the rows are cut into tables."""
+    hashes = {name: hashlib.sha256() for name in COLUMNS[:-1]}
+    for table in tables:
+        for name, hash in hashes.items():
+            for chunk in table[name].chunks:
+                hash.update("".join(f"{value}\n" for value in chunk.to_pylist()).encode())
+    return "".join(hash.hexdigest() for hash in hashes.values()).encode()

@@ -66,6 +66,8 @@ class Claims:
         self._before = {shard: stamp(store.part(shard)) for shard in asked}
         self.missing = store.missing(asked)
         self._held: list[Claim] = []
+        # What processes that are killed were writing; or others that are at work.
+        self._unfinished = list(store.folder.glob(".part-*.tmp"))
 
     @property
     def rows(self) -> int:
@@ -100,6 +102,11 @@ class Claims:
         release = locks.take(_path(self.store, shard))
         if release is None:
             return None
+        if release is not locks.UNLOCKED:
+            name = self.store.part(shard).name
+            for path in self._unfinished:
+                if path.name.startswith(f".{name}."):  # nobody is at it now
+                    path.unlink(missing_ok=True)
         claim = Claim(self.store, shard, release)
         self._held.append(claim)
         return claim

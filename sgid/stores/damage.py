@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-
-from filelock import FileLock
+from contextlib import suppress
+from dataclasses import dataclass
 
 from sgid.stores.ledger import Note, note
-from sgid.stores.parts import Stamp, sha256, stamp
+from sgid.stores.locks import alone
+from sgid.stores.parts import DOUBTFUL, Damaged, Stamp, sha256, stamp
 from sgid.stores.store import Store
 
 
@@ -18,22 +19,41 @@ def take_back_damaged(store: Store, *, everything: bool = False) -> list[str]:
 
     What is younger than the manifest, or of another size, is hashed; `everything`, if asked for.
     Damage that leaves no such trace is found where it is read: see `sgid.stores.parts.read_part`.
+
+    Raises:
+        Damaged: if something is damaged that this process may not mend.
     """
     if not store.complete or _doubtful(store, everything) == []:
         return []
-    with FileLock(store.folder / ".damage.lock"):
+    if not os.access(store.folder, os.W_OK):
+        if bad := _bad(store, everything):
+            what = ", ".join(store.part(one).name for one in bad)
+            raise Damaged(f"{store.folder} cannot be written to, and is damaged: {what}")
+        return []
+    with alone(store.folder / ".damage.lock"):
         if not store.complete:  # another process has opened it meanwhile
             return []
         doubtful = _doubtful(store, everything)
         if doubtful is None:
             store.manifest.unlink()
             return [store.manifest.name]
-        bad = [shard for shard, hash in doubtful if not _is(store, shard, hash)]
-        if bad:
+        if bad := [one.shard for one in doubtful if not one.sound(store)]:
             _open_again(store, bad)
         else:
-            os.utime(store.manifest)  # nothing is younger than it any more
+            _trust(store, doubtful)
         return [store.part(shard).name for shard in bad]
+
+
+@dataclass(frozen=True)
+class _Doubt:
+    """A shard that may not be what the manifest says: what it is now, and what it should be."""
+
+    shard: int
+    stamp: Stamp | None
+    hash: str
+
+    def sound(self, store: Store) -> bool:
+        return self.stamp is not None and sha256(store.part(self.shard)) == self.hash
 
 
 def _listed(store: Store) -> list[tuple[int | None, str]] | None:
@@ -47,34 +67,53 @@ def _listed(store: Store) -> list[tuple[int | None, str]] | None:
     return listed if len(listed) == store.shards else None
 
 
-def _doubtful(store: Store, everything: bool) -> list[tuple[int, str]] | None:
-    """Shards that may not be what the manifest says, and the hash that they should have."""
+def _doubtful(store: Store, everything: bool) -> list[_Doubt] | None:
+    """What may not be as the manifest says; `None` if that itself is damaged."""
     if (listed := _listed(store)) is None:
         return None
     finished = Stamp.of(store.manifest).written
     doubtful = []
     for shard, (size, hash) in enumerate(listed):
         now = stamp(store.part(shard))
-        changed = now is None or now.written >= finished or size not in (None, now.size)
-        if changed or everything:
-            doubtful.append((shard, hash))
+        changed = now is None or now.written >= finished or now.written == DOUBTFUL
+        if everything or changed or (now and size not in (None, now.size)):
+            doubtful.append(_Doubt(shard, now, hash))
     return doubtful
 
 
-def _is(store: Store, shard: int, hash: str) -> bool:
-    return store.part(shard).is_file() and sha256(store.part(shard)) == hash
+def _bad(store: Store, everything: bool) -> list[int]:
+    doubtful = _doubtful(store, everything)
+    if doubtful is None:
+        return list(range(store.shards))
+    return [one.shard for one in doubtful if not one.sound(store)]
+
+
+def _trust(store: Store, sound: Sequence[_Doubt]) -> None:
+    """Nothing that was looked at is younger than the manifest; what was changed meanwhile is."""
+    finished = Stamp.of(store.manifest).written
+    for one in sound:
+        if one.stamp and one.stamp.written == DOUBTFUL:
+            os.utime(store.part(one.shard), ns=(finished, finished))
+    latest = max([finished, *(one.stamp.written for one in sound if one.stamp)]) + 1
+    with suppress(PermissionError):  # another user's: it is hashed each time
+        os.utime(store.manifest, ns=(latest, latest))
 
 
 def _open_again(store: Store, bad: Sequence[int]) -> None:
-    """No manifest, no damaged shards, and nothing that was made of them."""
+    """No damaged shards, nothing that was made of them, and no manifest.
+
+    The manifest goes last: a process that is killed before that leaves a store that is complete and
+    damaged, which is found again. Locks and what others are writing stay.
+    """
     notes = {
-        # What is bad is noted as well, lest it be trusted if this process is killed now.
+        # What is bad is noted as well, lest it be trusted.
         shard: Note(Stamp(0, 0) if shard in bad else Stamp.of(store.part(shard)), hash)
         for shard, (_, hash) in enumerate(_listed(store) or [])
     }
     note(store.ledger, notes)
-    store.manifest.unlink()
     good = {store.part(shard) for shard in range(store.shards) if shard not in bad}
+    kept = {*good, store.ledger, store.manifest, store.folder / "spec.json"}
     for path in store.folder.iterdir():
-        if path not in {*good, store.ledger, store.folder / "spec.json"}:
+        if path not in kept and not path.name.startswith("."):
             path.unlink(missing_ok=True)
+    store.manifest.unlink()

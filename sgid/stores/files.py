@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
 import time
@@ -36,7 +37,8 @@ def require_writable(folder: Path, option: str) -> None:
             stream.flush()
             os.fsync(stream.fileno())
     except OSError as error:
-        why = error.strerror or error
+        taken = isinstance(error, FileExistsError)  # `mkdir` minds all but folders
+        why = os.strerror(errno.ENOTDIR) if taken else error.strerror or error
         raise OSError(
             f"{option}={folder} cannot be written to: {why}. Give another folder with {option}=DIR"
         ) from error

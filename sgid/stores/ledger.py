@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from collections.abc import Mapping
@@ -19,14 +20,22 @@ class Note(NamedTuple):
 
 
 def note(ledger: Path, notes: Mapping[int, Note]) -> None:
-    """Add lines, in one write, so that those of other processes stay whole."""
+    """Add lines, in one write, so that those of other processes stay whole.
+
+    Raises:
+        OSError: if they could not be written whole, as on a full disk.
+    """
     lines = [
         json.dumps({"shard": shard, "stamp": list(one.stamp), "sha256": one.sha256}) + "\n"
         for shard, one in notes.items()
     ]
+    # A line that was cut off before these ends here.
+    data = ("\n" + "".join(lines)).encode()
     descriptor = os.open(ledger, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     try:
-        os.write(descriptor, "".join(lines).encode())
+        if os.write(descriptor, data) != len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(ledger))
+        os.fsync(descriptor)
     finally:
         os.close(descriptor)
 

@@ -16,6 +16,10 @@ ROW_GROUP = 64
 """Rows that are compressed together: few, so that single rows can be read cheaply."""
 
 
+DOUBTFUL = 0
+"""The date, in ns, of a file that was found damaged: no other file has it."""
+
+
 class Stamp(NamedTuple):
     """A file's size in bytes, and when it was last written, in ns."""
 
@@ -57,9 +61,27 @@ def read_part(path: Path, columns: list[str] | None = None) -> pa.Table:
 
     Raises:
         FileNotFoundError: if there is no such file.
-        Damaged: if a page is not what was written. The file is left looking changed, so that the
-            next run hashes it, and makes the shard again.
+        OSError: if the system refuses to read it.
+        Damaged: if a page is not what was written. The file is dated `DOUBTFUL`, so that the next
+            run hashes it, and makes the shard again.
     """
+    try:
+        return _read(path, columns)
+    except Damaged:
+        with suppress(OSError):
+            os.utime(path, ns=(DOUBTFUL, DOUBTFUL))
+        raise
+
+
+def rows_in(path: Path) -> int | None:
+    """How many rows a shard has, all of them read; `None` if it is damaged or not there."""
+    try:
+        return len(_read(path, None))
+    except (FileNotFoundError, Damaged):
+        return None
+
+
+def _read(path: Path, columns: list[str] | None) -> pa.Table:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -67,22 +89,15 @@ def read_part(path: Path, columns: list[str] | None = None) -> pa.Table:
         # Not `read_table`, which looks for a partitioned data set first, at twice the time.
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             return file.read(columns)
-    except FileNotFoundError:
+    except MemoryError:
         raise
     except (pa.ArrowException, OSError) as error:
-        with suppress(OSError):
-            os.utime(path)
+        # What Parquet finds wrong has no number; too many open files, or no permission, has.
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
         raise Damaged(
             f"{path} is damaged ({error}). The same command, or stage=augment, makes it again"
         ) from error
-
-
-def rows_in(path: Path) -> int | None:
-    """How many rows a shard has, all of them read; `None` if it cannot be read."""
-    try:
-        return len(read_part(path))
-    except (FileNotFoundError, Damaged):
-        return None
 
 
 def sha256(path: Path) -> str:

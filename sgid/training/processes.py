@@ -12,14 +12,16 @@ import os
 import pickle
 import signal
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import wait
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
+from sgid.signals import SIGNALS
 from sgid.training.rank import work
 
 if TYPE_CHECKING:
@@ -94,12 +96,24 @@ def fit_together(
     crew: list[_Process] = []
     with TemporaryDirectory(prefix="sgid-") as meeting:
         try:
-            for rank in range(devices):
-                crew.append(_start(rank, devices, meeting, threads, parts))
+            with _held_back():
+                for rank in range(devices):
+                    crew.append(_start(rank, devices, meeting, threads, parts))
             return _listen(crew, on_step, on_epoch)
         finally:
             for one in crew:
                 one.end()
+
+
+@contextmanager
+def _held_back() -> Iterator[None]:
+    """Ctrl-C and `kill` wait: a process that is started half is in nobody's list, and says so."""
+    resource_tracker.ensure_running()  # which lets the signals through again, the first time
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @dataclass(frozen=True)
@@ -171,7 +185,7 @@ def _receive(one: _Process) -> tuple[Any, ...]:
 
 def _cause(crew: Sequence[_Process], rank: int, kind: str, *said: str | None) -> Exception:
     """What to raise: of several processes that fail, most do since they have lost another one."""
-    told = {rank: said} if kind == "error" else {}
+    told: dict[int, Any] = {rank: said} if kind == "error" else {}
     end = time.monotonic() + GRACE
     for one in crew:
         one.process.join(max(0.0, end - time.monotonic()))
@@ -195,7 +209,7 @@ def _cause(crew: Sequence[_Process], rank: int, kind: str, *said: str | None) ->
         at_first = RuntimeError(f"{option}: process {rank} of the training failed\n{trace}")
         if text is None:
             return at_first
-        error = ValueError(text)
+        error = ValueError(text) if isinstance(text, str) else OSError(*text)
         error.__cause__ = at_first
         return error
     return RuntimeError(f"{option}: process {rank} of the training ended without a word")

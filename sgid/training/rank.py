@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
+import shutil
 import signal
 import socket
 import sys
@@ -34,13 +35,16 @@ def work(
         os.setsid()  # a Ctrl+C is for the process that has started this one, and ends it
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
+    threading.Thread(target=_end_with_parent, args=(meeting,), daemon=True).start()
     multiprocessing.set_start_method(loads, force=True)
     os.environ |= {"LOCAL_RANK": str(rank), "NODE_RANK": "0", "WORLD_SIZE": str(devices)}
     try:
         metrics = _fit(rank, devices, meeting, threads, connection, parts)
     except Exception as error:
         text = str(error) if isinstance(error, ValueError | OSError) else None
+        if isinstance(error, OSError) and error.errno:  # a full disk is said in other words
+            text = error.errno, error.strerror, error.filename
         with suppress(OSError):
             connection.send(("error", text, traceback.format_exc()))
         sys.exit(1)
@@ -79,10 +83,11 @@ def _fit(
     return metrics
 
 
-def _end_with_parent() -> None:
+def _end_with_parent(meeting: str) -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
+    shutil.rmtree(meeting, ignore_errors=True)  # which it has not got to
     if hasattr(os, "killpg"):
         os.killpg(os.getpid(), signal.SIGKILL)  # what loads its data as well
     os._exit(1)

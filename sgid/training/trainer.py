@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import signal
 import threading
+import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 import pytorch_lightning as pl
@@ -91,6 +93,10 @@ def running(data: DataModule, precision: str) -> Iterator[None]:
             kind = ValueError if _out_of_memory(error) else ChildProcessError
             raise kind(text) from error
         raise
+    except (ConnectionError, EOFError, FileNotFoundError) as error:
+        if not _of_loading(error):
+            raise
+        raise ChildProcessError(_died(data, error)) from error
     finally:
         _restore(before)  # after a stop Lightning ignores the next Ctrl+C
 
@@ -117,10 +123,22 @@ def _for_people(error: BaseException, data: DataModule, precision: str) -> str |
             f"trainer.precision=bf16-mixed (now {precision}); each of them makes it another run. "
             f"({what or type(error).__name__})"
         )
-    if "DataLoader worker" in what:
-        return (
-            f"A process that loads images died ({what.rstrip('. ')}), most likely since memory ran "
-            f"out: lower trainer.workers (now {data.workers}; 0 loads them in the process that "
-            "trains). The same command goes on from the last checkpoint"
-        )
+    if "DataLoader worker" in what or "Pin memory thread exited" in what:
+        return _died(data, error)
     return None
+
+
+def _of_loading(error: BaseException) -> bool:
+    """Whether it arose in taking a batch over: from a process that dies just then, before PyTorch
+    can know that it has."""
+    files = [Path(frame.filename) for frame in traceback.extract_tb(error.__traceback__)]
+    return any(file.parts[-2:] == ("multiprocessing", "resource_sharer.py") for file in files)
+
+
+def _died(data: DataModule, error: BaseException) -> str:
+    what = str(error).strip().partition("\n")[0].rstrip(". ") or type(error).__name__
+    return (
+        f"A process that loads images died ({what}), most likely since memory ran "
+        f"out: lower trainer.workers (now {data.workers}; 0 loads them in the process that "
+        "trains). The same command goes on from the last checkpoint"
+    )

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import multiprocessing
 import os
 import signal
 import time
 from pathlib import Path
 
-import filelock
 import pytest
 
 from sgid.stores.claims import Claims
@@ -129,11 +129,12 @@ def test_a_damaged_shard_is_claimed_and_made_again(tmp_path):
     assert shards == [1]
 
 
-def test_a_file_system_without_locks_is_told_and_worked_on(tmp_path, monkeypatch, caplog):
-    def refuse(*_, **__):
-        raise OSError(errno.ENOLCK, "No locks available")
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_told_and_worked_on(tmp_path, monkeypatch, caplog, number):
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(filelock.FileLock, "acquire", refuse)
+    monkeypatch.setattr(fcntl, "flock", refuse)
     store = make(tmp_path)
     with Claims(store) as claims:
         for claim in claims:
@@ -144,15 +145,31 @@ def test_a_file_system_without_locks_is_told_and_worked_on(tmp_path, monkeypatch
     assert caplog.text.count("Let one process at a time work on it") == 1
 
 
-@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.ENOSPC])
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EIO, errno.ENOSPC])
 def test_other_errors_of_a_lock_are_raised(tmp_path, monkeypatch, number):
     def refuse(*_, **__):
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(filelock.FileLock, "acquire", refuse)
+    monkeypatch.setattr(fcntl, "flock", refuse)
     with pytest.raises(OSError) as caught, Claims(make(tmp_path)) as claims:
         list(claims)
     assert caught.value.errno == number
+
+
+def test_what_a_killed_process_was_writing_is_removed_by_who_makes_it(tmp_path):
+    store = make(tmp_path)
+    with Claims(store) as others:
+        held = next(iter(others))
+        assert held is not None and held.shard == 0
+        left = [store.folder / f".part-{shard:05d}.parquet.ab12.tmp" for shard in range(3)]
+        for path in left:
+            path.write_bytes(b"half of a shard")
+        with Claims(store) as claims:
+            for claim in claims:
+                if claim is None:
+                    break
+                claim.write(rows_of(store, claim.shard))
+    assert [path.is_file() for path in left] == [True, False, False]  # one is being written
 
 
 def test_a_lock_is_no_part_of_the_store(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -9,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from sgid.stores.claims import Claims
 from sgid.stores.damage import take_back_damaged
+from sgid.stores.ledger import read_notes
 from sgid.stores.parts import Damaged, stamp
 from sgid.stores.store import Store
 from tests.stores.test_store import fill, make, rows_of
@@ -105,10 +108,10 @@ def test_killed_while_it_is_taken_back_nothing_damaged_is_trusted(store, monkeyp
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(Path, "unlink", killed)  # after the manifest is gone
+        patch.setattr(Path, "unlink", killed)  # after the first file is gone
         take_back_damaged(store)
-    assert not store.complete and store.part(1).is_file()
-    assert store.missing() == [1]
+    assert store.complete and take_back_damaged(store) == ["part-00001.parquet"]
+    assert store.missing() == [1] and not (store.folder / "rows.arrow").exists()
 
 
 @pytest.mark.parametrize("damage", ["", "{", '{"parts": [{}]}', "[]"])
@@ -140,3 +143,75 @@ def test_older_manifests_without_sizes_are_read(store):
         del part["bytes"]
     path.write_text(json.dumps(manifest))
     assert take_back_damaged(store) == [] and store.complete
+
+
+def test_other_processes_locks_and_unfinished_files_stay(store):
+    others = [store.folder / ".part-00001.lock", store.folder / ".part-00002.parquet.ab12.tmp"]
+    for path in others:
+        path.write_bytes(b"")
+    flip(store.part(1), 0.5)
+    assert take_back_damaged(store) == ["part-00001.parquet"]
+    assert all(path.is_file() for path in others)
+
+
+def test_damage_is_found_by_a_manifest_of_another_clock(store):
+    ahead = store.manifest.stat().st_mtime_ns + 10**15
+    os.utime(store.manifest, ns=(ahead, ahead))
+    flip(store.part(1), 0.4)
+    with pytest.raises(Damaged):
+        store.read()
+    assert take_back_damaged(store) == ["part-00001.parquet"]
+
+
+def test_shards_of_the_future_are_hashed_but_once(store, monkeypatch):
+    ahead = store.manifest.stat().st_mtime_ns + 10**15
+    os.utime(store.part(2), ns=(ahead, ahead))
+    assert take_back_damaged(store) == []
+    monkeypatch.setattr("sgid.stores.damage.sha256", pytest.fail)
+    assert take_back_damaged(store) == []
+
+
+def test_a_damaged_shard_without_a_note_is_made_again(tmp_path):
+    store = make(tmp_path, rows=300, shard_size=100)
+    for shard in range(store.shards):
+        store.write(shard, rows_of(store, shard))
+    store.ledger.unlink()
+    flip(store.part(1), 0.4)
+    with Claims(store) as claims:
+        for claim in claims:
+            assert claim is not None and claim.shard == 1
+            claim.write(rows_of(store, 1))
+    store.finish()
+    assert store.complete
+
+
+def test_what_the_system_refuses_is_not_damage(store, monkeypatch):
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr("pyarrow.parquet.ParquetFile", refuse)
+    with pytest.raises(OSError, match="Too many open files"):
+        store.read()
+    monkeypatch.undo()
+    assert take_back_damaged(store) == []
+
+
+def test_a_note_that_is_cut_off_does_not_spoil_the_next(tmp_path, monkeypatch):
+    store = make(tmp_path)
+    store.write(0, rows_of(store, 0))
+    whole = os.write
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left"):
+        patch.setattr(os, "write", lambda file, data: whole(file, data[:9]))
+        store.write(1, rows_of(store, 1))
+    assert not store.part(1).exists()
+    store.write(2, rows_of(store, 2))
+    assert set(read_notes(store.ledger)) == {0, 2}
+
+
+def test_a_store_that_may_not_be_mended_is_not_used(store, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    os.utime(store.part(0))
+    assert take_back_damaged(store) == []
+    flip(store.part(1), 0.5)
+    with pytest.raises(Damaged, match=r"cannot be written to, and is damaged: part-00001"):
+        take_back_damaged(store)
