@@ -7,6 +7,7 @@ import os
 import secrets
 import shutil
 import signal
+import socket
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -23,7 +24,13 @@ LOOPBACK = {
     # Ray's name for it is of the systems where this is the default: bind to 127.0.0.1 alone.
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
     "RAY_AUTH_MODE": "token",
+    # Else its workers run at 15, and all but stand still while anything else is at work here.
+    "RAY_worker_niceness": "0",
 }
+ONCE = {"RAY_NUM_REDIS_GET_RETRIES": "1"}  # else `auto` asks a cluster that has gone for 14 minutes
+ANSWER = 10
+"""Seconds in which the head of a cluster takes a connection."""
+
 TOKEN = "RAY_AUTH_TOKEN"  # else Ray writes one to the home folder
 
 OBJECTS = 256 * 2**20
@@ -40,7 +47,7 @@ def connected(cluster: ClusterConfig, gpus: float) -> Iterator[None]:
         ValueError: if there is no such cluster, or this machine cannot hold a worker.
     """
     # Read when Ray is imported.
-    for name, value in {**QUIET, **({} if cluster.address else LOOPBACK)}.items():
+    for name, value in {**QUIET, **(ONCE if cluster.address else LOOPBACK)}.items():
         os.environ.setdefault(name, value)
     if cluster.address is None:
         os.environ.setdefault(TOKEN, secrets.token_hex(32))
@@ -66,8 +73,9 @@ def connected(cluster: ClusterConfig, gpus: float) -> Iterator[None]:
             )
         else:
             try:
+                _require_answer(cluster.address)
                 ray.init(cluster.address, **common)
-            except (ConnectionError, RuntimeError, ValueError) as error:
+            except (OSError, RuntimeError, ValueError) as error:
                 raise ValueError(
                     f"cluster.address={cluster.address}: {error}. Give auto, or HOST:PORT of the "
                     "head; cluster.address=null takes this machine alone"
@@ -81,6 +89,13 @@ def connected(cluster: ClusterConfig, gpus: float) -> Iterator[None]:
         _restore(handlers)
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _require_answer(address: str) -> None:
+    """Ray itself would ask HOST:PORT, where nobody listens, for a quarter of an hour."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER).close()
 
 
 def room(cluster: ClusterConfig, gpus: float) -> int:

@@ -79,8 +79,12 @@ class Maker:
             generate_shards(store, self._plan, run.models, shards, format=run.config.store.format)
         if storage is not None:
             for shard in shards:
-                storage.put(shard)
-                store.part(shard).unlink()
+                try:
+                    storage.put(shard)
+                except FileNotFoundError:  # another worker of this node has left it there
+                    if not storage.has(shard):
+                        raise
+                store.part(shard).unlink(missing_ok=True)
 
     @cached_property
     def _run(self) -> Run:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +17,7 @@ from sgid.cluster.connection import LOOPBACK, QUIET, TOKEN
 from sgid.compose import compose
 from sgid.job import Run, prepare
 from sgid.stages.augment import Augmentation, augment
+from tests.cluster.light import HOLD
 
 OPTIONS = (
     *("dataset=fashion", "dataset.shots=4", "models=tiny", "trainer.device=cpu"),
@@ -36,25 +39,48 @@ class Nodes:
     def add(self) -> None:
         self.working.append(self.cluster.add_node(num_cpus=1))
 
+    @staticmethod
+    def raylet(node: Any) -> int:
+        """The process that is the parent of all workers of a node."""
+        return node.all_processes["raylet"][0].process.pid
+
     def kill(self, node: Any) -> None:
         self.working.remove(node)
         self.cluster.remove_node(node, allow_graceful=False)
 
 
 @pytest.fixture(scope="session")
-def rays_environment() -> Iterator[None]:
-    """What a run sets for a Ray of its own, before anything imports Ray."""
+def rays_environment(tmp_path_factory) -> Iterator[None]:
+    """What a run sets for a Ray of its own, before anything imports Ray; and where to hold it."""
+    # A node that refuses connections is given up after five of these (3000 ms by default).
+    own = {
+        "RAY_health_check_period_ms": "500",
+        TOKEN: "5" * 64,
+        HOLD: str(tmp_path_factory.mktemp("hold") / "hold"),
+    }
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in {**QUIET, **LOOPBACK, TOKEN: "5" * 64}.items():
+        for name, value in {**QUIET, **LOOPBACK, **own}.items():
             patch.setenv(name, value)
         yield
+
+
+@pytest.fixture
+def hold(rays_environment) -> Iterator[Path]:
+    """Workers with light models wait before each image, until this file is removed."""
+    path = Path(os.environ[HOLD])
+    path.touch()
+    try:
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
 
 
 @pytest.fixture(scope="module")
 def nodes(rays_environment) -> Iterator[Nodes]:
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+    folder = tempfile.mkdtemp(prefix="sgid-")  # a short name, for the sockets below it
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "temp_dir": folder})
     try:
         nodes = Nodes(cluster)
         nodes.add()
@@ -62,6 +88,7 @@ def nodes(rays_environment) -> Iterator[Nodes]:
         yield nodes
     finally:
         cluster.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def planned(artifacts: Path, *options: str) -> tuple[Run, Augmentation]:

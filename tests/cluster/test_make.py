@@ -10,12 +10,13 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.cluster import light
 from tests.cluster.conftest import at_work, files, made, planned
 
 PLAIN = "aug=img2img_label"
 """Without captions: one kind of work is enough to kill workers at."""
-LONG = ("expansion=6", "steps=12")
-"""Work of some seconds for each worker."""
+LIGHT = (PLAIN, *light.OPTIONS)
+"""Of no model: workers are there sooner, and work for as long as a test holds them."""
 
 
 def meanwhile(action: Callable[[threading.Event], None]) -> Callable[[], None]:
@@ -43,7 +44,8 @@ def meanwhile(action: Callable[[threading.Event], None]) -> Callable[[], None]:
 
 def until(found: Callable[[], object], over: threading.Event) -> None:
     """Wait for something, not for ever and not after the work is over."""
-    for _ in range(900):
+    end = time.monotonic() + 120
+    while time.monotonic() < end:
         if found():
             return
         assert not over.is_set(), "the work was over before"
@@ -58,21 +60,23 @@ def test_two_nodes_make_what_one_process_makes(nodes, alone, tmp_path):
     assert files(augmentation) == alone("aug=sgid")
 
 
-def test_a_worker_and_then_a_node_are_lost_in_mid_work(nodes, alone, tmp_path):
-    run, augmentation = planned(tmp_path, PLAIN, *LONG, *nodes.options, "cluster.min_workers=2")
-    store, lost = augmentation.generated, {}
-    node = nodes.working[1]
-    raylet = node.all_processes["raylet"][0].process.pid
+def test_a_worker_and_then_a_node_are_lost_in_mid_work(nodes, alone, hold, tmp_path):
+    run, augmentation = planned(tmp_path, *LIGHT, *nodes.options, "cluster.min_workers=2")
+    folder = augmentation.generated.folder
+    kept, lost = nodes.working
+    killed = []
 
     def kill(over: threading.Event) -> None:
-        until(lambda: at_work(store.folder), over)
-        shard, process = at_work(store.folder).popitem()
+        until(lambda: all(at_work(folder, nodes.raylet(node)) for node in (kept, lost)), over)
+        (process,) = set(at_work(folder, nodes.raylet(kept)).values())
         os.kill(process, signal.SIGKILL)
-        lost["worker"] = shard
-        until(lambda: store.part(shard).is_file(), over)  # another has made it
-        until(lambda: at_work(store.folder, raylet), over)
-        lost["node"], _ = at_work(store.folder, raylet).popitem()
-        nodes.kill(node)
+        # Begun again, by the worker that was started in its place.
+        until(lambda: at_work(folder, nodes.raylet(kept)), over)
+        assert process not in at_work(folder).values()
+        assert at_work(folder, nodes.raylet(lost)) and not list(folder.glob("part-*"))
+        nodes.kill(lost)
+        killed.extend([process, lost])
+        hold.unlink()
 
     end = meanwhile(kill)
     try:
@@ -80,12 +84,12 @@ def test_a_worker_and_then_a_node_are_lost_in_mid_work(nodes, alone, tmp_path):
     finally:
         end()
         nodes.add()
-    assert set(lost) == {"worker", "node"}
-    assert files(augmentation) == alone(PLAIN, *LONG)
+    assert len(killed) == 2
+    assert files(augmentation) == alone(*LIGHT)
 
 
-def test_workers_that_die_each_time_are_told_of(nodes, tmp_path):
-    run, augmentation = planned(tmp_path, PLAIN, *LONG, *nodes.options, "cluster.attempts=1")
+def test_workers_that_die_each_time_are_told_of(nodes, hold, tmp_path):
+    run, augmentation = planned(tmp_path, *LIGHT, *nodes.options, "cluster.attempts=1")
     folder = augmentation.generated.folder
 
     def kill(over: threading.Event) -> None:
@@ -104,10 +108,11 @@ def test_workers_that_die_each_time_are_told_of(nodes, tmp_path):
 
 
 def test_by_a_storage_and_what_a_killed_driver_left_there(nodes, alone, tmp_path):
+    captioned = ("aug=sgid", *light.OPTIONS)
     storage = f"cluster.storage=file://{tmp_path / 'bucket'}"
-    first, second = (planned(tmp_path / name, "aug=sgid", *nodes.options, storage) for name in "ab")
+    first, second = (planned(tmp_path / name, *captioned, *nodes.options, storage) for name in "ab")
     made(*first)
-    assert files(first[1]) == alone("aug=sgid")
+    assert files(first[1]) == alone(*captioned)
     # A driver elsewhere finds all but what was damaged, and has that made again.
     generated = first[1].generated
     there = tmp_path / "bucket" / "generated" / generated.folder.name / generated.part(3).name
@@ -117,7 +122,7 @@ def test_by_a_storage_and_what_a_killed_driver_left_there(nodes, alone, tmp_path
     said = made(*second)
     assert "1 shards" in said and "damaged" in said
     assert "sgid: 1 shards by 1 workers" in said and "captions: " not in said
-    assert files(second[1]) == alone("aug=sgid")
+    assert files(second[1]) == alone(*captioned)
     assert there.read_bytes() == generated.part(3).read_bytes()
     assert not list((tmp_path / "b" / "cluster").rglob("generated/**/part-*")), "left on the node"
 
