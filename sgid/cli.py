@@ -58,13 +58,14 @@ def _main() -> int:
     import hydra
 
     from sgid.config import register
-    from sgid.targets import refuse_files
+    from sgid.own_files import refuse_files, refuse_flags
 
     register()
     # Importing libraries makes a million objects, none of them garbage, which the collector would
     # go through again and again.
     gc.set_threshold(20_000, 10, 10)
     try:
+        refuse_flags(sys.argv[1:])
         refuse_files(sys.argv[1:])
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(Job())()
     except Failed:

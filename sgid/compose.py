@@ -23,7 +23,8 @@ def compose(options: Sequence[str]) -> Config:
     from omegaconf import OmegaConf
 
     from sgid.config import register
-    from sgid.targets import refuse, refuse_files
+    from sgid.own_files import refuse_files
+    from sgid.targets import refuse
 
     refuse_files(options)
     register()

@@ -35,12 +35,28 @@ def own_folders(words: Sequence[str]) -> list[Path]:
     folders: list[str] = []
     for word, after in zip(words, [*words[1:], ""], strict=False):
         name, _, value = word.partition("=")
-        if name in ("--config-dir", "-cd"):
+        if is_flag(name, "--config-dir", "-cd"):
             folders.append(value or after)
-        elif name == "hydra.searchpath":
-            folders += value.strip("[]").replace("file://", "").split(",")
-    folders = [folder.strip(" '\"") for folder in folders]
+        elif "hydra.searchpath" in name:
+            folders += _search_path(word)
     return [Path(folder) for folder in folders if folder and Path(folder).is_dir()]
+
+
+def is_flag(word: str, flag: str, short: str | None = None) -> bool:
+    """Whether Hydra's parser may take a word for a flag: it knows `--config-d` as well."""
+    return word == short or (len(word) > 2 and flag.startswith(word))
+
+
+def _search_path(word: str) -> list[str]:
+    """What an option sets `hydra.searchpath` to, as Hydra reads it."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        value = OverridesParser.create().parse_override(word).value()
+    except HydraException:
+        return []  # and no run: it tells what is wrong
+    return [str(one).removeprefix("file://") for one in value] if isinstance(value, list) else []
 
 
 def help_text(conf: Path, *own: Path) -> str:
@@ -151,8 +167,8 @@ def _fields(kind: Any, prefix: str) -> set[str]:
 
 def _files(group: str, *folders: Path) -> list[Path]:
     """The YAML files of a group, by name."""
-    files = [file for folder in folders for file in (folder / group).glob("*.yaml")]
-    return sorted(files, key=lambda file: file.stem)
+    found = (file for folder in folders for file in (folder / group).glob("*.yaml"))
+    return sorted((file for file in found if file.is_file()), key=lambda file: file.stem)
 
 
 def _first_comment(file: Path) -> str:

@@ -10,6 +10,7 @@ import hashlib
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -114,13 +115,34 @@ def _snapshot(id: str, revision: str | None) -> Path | None:
 
 
 def _refuse_code(folder: Path, layout: str, option: str) -> None:
-    """Raise a `ValueError` if a part of a pipeline is made by a Python file that lies beside it."""
+    """Raise a `ValueError` if a model asks for code that is not of the libraries that load it."""
+    never = f"which is never run; change {option}"
+    config = folder / "open_clip_config.json"
+    if layout in ("open_clip", "timm") and "trust_remote_code" in json.dumps(_json(config)):
+        raise ValueError(f"{option}: {config} has trust_remote_code, for code of its own, {never}")
     for part, library, kind in _named(folder) if layout == "diffusers" else ():
-        if any((folder / place / f"{library}.py").is_file() for place in (part, "")):
+        beside = any((folder / place / f"{library}.py").is_file() for place in (part, ""))
+        if beside or (part not in _NOT_LOADED and not _is_known(library)):
             raise ValueError(
                 f"{option}: {folder / 'model_index.json'} has its {part} made by {library}.{kind}, "
-                f"code that comes with the model, and that is never run; change {option}"
+                f"code that is not of diffusers or transformers, {never}"
             )
+
+
+def _is_known(library: str) -> bool:
+    """Whether a part of a pipeline is of the libraries, or of one of diffusers' own pipelines."""
+    found = find_spec("diffusers")
+    assert found is not None and found.origin is not None
+    own = Path(found.origin).parent / "pipelines" / library
+    return library in _READ or (library.isidentifier() and own.is_dir())
+
+
+def _json(file: Path) -> Any:
+    """What a JSON file holds; `None` if there is none, which is told as a file that lacks."""
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
 
 
 def _lacking(folder: Path, layout: str) -> list[str]:
@@ -151,10 +173,7 @@ def _parts(folder: Path) -> Iterator[tuple[str, ...]]:
 
 def _named(folder: Path) -> Iterator[tuple[str, str, str]]:
     """Each part that a pipeline's `model_index.json` names: its own name, library and class."""
-    try:
-        index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return  # told as a file that lacks
+    index = _json(folder / "model_index.json") or {}
     for part, named in index.items():
         match named:
             case [str(library), str(kind)] if part != "_class_name":  # that is told where it loads

@@ -38,6 +38,7 @@ LAYERS = (
     ("sgid.config",),
     ("sgid.help",),
     ("sgid.targets",),
+    ("sgid.own_files",),
     ("sgid.slots", "sgid.compose", "sgid.cluster.limits"),
     ("sgid.limits",),
     ("sgid.models", "sgid.preflight", "sgid.provenance"),

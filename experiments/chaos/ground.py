@@ -24,7 +24,7 @@ OPTIONS = (
 )  # fmt: skip
 """A run of seconds on one core, in all stages; ten shards or so."""
 SHARD = 23  # an original has images in two of them
-CLASSES, EACH = ("bag", "coat", "dress", "sneaker"), 14
+CLASSES, EACH = ("bag", "coat", "dress", "sneaker"), 9
 _SERVER = multiprocessing.get_context("forkserver")
 
 

@@ -11,8 +11,9 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 # Pillow's own threshold for "may be a decompression bomb", but here it refuses: 268 MB as RGB.
 MAX_PIXELS = 89_478_485
-# Formats that Pillow opens only through another program (EPS runs Ghostscript) or a plug-in.
-_NOT_DECODED_HERE = {"EPS", "WMF", "MPEG", "BUFR", "GRIB", "HDF5"}
+# Formats that Pillow opens only through another program (EPS runs Ghostscript) or a plug-in; and
+# FITS, whose compressed pixels it goes through one by one in Python: seconds for a small file.
+_NOT_DECODED_HERE = {"EPS", "WMF", "MPEG", "BUFR", "GRIB", "HDF5", "FITS"}
 
 
 @cache

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import re
+import unicodedata
 
 # What moves the cursor, colours, or turns the text around (C0, C1, Unicode's bidirectional marks).
-_COMMAND = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
+_COMMAND = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+
+def from_file(name: str) -> str:
+    """A file's name as text that can be stored: NFC, bytes that are not UTF-8 escaped."""
+    return unicodedata.normalize("NFC", os.fsencode(name).decode("utf-8", "backslashreplace"))
 
 
 def words(code: str) -> str:

@@ -11,6 +11,7 @@ from typing import Any, final
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
+from sgid.data.names import printable
 from sgid.launched import ERROR, POINTER, begin, wait
 from sgid.reporting.comparison import comparison_table
 from sgid.reporting.evaluation import evaluations_table, load_evaluation
@@ -93,7 +94,7 @@ def read_jobs(folder: Path) -> list[Job]:
         finished = pointer.is_file()
         target = pointer.read_text(encoding="utf-8").strip() if finished else ""
         result = Path(target) if target else None
-        reason = error.read_text(encoding="utf-8").partition("\n")[0] if error.is_file() else None
+        reason = _first_line(error.read_text(encoding="utf-8")) if error.is_file() else None
         if result is not None and (reason := _unreadable(result)) is not None:
             finished, result = False, None
         overrides = _overrides(path.parent / "overrides.yaml")
@@ -158,7 +159,12 @@ def _unreadable(result: Path) -> str | None:
         _ = load_evaluation(result) or load_result(result)
         return None
     except (ValueError, OSError) as error:
-        return str(error).partition("\n")[0]
+        return _first_line(str(error))
+
+
+def _first_line(text: str) -> str:
+    """Of an error, which may name files as strangers named them."""
+    return printable(text.partition("\n")[0])
 
 
 def _number(path: Path) -> tuple[int, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -50,7 +51,7 @@ class OpenClipScorer:
         # What a CPU does to each image, and what is left for the device to do to a batch.
         *shape, _to_tensor, self.normalize = preprocess.transforms
         self.shape: Any = Compose([*shape, PILToTensor()])
-        self.tokenize = open_clip.get_tokenizer(name)
+        self.tokenize = clip_tokenizer(folder)
         self.batches = Batches(batch_size, mend=MEND)
         self.device = device
         self.dtype = dtype
@@ -86,10 +87,23 @@ class OpenClipScorer:
 
         def begin(some: Sequence[T]) -> Callable[[], Sequence[torch.Tensor]]:
             with torch.inference_mode():
-                rows = torch.nn.functional.normalize(encode(some).float(), dim=-1).unbind()
-            return lambda: rows
+                rows = encode(some)
+                wide = rows if rows.dtype == torch.float64 else rows.float()
+                unit = torch.nn.functional.normalize(wide, dim=-1).float().unbind()
+            return lambda: unit
 
         return (row for _, row in self.batches.run(items, begin))
+
+
+def clip_tokenizer(folder: Path) -> Any:
+    """The tokenizer of a CLIP that open_clip loads. Code that lies in the folder is not run."""
+    import open_clip
+
+    config = json.loads((folder / "open_clip_config.json").read_text(encoding="utf-8"))["model_cfg"]
+    # open_clip's own tokenizer has no such argument; that of transformers has.
+    theirs = config.get("text_cfg", {}).get("hf_tokenizer_name")
+    words: Any = {"trust_remote_code": False} if theirs else {}
+    return open_clip.get_tokenizer(f"local-dir:{folder}", **words)
 
 
 def _fetched(rows: Sequence[torch.Tensor]) -> NDArray[np.float32]:

@@ -17,6 +17,7 @@ from rich.console import Console
 from sgid.config import Config
 from sgid.data.datasets import Dataset
 from sgid.data.images import ImageSet
+from sgid.data.listing import read
 from sgid.data.scan import scan
 from sgid.data.sources.unsplit import unsplit
 from sgid.evaluation.consistency import per_class
@@ -147,12 +148,19 @@ def _no_images(path: Path) -> str | None:
         return "is what an evaluation left: give the images that it was made of"
     if (path / "spec.json").is_file():
         return "is a store that is not finished: run again what makes it, then give it"
-    specs = {one.parent.name: json.loads(one.read_text()) for one in path.glob("*/spec.json")}
-    stores = sorted(name for name, spec in specs.items() if spec.get("kind") == "generated")
-    if stores:
+    if stores := sorted(one.parent.name for one in path.glob("*/spec.json") if _is_generated(one)):
         listed = f"{', '.join(stores[:5])}{' ...' if len(stores) > 5 else ''}"
         return f"holds stores: give one of them ({listed}), or several with -m"
     return None
+
+
+def _is_generated(spec: Path) -> bool:
+    """Whether a file, which may be anything, is the `spec.json` of a store of generated images."""
+    try:
+        said = json.loads(read(spec))
+    except (ValueError, OSError, RecursionError):
+        return False
+    return isinstance(said, dict) and said.get("kind") == "generated"
 
 
 def _captioned(spec: dict[str, Any], path: Path, allowed: Sequence[str]) -> bool:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
+import platform
 import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from uuid import uuid4
 
 ABANDONED = 24 * 60 * 60
-"""Seconds after which no process is still writing to an unfinished file."""
+"""Seconds after which no process of another machine is still writing to an unfinished file."""
 
 
 def write_atomic(path: Path, data: bytes) -> None:
@@ -47,11 +50,11 @@ def require_writable(folder: Path, option: str) -> None:
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A name beside `path` to write to; it becomes `path` if all goes well, else it is removed."""
-    for old in path.parent.glob(f".{path.name}.*.tmp"):  # of a process that was killed
+    for old in path.parent.glob(f".{path.name}.*.tmp"):
         with suppress(FileNotFoundError):
-            if time.time() - old.stat().st_mtime > ABANDONED:
+            if _abandoned(old):
                 old.unlink()
-    partial = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
+    partial = path.with_name(f".{path.name}.{_machine()}-{os.getpid()}-{uuid4().hex}.tmp")
     try:
         yield partial
         os.replace(partial, path)
@@ -60,3 +63,33 @@ def replacing(path: Path) -> Iterator[Path]:
         if isinstance(error, OSError) and error.errno and error.filename is None:
             error.filename = str(path)  # a write does not say of which file it was
         raise
+
+
+def _abandoned(unfinished: Path) -> bool:
+    """Whether nobody is writing to a file any more, as far as this machine can know."""
+    machine, _, rest = unfinished.suffixes[-2].removeprefix(".").partition("-")
+    process = rest.partition("-")[0]
+    if machine == _machine() and process.isdecimal():
+        return not _runs(int(process))
+    return time.time() - unfinished.stat().st_mtime > ABANDONED
+
+
+def _runs(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
+
+
+@cache
+def _machine() -> str:
+    """A name for where the numbers of processes mean the same: this start of it, this container."""
+    known = [platform.node()]
+    with suppress(OSError):
+        known.append(Path("/proc/sys/kernel/random/boot_id").read_text())
+    with suppress(OSError):
+        known.append(os.readlink("/proc/self/ns/pid"))
+    return hashlib.sha256("".join(known).encode()).hexdigest()[:8]

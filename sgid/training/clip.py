@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sgid.quiet import quiet
+from sgid.semantics.similarity import clip_tokenizer
 
 HEADS = ("random", "zero_shot")
 
@@ -50,9 +51,9 @@ def open_clip_model(
         with torch.no_grad():
             features = model.encode_image(torch.zeros(1, 3, image_size, image_size))  # (1, D)
         linear = nn.Linear(features.shape[1], len(class_names))
-    if head == "zero_shot":
+    if head == "zero_shot" and weights is not None:
         texts = [prompt.replace("{label}", name) for name in class_names]
-        _zero_shot(linear, model, texts, f"local-dir:{weights}")
+        _zero_shot(linear, model, clip_tokenizer(weights)(texts))
     return ImageTower(model.visual, linear, normalised=head == "zero_shot")
 
 
@@ -96,11 +97,8 @@ def _load(name: str | None, weights: Path | None, image_size: int) -> Any:
 
 
 @torch.no_grad()
-def _zero_shot(linear: nn.Linear, model: Any, texts: list[str], tokenizer: str) -> None:
-    """Let the head say how well each of the texts (one per class) fits an image."""
-    import open_clip
-
-    tokens = open_clip.get_tokenizer(tokenizer)(texts)
+def _zero_shot(linear: nn.Linear, model: Any, tokens: Tensor) -> None:
+    """Let the head say how well each of the texts, (classes, L) tokens, fits an image."""
     embeddings = [model.encode_text(part, normalize=True) for part in tokens.split(64)]
     linear.weight.copy_(torch.cat(embeddings) * model.logit_scale.exp())
     bias = getattr(model, "logit_bias", None)  # SigLIP has one

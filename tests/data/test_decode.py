@@ -158,3 +158,13 @@ def test_decompression_bombs_are_refused(side):
 def test_extensions():
     assert {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif"} <= image_extensions()
     assert not {".eps", ".pdf", ".mpg", ".txt"} & image_extensions()
+
+
+def test_fits_is_not_decoded():
+    """Pillow decompresses it in pure Python: a file of a megabyte would hold a run up for long."""
+    cards = ["SIMPLE  = T", "BITPIX  = 8", "NAXIS   = 2", "NAXIS1  = 2", "NAXIS2  = 2", "END"]
+    data = "".join(card.ljust(80) for card in cards).ljust(2880).encode() + bytes(2880)
+    assert Image.open(io.BytesIO(data)).format == "FITS"
+    with pytest.raises(ValueError, match="no known image format"):
+        decode(data)
+    assert ".fits" not in image_extensions()

@@ -1,6 +1,8 @@
+import os
+
 import pytest
 
-from sgid.data.names import phrase, words
+from sgid.data.names import commands, from_file, phrase, printable, words
 
 
 @pytest.mark.parametrize(
@@ -31,3 +33,17 @@ def test_codes_become_words(code, said):
 )
 def test_the_noun_is_added_once(name, noun, said):
     assert phrase(name, noun) == said
+
+
+@pytest.mark.parametrize(
+    "code", [*range(0x2028, 0x202F), *range(0x2066, 0x206A), 0x61C, 0x200E, 0x200F]
+)
+def test_what_turns_the_text_around_is_escaped(code):
+    name = f"a{chr(code)}b"
+    assert commands(name) and printable(name) == f"a\\u{code:04x}b"
+    assert printable("été 日本 🙂 \u200d") == "été 日本 🙂 \u200d", "a joiner is spelling"
+
+
+def test_a_files_name_can_be_stored():
+    assert from_file(os.fsdecode(b"caf\xe9")) == "caf\\xe9"
+    assert from_file("cafe\u0301") == "café"

@@ -149,6 +149,18 @@ def test_what_became_of_each_job(tmp_path: Path):
     assert sweep_tables(jobs, 6)["table"].title == outcome(jobs, 6)
 
 
+def test_a_reason_that_names_a_strangers_file_commands_no_terminal(tmp_path: Path):
+    (tmp_path / ".hydra").mkdir()
+    (tmp_path / ".hydra" / "hydra.yaml").write_text("hydra: {job: {num: 0}}")
+    (tmp_path / ".hydra" / "overrides.yaml").write_text("[]")
+    (tmp_path / "error.txt").write_text("bad\x1b[2J\x9b.png\n\nTraceback ...", encoding="utf-8")
+    (job,) = read_jobs(tmp_path)
+    assert job.reason == r"bad\x1b[2J\x9b.png"
+    (tmp_path / "error.txt").unlink()
+    (tmp_path / "result.txt").write_text("gone\x1b[2J")
+    assert r"gone\x1b[2J has no result" in read_jobs(tmp_path)[0].note
+
+
 def test_only_its_sweeper_knows_how_many_trials_a_search_has(tmp_path: Path):
     assert asked_runs(tmp_path) == []
     (tmp_path / "multirun.yaml").write_text(MULTIRUN.replace("BasicSweeper", "OptunaSweeper"))

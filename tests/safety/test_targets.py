@@ -7,21 +7,27 @@ import inspect
 import json
 import pkgutil
 import shutil
+import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import yaml
 
 from sgid.compose import CONF, compose
 from sgid.fingerprint import fingerprint
-from sgid.targets import PLACES, refuse_files, refused
+from sgid.targets import PLACES, _is_called, refused
 from tests.end_to_end.command import ROOT, SHORT
+from tests.safety.sources import evil
 
 EVIL = [
     ("dataset.source", "os.system"),
     ("dataset.source", "sgid.data.sources.home.shutil.rmtree"),
     ("dataset.source", "sgid.stores.files.write_atomic"),
+    ("dataset.source", "sgid.data.sources.bundled.files"),  # imports what it is told to
+    ("dataset.source", "sgid.data.sources.home.Path"),
+    ("dataset.source", "sgid.data.sources.not_there.run"),
+    ("backbone.optimizer", "torch.optim.lr_scheduler"),
+    ("backbone.optimizer", "timm.optim.create_optimizer_v2"),
     ("backbone.model", "torch.hub.load"),
     ("backbone.model", "sgid.training.fit.os.system"),
     ("backbone.optimizer", "torch.load"),
@@ -41,14 +47,6 @@ EVIL = [
 ]
 
 
-def evil(folder: Path, name: str, text: str) -> list[str]:
-    """A choice in a folder of a stranger's; the options that add the folder."""
-    file = folder / name
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(text, encoding="utf-8")
-    return [f"hydra.searchpath=[{folder}]"]
-
-
 @pytest.mark.parametrize(("place", "target"), EVIL)
 def test_what_does_not_belong_in_a_place_is_refused(place, target):
     (line,) = refused({"_target_": target}, place)
@@ -61,6 +59,10 @@ def test_what_does_not_belong_in_a_place_is_refused(place, target):
 def test_what_the_user_names_is_called_and_nothing_that_looks_alike():
     for target, allowed in (("my.maps.steep", True), ("mystery.maps.steep", False)):
         assert (refused({"_target_": target}, "guidance", ["my"]) == []) is allowed
+    own = {"_target_": "my.maps.steep"}
+    assert refused(own, "guidance", ["my.maps.steep"]) == []
+    assert refused(own, "guidance", ["my.maps.ste"]) and refused(own, "guidance", ["my.maps.flat"])
+    assert refused({"_target_": "hydra.utils.call"}, "guidance", ["hydra"]), "it is for files alone"
     assert refused({"_target_": "my"}, "guidance", ["my"])
     assert refused({"_target_": "my.${oc.env:HOME}"}, "guidance", ["my"])
 
@@ -90,28 +92,34 @@ def _only_targets(value):
 
 
 def test_nothing_of_other_libraries_can_be_reached_through_what_is_allowed():
-    """Each function and class in the modules that may be named is the library's own, or harmless.
-
-    What a module imports is in it too: `from os import system` would be within reach.
-    """
-    harmless = {"collections", "collections.abc", "contextlib", "dataclasses", "functools", "math"}
-    harmless |= {"pathlib", "textwrap", "typing", "numpy", "torch", "PIL.Image"}
-    harmless |= {"importlib.resources._common"}
-    seen = 0
+    """What a module imports is in it too: `from os import system` would be within reach."""
+    seen: dict[str, int] = {}
     for pattern in {module for modules in PLACES.values() for module in modules}:
+        library = pattern.partition(".")[0]
         for module in _modules(pattern):
-            for name, one in inspect.getmembers(module, callable):
-                own = getattr(one, "__module__", None) or type(one).__module__
-                if not name.startswith("_") and own not in harmless:
-                    fits = f"{own}.".startswith(BELONG[pattern.partition(".")[0]])
-                    assert fits, (module.__name__, name, own)
-                    assert not own.startswith("sgid.stores.files"), (module, name)
-                    seen += 1
-    assert seen > 200
+            for name, one in inspect.getmembers(module):
+                if _is_called(f"{module.__name__}.{name}", [pattern], []):
+                    own = one.__module__
+                    assert callable(one), (module.__name__, name)
+                    if library == "sgid":
+                        assert own == module.__name__, name
+                    assert f"{own}.".startswith(BELONG[library]), (module.__name__, name, own)
+                    seen[library] = seen.get(library, 0) + 1
+    assert min(seen.values()) > 10 and set(seen) == set(BELONG), "the test shows nothing"
+
+
+def test_no_library_is_imported_to_look_at_targets():
+    """Theirs are told by name, ours by their source: the command's first second hangs on it."""
+    asked = {"_target_": "torch.optim.AdamW"}, {"_target_": "sgid.data.sources.cifar.cifar10"}
+    code = "import sys; from sgid.targets import refused\n"
+    code += f"assert not refused({asked[0]}, 'backbone.optimizer')\n"
+    code += f"assert not refused({asked[1]}, 'dataset.source')\n"
+    code += "assert not {'torch', 'sgid.data.sources.cifar'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
 
 
 BELONG = {
-    "sgid": ("sgid.", "hydra.core", "omegaconf."),
+    "sgid": ("sgid.",),
     "torch": ("torch.optim.",),
     "timm": ("timm.optim.", "torch.optim."),
     "torchvision": ("torchvision.transforms.",),
@@ -151,45 +159,6 @@ x:
         compose([*own, "aug=x"])
 
 
-@pytest.mark.parametrize(
-    ("name", "text", "said"),
-    [
-        ("aug/x.yaml", "# @package _global_\nallow_targets: [os]\n", "only the command line can"),
-        ("aug/x.yaml", "x: {allow_targets: [os]}\n", "only the command line can"),
-        (
-            "experiment/x.yaml",
-            "# @package _global_\nhydra: {callbacks: {x: {_target_: os.system}}}\n",
-            "_target_=os.system: not called",
-        ),
-        ("aug/x.yaml", "# @package hydra.callbacks\nx: {_target_: os.system}\n", "os.system"),
-        ("hydra/launcher/x.yaml", "_target_: os.system\n", "speaks to Hydra itself"),
-        ("hydra/launcher/x.yaml", "_target_: ${y}\ny: os.system\n", "only be known when"),
-        ("aug/.hidden/x.yaml", '"\\x68ydra": {x: {_target_: os.system}}\n', "os.system"),
-        ("aug/x.yaml", "a: [", "cannot be read"),
-    ],
-)
-def test_what_files_say_to_hydra_is_looked_at_before_it_reads_them(tmp_path, name, text, said):
-    own = evil(tmp_path / "theirs", name, text)
-    folder = tmp_path / "theirs"
-    quoted = [f'hydra.searchpath=["{folder}"]']
-    for options in (own, ["--config-dir", str(folder)], [f"--config-dir={folder}"], quoted):
-        with pytest.raises(ValueError, match="x.yaml") as caught:
-            refuse_files(options)
-        assert said in str(caught.value)
-
-
-def test_a_folder_of_ones_own_that_allows_nothing_is_taken(tmp_path):
-    own = evil(tmp_path / "mine", "filter/x.yaml", "_target_: my.filters.sure\n")
-    refuse_files(own)  # it may not be chosen: what is, is looked at when it is composed
-    evil(tmp_path / "mine", "experiment/x.yaml", "# @package _global_\nhydra: {verbose: true}\n")
-    with pytest.raises(ValueError, match=r"x.yaml.*speaks to Hydra") as caught:
-        refuse_files(own)
-    assert "allow_targets=[my]" in str(caught.value)
-    refuse_files([*own, "allow_targets=[my]"])
-    (tmp_path / "mine" / "loop").symlink_to(tmp_path / "mine")
-    refuse_files([*own, "allow_targets=[my]"])
-
-
 def test_a_command_with_a_strangers_folder_runs_none_of_its_code(place, tmp_path, stranger, mark):
     evil(tmp_path / "theirs", "filter/nice.yaml", f"_target_: {stranger}.run\n")
     flags = ("--config-dir", str(tmp_path / "theirs"))
@@ -197,10 +166,15 @@ def test_a_command_with_a_strangers_folder_runs_none_of_its_code(place, tmp_path
     failed = place.run(*flags, "filter=nice")
     assert failed.code == 1 and "allow_targets=[stranger]" in failed.err
     assert "Traceback" not in failed.text
-    text = f"# @package _global_\nhydra: {{callbacks: {{x: {{_target_: {stranger}.run}}}}}}\n"
-    evil(tmp_path / "theirs", "experiment/nice.yaml", text)
-    failed = place.run(*flags, "experiment=nice")
-    assert failed.code == 1 and "allow_targets=[stranger]" in failed.err
+    for text in (
+        f"hydra: {{callbacks: {{x: {{_target_: {stranger}.run}}}}}}",
+        f"hydra: {{job_logging: {{formatters: {{x: {{'()': {stranger}.run}}}}}}}}",
+        f"hydra: {{job: {{env_set: {{PYTHONSTARTUP: {stranger}.py}}}}}}",
+    ):
+        evil(tmp_path / "theirs", "experiment/nice.yaml", f"# @package _global_\n{text}\n")
+        for flag in ("--config-dir", "--config-di"):
+            failed = place.run(flag, *flags[1:], "experiment=nice")
+            assert failed.code == 1 and "allow_targets=[hydra]" in failed.err
     assert not mark.exists() and stranger not in sys.modules and not place.files()
 
 

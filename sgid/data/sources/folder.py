@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
-import unicodedata
 from pathlib import Path
 from typing import NamedTuple
 
 from sgid.data.decode import image_extensions
 from sgid.data.listing import FileReader, Listing, Splits, stamp
+from sgid.data.names import from_file
 from sgid.data.texts import Texts
 from sgid.data.walk import files_below, folders_in
 
@@ -115,7 +114,7 @@ def _images(place: Path, top: Path, *, numbered: bool) -> tuple[list[_Image], in
     ignored = sum(path.is_file() for path in place.iterdir())
     folder_of: dict[str, Path] = {}
     for class_folder in folders_in(place):
-        name = _text(class_folder.name)
+        name = from_file(class_folder.name)
         name = _NUMBER.sub("", name) if numbered else name
         class_name = " ".join(name.replace("_", " ").split()) or "_"
         before = len(images)
@@ -123,7 +122,7 @@ def _images(place: Path, top: Path, *, numbered: bool) -> tuple[list[_Image], in
             if path.name.startswith(".") or path.suffix.lower() not in image_extensions():
                 ignored += 1
             else:
-                key = _text(path.relative_to(top).as_posix())
+                key = from_file(path.relative_to(top).as_posix())
                 images.append(_Image(key, path, class_name))
         if len(images) > before and folder_of.setdefault(class_name, class_folder) != class_folder:
             raise ValueError(
@@ -143,8 +142,3 @@ def _listing(place: Path, images: list[_Image], class_names: tuple[str, ...]) ->
         class_names=class_names,
         read=FileReader(Texts(str(image.path) for image in images)),
     )
-
-
-def _text(name: str) -> str:
-    """A file name as text that can be stored: NFC, bytes that are not UTF-8 escaped."""
-    return unicodedata.normalize("NFC", os.fsencode(name).decode("utf-8", "backslashreplace"))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from sgid.data.decode import image_extensions
 from sgid.data.listing import FileReader, Listing, stamp
+from sgid.data.names import from_file, printable
 from sgid.data.texts import Texts
 from sgid.data.walk import files_below, folders_in
 
@@ -41,7 +42,8 @@ def unsplit(top: Path, class_names: Sequence[str], *, option: str) -> tuple[List
     for number, name in enumerate(class_names):
         alike.setdefault(_plain(name), []).append(number)
     exact = {name: [number] for number, name in enumerate(class_names)}
-    meant = {f.name: exact.get(f.name) or alike.get(_plain(f.name), []) for f, _ in below}
+    names = {folder: printable(from_file(folder.name)) for folder, _ in below}
+    meant = {name: exact.get(name) or alike.get(_plain(name), []) for name in names.values()}
     for name, numbers in meant.items():
         if len(numbers) > 1:
             raise ValueError(
@@ -54,14 +56,14 @@ def unsplit(top: Path, class_names: Sequence[str], *, option: str) -> tuple[List
             f"{', '.join(unknown[:5])}{' ...' if len(unknown) > 5 else ''}; its classes are "
             f"{', '.join(class_names[:10])}{' ...' if len(class_names) > 10 else ''}"
         )
-    found = [(path, meant[folder.name][0]) for folder, images in below for path in images]
+    found = [(path, meant[names[folder]][0]) for folder, images in below for path in images]
     return _listing(top, found, tuple(class_names)), True
 
 
 def _listing(top: Path, found: Sequence[tuple[Path, int]], names: tuple[str, ...]) -> Listing:
     return Listing(
         origin=str(top.absolute()),
-        keys=Texts(path.relative_to(top).as_posix() for path, _ in found),
+        keys=Texts(from_file(path.relative_to(top).as_posix()) for path, _ in found),
         labels=tuple(label for _, label in found),
         stamps=Texts(stamp(path) for path, _ in found),
         class_names=names,

@@ -1,9 +1,11 @@
 """Folders of images without splits: matched to classes that are known, or without labels."""
 
+import os
 import shutil
 
 import pytest
 
+from sgid.data.sources.folder import folder
 from sgid.data.sources.unsplit import unsplit
 from tests.data.writers import write_folder
 
@@ -45,3 +47,23 @@ def test_a_name_that_is_there_exactly_is_meant_and_one_that_may_be_several_is_an
     (top / "c").rename(top / "C_")
     with pytest.raises(ValueError, match=r"folder C_ may be any of the classes c, c\+\+: name"):
         unsplit(top, names, option="o")
+
+
+def test_names_that_are_no_text_are_used_as_they_are_elsewhere(tmp_path):
+    """Class folders and files as a stranger's machine wrote them, which `dataset=folder` takes."""
+    write_folder(tmp_path, {"coat": 2, "bag": 2})
+    place = os.fsencode(tmp_path)
+    os.rename(place + b"/coat", place + b"/caf\xe9_\x1b[2J")
+    os.rename(place + b"/bag", place + b"/cafe\xcc\x81")
+    for number, name in enumerate(sorted(os.listdir(place + b"/caf\xe9_\x1b[2J"))):
+        inner = place + b"/caf\xe9_\x1b[2J/"
+        os.rename(inner + name, inner + b"%d\xff.png" % number)
+    own = folder(str(tmp_path)).train
+    listing, labelled = unsplit(tmp_path, own.class_names, option="o")
+    assert labelled and all(map(str.isprintable, listing.keys)) and "".join(listing.keys).encode()
+
+    def by_key(one):
+        rows = enumerate(zip(one.keys, one.labels, strict=True))
+        return sorted((key, label, one.read(row)) for row, (key, label) in rows)
+
+    assert by_key(listing) == by_key(own)
