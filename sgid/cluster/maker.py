@@ -68,7 +68,7 @@ class Maker:
         return {"shard": shards, **{key: [value] * len(shards) for key, value in alike.items()}}
 
     def _make(self, shards: list[int]) -> None:
-        from sgid.stages.augment import describe_shards, generate_shards
+        from sgid.stages.shards import describe_shards, generate_shards
 
         run, store, storage = self._run, self._store, self._storage
         if storage is not None:  # what a worker has left there that died before it said so

@@ -1,7 +1,6 @@
 """Stores: written once, resumed after a kill, and open in other people's tools."""
 
 import hashlib
-import io
 import json
 import os
 from pathlib import Path
@@ -11,11 +10,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from sgid.fingerprint import fingerprint
-from sgid.generation.rows import schema, to_row
-from sgid.records import Described, Generated, Request
 from sgid.stores.files import replacing, write_atomic
 from sgid.stores.store import Store
-from tests.data.writers import picture
 
 SPEC = {"kind": "test", "steps": 3, "name": "é"}
 
@@ -154,55 +150,6 @@ def test_others_may_read_what_the_umask_lets_them(tmp_path):
     finally:
         os.umask(before)
     assert {path.stat().st_mode & 0o777 for path in store.folder.iterdir()} == {0o644}
-
-
-@pytest.fixture
-def images(tmp_path) -> Store:
-    """A store of five generated pictures."""
-    store = Store(tmp_path, SPEC, schema(), 5, 2)
-    for shard in store.missing():
-        rows = []
-        for i in store.range(shard):
-            described = Described(f"k{i // 2}", i % 3, f"class {i % 3}", "a hat", 0.25, (), ())
-            prompt, seed = f"hat {i}", 2**62 + i
-            request = Request(described, i % 2, "sgid", prompt, None, 0.5, 3.0, seed, i % 3)
-            rows.append(to_row(Generated(request, picture(0, i), "float32"), format="png"))
-        store.write(shard, rows)
-    store.finish()
-    return store
-
-
-def test_it_opens_in_pandas(images):
-    import pandas as pd
-    from PIL import Image
-
-    frame = pd.concat(map(pd.read_parquet, sorted(images.folder.glob("*.parquet"))))
-    assert frame["prompt"].tolist() == [f"hat {i}" for i in range(5)]
-    assert frame["seed"].tolist() == [2**62 + i for i in range(5)]
-    image = Image.open(io.BytesIO(frame["image"].iloc[4]["bytes"]))
-    assert image.tobytes() == picture(0, 4).tobytes()
-
-
-def test_it_opens_in_duckdb(images):
-    duckdb = pytest.importorskip("duckdb")
-    rows = duckdb.sql(
-        f"select label, count(*), avg(guidance_scale) from '{images.folder}/*.parquet' "
-        "where strength = 0.5 group by label order by label"
-    ).fetchall()
-    assert rows == [(0, 2, 3.0), (1, 2, 3.0), (2, 1, 3.0)]
-
-
-def test_it_opens_in_datasets_with_the_images_decoded(images, tmp_path):
-    from datasets import load_dataset
-
-    rows = load_dataset(
-        "parquet",
-        data_files=str(images.folder / "*.parquet"),
-        cache_dir=str(tmp_path / "cache"),
-        split="train",
-    )
-    assert [row["image"].tobytes() for row in rows] == [picture(0, i).tobytes() for i in range(5)]
-    assert rows["key"][:] == ["k0", "k0", "k1", "k1", "k2"]
 
 
 def test_single_rows_are_read_from_their_shards_alone(tmp_path):
