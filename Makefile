@@ -36,8 +36,8 @@ benchmarks: $(STAMP) ## how fast, against what others do: BENCHMARKS="generation
 chaos: $(STAMP) ## kill, stop, fill, damage: what survives, into docs/reliability.md (quarter of an hour)
 	OMP_NUM_THREADS=1 $(BIN)/python -m experiments.chaos
 
-test: $(STAMP) ## all tests, two at a time
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+test: $(STAMP) ## all tests but the slow ones of make chaos, three at a time
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 lint: $(STAMP) ## style and types
 	$(BIN)/ruff check .

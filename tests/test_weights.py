@@ -24,7 +24,7 @@ INDEX = {
     "text_encoder": ["transformers", "CLIPTextModel"],
     "unet": ["diffusers", "UNet2DConditionModel"],
     "prior_image_processor": ["transformers", "CLIPImageProcessor"],
-    "movq": ["somewhere_else", "Movq"],
+    "movq": ["diffusers", "VQModel"],
     "text_encoder_3": [None, None],
     "safety_checker": ["stable_diffusion", "StableDiffusionSafetyChecker"],
     "feature_extractor": ["transformers", "CLIPImageProcessor"],

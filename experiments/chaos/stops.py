@@ -39,22 +39,27 @@ def undisturbed(ground: Ground) -> Undisturbed:
     return Undisturbed(place, time.monotonic() - started)
 
 
-def killed(whole: Undisturbed, *, times: int, seed: int = 0) -> Story:
-    """`kill -9` after a random part of the time that a run takes; then the same command again.
+def killed(whole: Undisturbed, *, times: int, in_a_row: int = 1, seed: int = 0) -> Story:
+    """`kill -9` at random moments, the same command again, and so on; then to the end.
 
-    Each moment is drawn from one of `times` equal parts of the run, so that no stage is spared.
+    `in_a_row` kills meet one run, each some way further on; moments are drawn from equal parts of
+    the time that a run takes, so that no stage is spared.
     """
     story = Story("`kill -9`, then the same command again", times)
     stages, again = Counter(), []
-    for number, moment in enumerate(_moments(whole, times, seed)):
+    moments = list(_moments(whole, times, seed))
+    for number in range(0, times, in_a_row):
         ground = whole.beside(f"killed-{seed}-{number}")
-        process = ground.start()
-        process.join(moment)
-        _kill(process)
-        process.join()
-        stages[ground.stage()] += 1
-        story.check(not _untrue(ground, whole), f"{_untrue(ground, whole)} after {moment:.2f} s")
-        again.append(_go_on(ground, whole, story))
+        # Of all parts of a run, one after the other; what was done before does not come again.
+        for moment in moments[number // in_a_row :: times // in_a_row]:
+            process = ground.start()
+            process.join(moment)
+            _kill(process)
+            process.join()
+            stages[ground.stage()] += 1
+            untrue = _untrue(ground, whole)
+            story.check(not untrue, f"{untrue} after {moment:.2f} s")
+        again.append(_go_on(ground, whole, story, kills=in_a_row))
     if times >= 20:
         spared = {"captioning", "drawing", "training"} - set(stages)
         story.check(not spared, f"no moment fell into {spared}: {stages}")
@@ -123,14 +128,14 @@ def _moments(whole: Undisturbed, times: int, seed: int) -> Iterator[float]:
     return (whole.seconds * (part + draw.random()) / times for part in range(times))
 
 
-def _go_on(ground: Ground, whole: Undisturbed, story: Story) -> int:
-    """Run it to the end, undisturbed; how many images were made twice."""
+def _go_on(ground: Ground, whole: Undisturbed, story: Story, *, kills: int = 1) -> int:
+    """Run it to the end, undisturbed; how many images were made twice, of each stop on average."""
     code = ground.finish()
     story.check(code == 0, f"exit code {code}: {ground.said()[-2000:]}")
     story.check(ground.content() == whole.ground.content(), f"other bytes in {ground.top}")
     story.check(not ground.half_made(), f"{ground.half_made()} were left behind")
     images = [image for _, image in ground.drawn()]
-    twice = len(images) - len(set(images))
+    twice = -((len(set(images)) - len(images)) // kills)
     # The shard that was being made, and the one before it while its file was written.
     story.check(twice < 2 * SHARD, f"{twice} images were made twice")
     return twice

@@ -78,7 +78,7 @@ def run(suite: Suite) -> Story:
     """The tests of a suite; each that fails or is skipped is told."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
-        words = ["pytest", "-q", f"--junitxml={report}", *suite.files]
+        words = ["pytest", "-q", "-m", "slow or not slow", f"--junitxml={report}", *suite.files]
         try:
             subprocess.run(
                 [sys.executable, "-m", *words], cwd=ROOT, capture_output=True, timeout=LIMIT

@@ -53,6 +53,7 @@ def until(found: Callable[[], object], over: threading.Event) -> None:
     raise AssertionError("it never came")
 
 
+@pytest.mark.slow
 def test_two_nodes_make_what_one_process_makes(nodes, alone, tmp_path):
     run, augmentation = planned(tmp_path, "aug=sgid", *nodes.options)
     said = made(run, augmentation)
@@ -88,6 +89,7 @@ def test_a_worker_and_then_a_node_are_lost_in_mid_work(nodes, alone, hold, tmp_p
     assert files(augmentation) == alone(*LIGHT)
 
 
+@pytest.mark.slow
 def test_workers_that_die_each_time_are_told_of(nodes, hold, tmp_path):
     run, augmentation = planned(tmp_path, *LIGHT, *nodes.options, "cluster.attempts=1")
     folder = augmentation.generated.folder
@@ -107,6 +109,7 @@ def test_workers_that_die_each_time_are_told_of(nodes, hold, tmp_path):
         end()
 
 
+@pytest.mark.slow
 def test_by_a_storage_and_what_a_killed_driver_left_there(nodes, alone, tmp_path):
     captioned = ("aug=sgid", *light.OPTIONS)
     storage = f"cluster.storage=file://{tmp_path / 'bucket'}"

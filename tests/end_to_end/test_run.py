@@ -70,8 +70,8 @@ def test_stages_one_by_one_and_out_of_order(place, own, tmp_path):
         return place.run(*own, f"stage={name}")
 
     for name, said in (
-        ("train", "not all made"),
-        ("evaluate", "not all made"),
+        ("train", "not all there"),
+        ("evaluate", "not all there"),
         ("report", "has no result; run stage=evaluate"),
     ):
         outcome = stage(name)

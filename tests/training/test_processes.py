@@ -167,6 +167,7 @@ PARENT = """
 """
 
 
+@pytest.mark.slow
 def test_none_of_them_outlives_the_one_that_started_them(tmp_path):
     script = tmp_path / "parent.py"
     script.write_text(textwrap.dedent(PARENT))
