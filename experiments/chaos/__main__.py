@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import platform
 import signal
 import tempfile
@@ -59,9 +60,12 @@ def main() -> int:
             console.print(f"{mark} {one.fault}: {one.tried} times")
             for failure in one.failures:
                 console.print(f"  {failure}", markup=False, highlight=False)
-    minutes = (time.monotonic() - started) / 60
-    made_by = f"{platform.system()}, Python {platform.python_version()}, {minutes:.0f} minutes"
-    write_table(page, told, made_by)
+            # After each, so that what was tried is not lost with this process either.
+            minutes = (time.monotonic() - started) / 60
+            machine = (
+                f"{platform.system()}, {os.cpu_count()} cores, Python {platform.python_version()}"
+            )
+            write_table(page, told, f"{machine}; {minutes:.0f} minutes")
     console.print(f"{page}: {len(told)} rows")
     return any(one.failures for one in told)
 
