@@ -29,14 +29,14 @@ def stories(top: Path) -> Iterator[Callable[[], Story | None]]:
     """What is done, in order; the first of them is waited for."""
     images = write_images(top / "images")
     whole = stops.undisturbed(Ground(top, (*OPTIONS, f"dataset.root={images}")))
-    yield lambda: stops.killed(whole, times=20)
+    yield lambda: disks.read_only(whole)
+    yield lambda: stops.together(whole, times=4)
+    yield lambda: disks.full(whole, times=4)
+    yield lambda: disks.quota(whole, times=4)
+    yield lambda: disks.damaged(whole, times=9)
     yield lambda: stops.asked(whole, signal.SIGINT, times=6)
     yield lambda: stops.asked(whole, signal.SIGTERM, times=6)
-    yield lambda: stops.together(whole, times=4)
-    yield lambda: disks.full(whole, times=5)
-    yield lambda: disks.quota(whole, times=4)
-    yield lambda: disks.read_only(whole)
-    yield lambda: disks.damaged(whole, times=9)
+    yield lambda: stops.killed(whole, times=20)
     for suite in suites.SUITES:
         yield lambda suite=suite: suites.run(suite)
 
