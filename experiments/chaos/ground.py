@@ -24,6 +24,15 @@ OPTIONS = (
 )  # fmt: skip
 """A run of seconds on one core, in all stages; ten shards or so."""
 SHARD = 23  # an original has images in two of them
+STAGES = {
+    "captioning": "artifacts/scans/*.parquet",
+    "drawing": "artifacts/described/*/manifest.json",
+    "training": "artifacts/generated/*/manifest.json",
+    "testing": "results/*/checkpoints/train.json",
+    "reporting": "results/*/result.json",
+    "finished": "results/*/report.html",
+}
+"""What is there once a run has come so far."""
 CLASSES, EACH = ("bag", "coat", "dress", "sneaker"), 9
 _SERVER = multiprocessing.get_context("forkserver")
 
@@ -75,18 +84,16 @@ class Ground:
         return [(line.partition(" ")[0], line.partition(" ")[2]) for line in lines]
 
     def stage(self) -> str:
-        """How far it has come."""
-        for stage, pattern in (
-            ("finished", "results/*/report.html"),
-            ("reporting", "results/*/result.json"),
-            ("testing", "results/*/checkpoints/train.json"),
-            ("training", "artifacts/generated/*/manifest.json"),
-            ("drawing", "artifacts/described/*/manifest.json"),
-            ("captioning", "artifacts/scans/*.parquet"),
-        ):
-            if list(self.top.glob(pattern)):
+        """How far it has come, in a word."""
+        for stage in reversed(STAGES):
+            if list(self.top.glob(STAGES[stage])):
                 return stage
         return "starting"
+
+    def progress(self) -> tuple[int, int]:
+        """How far it has come: the stage, and the images that were captioned or drawn."""
+        order = ["starting", *STAGES]
+        return order.index(self.stage()), len({image for _, image in self.drawn()})
 
     def content(self) -> dict[str, Any]:
         """Every byte of the stores, the predictions, the weights, and what was measured."""

@@ -7,7 +7,6 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from multiprocessing.process import BaseProcess
@@ -15,28 +14,64 @@ from multiprocessing.process import BaseProcess
 from experiments.chaos.ground import SHARD, Ground
 from experiments.chaos.story import Story
 
+POLL = 0.02  # seconds between looks at a run
 ASKED = {signal.SIGINT: "SIGINT (Ctrl-C)", signal.SIGTERM: "SIGTERM"}
 
 
 @dataclass(frozen=True)
+class Moment:
+    """A point of a run, found again in one that is slower, faster, or goes on from somewhere."""
+
+    progress: tuple[int, int]
+    seconds: float  # since it came so far
+
+    def wait(self, ground: Ground, process: BaseProcess) -> None:
+        """Until it is there, or has gone beyond or ended meanwhile."""
+        while process.exitcode is None and ground.progress() < self.progress:
+            process.join(POLL)
+        came = time.monotonic()
+        while process.exitcode is None and time.monotonic() - came < self.seconds:
+            if ground.progress() > self.progress:
+                return
+            process.join(POLL)
+
+
+@dataclass(frozen=True)
 class Undisturbed:
-    """What a run that nothing happens to leaves, and how long it takes."""
+    """What a run that nothing happens to leaves, and how far it had come when."""
 
     ground: Ground
     seconds: float
+    course: list[tuple[float, tuple[int, int]]]  # each further progress, and when
 
     def beside(self, name: str) -> Ground:
         return replace(self.ground, top=self.ground.top.parent / name)
+
+    def moments(self, times: int, seed: int) -> list[Moment]:
+        """Random ones, one from each of as many equal parts of the time that it took."""
+        draw = random.Random(seed)
+        found = []
+        for part in range(times):
+            at = self.seconds * (part + draw.random()) / times
+            since, progress = max(came for came in self.course if came[0] <= at)
+            found.append(Moment(progress, at - since))
+        return found
 
 
 def undisturbed(ground: Ground) -> Undisturbed:
     """Run it twice, the first time for whatever is slower then."""
     for name in ("warm", "undisturbed"):
         place = replace(ground, top=ground.top / name)
-        started = time.monotonic()
-        if place.finish() != 0:
-            raise RuntimeError(place.said())
-    return Undisturbed(place, time.monotonic() - started)
+        process, started = place.start(), time.monotonic()
+        course = [(0.0, place.progress())]
+        while process.exitcode is None and time.monotonic() - started < 300:
+            process.join(POLL)
+            if (progress := place.progress()) > course[-1][1]:
+                course.append((time.monotonic() - started, progress))
+        if process.exitcode != 0:
+            _kill(process)
+            raise RuntimeError(f"exit code {process.exitcode}: {place.said()[-2000:]}")
+    return Undisturbed(place, time.monotonic() - started, course)
 
 
 def killed(whole: Undisturbed, *, times: int, in_a_row: int = 1, seed: int = 0) -> Story:
@@ -47,18 +82,18 @@ def killed(whole: Undisturbed, *, times: int, in_a_row: int = 1, seed: int = 0) 
     """
     story = Story("`kill -9`, then the same command again", times)
     stages, again = Counter(), []
-    moments = list(_moments(whole, times, seed))
+    moments = whole.moments(times, seed)
     for number in range(0, times, in_a_row):
         ground = whole.beside(f"killed-{seed}-{number}")
         # Of all parts of a run, one after the other; what was done before does not come again.
         for moment in moments[number // in_a_row :: times // in_a_row]:
             process = ground.start()
-            process.join(moment)
+            moment.wait(ground, process)
             _kill(process)
             process.join()
             stages[ground.stage()] += 1
             untrue = _untrue(ground, whole)
-            story.check(not untrue, f"{untrue} after {moment:.2f} s")
+            story.check(not untrue, f"{untrue} after {moment}")
         again.append(_go_on(ground, whole, story, kills=in_a_row))
     if times >= 20:
         spared = {"captioning", "drawing", "training"} - set(stages)
@@ -75,10 +110,10 @@ def asked(whole: Undisturbed, number: signal.Signals, *, times: int) -> Story:
     """The same with a signal that asks."""
     story = Story(f"{ASKED[number]}, then the same command again", times)
     stages, again = Counter(), []
-    for index, moment in enumerate(_moments(whole, times, seed=number)):
+    for index, moment in enumerate(whole.moments(times, seed=number)):
         ground = whole.beside(f"asked-{int(number)}-{index}")
         process = ground.start()
-        process.join(moment)
+        moment.wait(ground, process)
         stage = ground.stage()
         alive = process.exitcode is None
         if alive and process.pid:
@@ -121,11 +156,6 @@ def together(whole: Undisturbed, *, times: int) -> Story:
         story.check(twice <= limit, f"{twice} images made twice")
     story.outcome = "they shared the shards; no shard was made by two; the same bytes"
     return story
-
-
-def _moments(whole: Undisturbed, times: int, seed: int) -> Iterator[float]:
-    draw = random.Random(seed)
-    return (whole.seconds * (part + draw.random()) / times for part in range(times))
 
 
 def _go_on(ground: Ground, whole: Undisturbed, story: Story, *, kills: int = 1) -> int:
