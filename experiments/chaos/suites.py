@@ -27,6 +27,11 @@ class Suite:
 
 SUITES = (
     Suite(
+        "`python run.py` itself, stopped and killed in each stage; files as a power cut leaves",
+        ("tests/end_to_end/test_resume.py", "tests/end_to_end/test_signals.py"),
+        "a clean stop; nothing half-made was trusted; the same rows and metrics",
+    ),
+    Suite(
         "latents that are not finite, or all-black images",
         ("tests/generation/test_redrawing.py",),
         "drawn again in float32, as that model draws them; their neighbours stay as they are",

@@ -39,6 +39,7 @@ def undisturbed(own, tmp_path_factory) -> Place:
     return place
 
 
+@pytest.mark.slow
 def test_stopped_and_killed_in_every_stage(undisturbed, own, place):
     def stop(signal_number: int, pattern: str, *, more: int = 1) -> tuple[int, str]:
         """Start, and signal when `more` files of a pattern have come."""
