@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -79,6 +80,7 @@ def hold(rays_environment) -> Iterator[Path]:
 def nodes(rays_environment) -> Iterator[Nodes]:
     from ray.cluster_utils import Cluster
 
+    before = signal.getsignal(signal.SIGTERM)  # each node of Ray's sets its own
     folder = tempfile.mkdtemp(prefix="sgid-")  # a short name, for the sockets below it
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "temp_dir": folder})
     try:
@@ -88,6 +90,7 @@ def nodes(rays_environment) -> Iterator[Nodes]:
         yield nodes
     finally:
         cluster.shutdown()
+        signal.signal(signal.SIGTERM, before)
         shutil.rmtree(folder, ignore_errors=True)
 
 
