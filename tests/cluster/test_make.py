@@ -95,9 +95,11 @@ def test_workers_that_die_each_time_are_told_of(nodes, hold, tmp_path):
     folder = augmentation.generated.folder
 
     def kill(over: threading.Event) -> None:
-        while not over.wait(0.1):
+        end = time.monotonic() + 120  # then they may make it, and this fails
+        while not over.wait(0.1) and time.monotonic() < end:
             for process in at_work(folder).values():
                 os.kill(process, signal.SIGKILL)
+        hold.unlink()
 
     end = meanwhile(kill)
     try:
