@@ -33,7 +33,7 @@ BENCHMARKS ?= generation captions training run
 benchmarks: $(STAMP) ## how fast, against what others do: BENCHMARKS="generation captions training run"
 	for name in $(BENCHMARKS); do $(BIN)/python -m experiments.benchmarks.$$name || exit 1; done
 
-chaos: $(STAMP) ## kill, stop, fill, damage: what survives, into docs/reliability.md (quarter of an hour)
+chaos: $(STAMP) ## kill, stop, fill, damage: what survives, into docs/reliability.md (ten minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m experiments.chaos
 
 test: $(STAMP) ## all tests but the slow ones of make chaos, three at a time

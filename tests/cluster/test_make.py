@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import pytest
 
@@ -95,10 +96,11 @@ def test_workers_that_die_each_time_are_told_of(nodes, hold, tmp_path):
     folder = augmentation.generated.folder
 
     def kill(over: threading.Event) -> None:
-        end = time.monotonic() + 120  # then they may make it, and this fails
-        while not over.wait(0.1) and time.monotonic() < end:
+        limit = time.monotonic() + 120  # then they may make it, and this fails
+        while not over.wait(0.1) and time.monotonic() < limit:
             for process in at_work(folder).values():
-                os.kill(process, signal.SIGKILL)
+                with suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
         hold.unlink()
 
     end = meanwhile(kill)

@@ -39,7 +39,8 @@ def test_it_opens_in_pandas(images):
 
 
 def test_it_opens_in_duckdb(images):
-    duckdb = pytest.importorskip("duckdb")
+    import duckdb
+
     rows = duckdb.sql(
         f"select label, count(*), avg(guidance_scale) from '{images.folder}/*.parquet' "
         "where strength = 0.5 group by label order by label"
