@@ -140,7 +140,8 @@ def test_choices_that_the_text_names_exist(page):
 
 
 def tracked() -> set[str]:
-    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    """The files of the project; results that a user has put beside them are none of it."""
+    command = ["git", "ls-files"]
     try:
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     except (OSError, subprocess.CalledProcessError):
