@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING, Any
 from PIL.Image import Image
 from rich.console import Console
 
-from sgid.cli import message
 from sgid.compose import CONF, compose
 from sgid.config import Config
 from sgid.data.datasets import Dataset
 from sgid.data.images import ImageSet
+from sgid.faults import message
 from sgid.reporting.charts.style import encode
 from sgid.stores.files import write_atomic
 
@@ -83,13 +83,13 @@ def every_augmentation() -> list[str]:
 
 def figure(config: Config) -> Figure:
     """The picture of `config`'s augmentations on its dataset."""
+    from sgid.config import in_slot
     from sgid.evaluation.stores import spread
     from sgid.models import Models
     from sgid.preflight import check, warn
     from sgid.reporting.grid import augmentation_grid
-    from sgid.slots import in_slot
     from sgid.stages.data import load
-    from sgid.stages.train import image_size
+    from sgid.training.backbones import image_size
 
     offline = in_slot(config, "offline")
     # Each is drawn alone, so that what cannot be combined, as none and flip_crop, can be shown.
@@ -129,7 +129,7 @@ def perturbed(config: Config, images: ImageSet, size: int) -> list[Image]:
     from torchvision.transforms.v2 import functional
 
     from sgid.augmentation.transforms import batch_transform, flip_crop, training_transform
-    from sgid.slots import transforms
+    from sgid.stages.train import transforms
 
     torch.manual_seed(config.seed)
     random.seed(config.seed)

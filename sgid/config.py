@@ -3,6 +3,11 @@
 Hydra checks every key and type against these dataclasses, so that a mistyped option is an error.
 The stages never see this: `sgid.pipeline` turns it into plain objects once, at the entry.
 """
+# MERGED-DOC sgid/slots.py: """The chosen augmentations, slot by slot, as the stages take them.
+#
+# An entry of `conf/aug/` says which slot it fills: `offline` (a generative method), `base` (what all
+# training images go through first), `online` (per image), or `batch` (Mixup and its like).
+# """
 
 from __future__ import annotations
 
@@ -190,3 +195,15 @@ def register() -> None:
     OmegaConf.register_new_resolver(
         "assets", lambda path: os.fspath(files("sgid") / "assets" / path), replace=True
     )
+
+
+SLOTS = ("offline", "base", "online", "batch")
+
+
+def in_slot(config: Config, slot: str) -> dict[str, dict[str, Any]]:
+    """The chosen augmentations of one slot, in the order given, without the slot itself."""
+    return {
+        name: {key: value for key, value in entry.items() if key != "slot"}
+        for name, entry in config.aug.items()
+        if entry and entry.get("slot") == slot
+    }

@@ -1,15 +1,30 @@
 """What the machine refuses, said for people: full disks, closed folders, memory, open files."""
+# MERGED-DOC sgid/cli.py: """The command line: Hydra's, with errors for people and a help that lists every option."""
 
 from __future__ import annotations
 
 import errno
 import os
 import shutil
+import sys
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from sgid.compose import CONF
+
+if TYPE_CHECKING:
+    pass
+
 
 FULL = {errno.ENOSPC: "is full", errno.EDQUOT: "is full: its quota is used up"}
+
+
 CLOSED = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST}
+
+
 WORTH = "What is done is kept, and the same command goes on from there"
 
 
@@ -91,3 +106,56 @@ def _named(error: BaseException) -> str:
 
 def _first_line(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0].rstrip(".")
+
+
+_NOWHERE: Mapping[str, str | Path] = MappingProxyType({})
+
+
+def message(error: BaseException, places: Mapping[str, str | Path] = _NOWHERE) -> str | None:
+    """What to tell a person, or `None` for what only a developer can mend.
+
+    `places` are the folders that are written to, by the option that names each.
+    """
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from sgid.help import explain, own_folders
+
+    error = _cause(error)
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        text = str(error).strip()
+        if error.__cause__ is not None and str(error.__cause__) not in text:
+            text += f"\n{error.__cause__}"
+        if "Could not load 'hydra/launcher/submitit_" in text:
+            return "SLURM's launchers need Hydra's plugin for them: pip install 'sgid[cluster]'"
+        return explain(CONF, text, *own_folders(sys.argv[1:]))
+    if text := fault(error, places):
+        return text
+    if isinstance(error, ValueError | OSError):
+        return str(error)
+    return _of_launcher(error)
+
+
+def _of_launcher(error: BaseException) -> str | None:
+    """What submitit says of SLURM, or of a job that was killed; `None` for other errors."""
+    if type(error).__name__ == "UncompletedJobError":
+        first = " ".join(str(error).splitlines()[:2])
+        return f"A job ended without a word, killed or out of memory: {first}"
+    frames = traceback.extract_tb(error.__traceback__)
+    ours = bool(frames) and "submitit" in Path(frames[-1].filename).parts
+    return f"hydra/launcher: {error}" if ours and isinstance(error, RuntimeError) else None
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What a source or transform itself raised, not Hydra's account of calling it."""
+    from hydra.errors import InstantiationException
+
+    while isinstance(error, InstantiationException) and error.__cause__ is not None:
+        error = error.__cause__
+    return error
+
+
+def _raised_here(error: BaseException) -> bool:
+    """Whether this package raised it, so that its message says what to do; libraries say less."""
+    frames = traceback.extract_tb(_cause(error).__traceback__)
+    return bool(frames) and Path(frames[-1].filename).is_relative_to(Path(__file__).parent)

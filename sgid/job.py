@@ -11,12 +11,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sgid.config import Config, Stage
+from sgid.config import Config, Stage, in_slot
 from sgid.data.datasets import Dataset
 from sgid.fingerprint import fingerprint
 from sgid.models import Loaded, Models
 from sgid.preflight import Ready, check
-from sgid.slots import in_slot
 from sgid.stages.augment import Augmentation, augmentations
 from sgid.stages.data import load
 from sgid.stages.judge import Judgement

@@ -12,14 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from sgid.cluster.limits import wrong
-from sgid.config import Config, GeneratorConfig, Stage
+from sgid.config import SLOTS, Config, GeneratorConfig, Stage, in_slot
 from sgid.device import DEVICES, DTYPES
 from sgid.generation.batch_size import AUTO
 from sgid.generation.pipelines import OWN_LOOP, PipelineEngine
 from sgid.generation.recipes import Recipe
 from sgid.semantics import prompts
 from sgid.semantics.describe import CAPTIONS
-from sgid.slots import SLOTS, in_slot
 
 GUIDANCE = 30.0
 """The largest guidance scale; images are burnt long before it."""

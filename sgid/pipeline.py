@@ -18,7 +18,7 @@ from sgid.preflight import rehearse, warn
 from sgid.reporting.loggers import log_again, log_finished, log_stores, tracking, training_loggers
 from sgid.stages.augment import augment
 from sgid.stages.data import show
-from sgid.stages.measured import measuring
+from sgid.stages.judge import measuring
 from sgid.stores.files import require_writable
 from sgid.stores.locks import alone
 

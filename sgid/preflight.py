@@ -12,17 +12,17 @@ from hydra.utils import instantiate
 from rich.console import Console
 from rich.markup import escape
 
-from sgid.config import Config, Stage, WeightsConfig
+from sgid.config import Config, Stage, WeightsConfig, in_slot
 from sgid.data import datasets
 from sgid.data.datasets import Protocol
 from sgid.data.listing import Splits
 from sgid.device import pick_device
 from sgid.evaluation.perceptual import lacks_weights
+from sgid.generation.recipes import recipes
 from sgid.limits import out_of_range
 from sgid.reporting.loggers import unready
 from sgid.seeding import derive_seed
 from sgid.semantics.guidance import follows_similarity
-from sgid.slots import in_slot, recipes
 from sgid.targets import refuse
 from sgid.training.processes import check_devices
 from sgid.weights import Located, locate

@@ -11,9 +11,10 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from sgid.compose import CONF
-from sgid.config import Config, register
+from sgid.config import SLOTS, Config, in_slot, register
+from sgid.generation.recipes import recipes
 from sgid.limits import out_of_range
-from sgid.slots import SLOTS, in_slot, recipes, transforms
+from sgid.stages.train import transforms
 from sgid.training.backbones import own_size
 from sgid.training.parameters import make_optimizer
 

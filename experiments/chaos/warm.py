@@ -9,9 +9,4 @@ import torch
 import torchmetrics  # noqa: F401
 import transformers  # noqa: F401
 
-import sgid.generation.engine
-import sgid.pipeline
-import sgid.stages.evaluate
-import sgid.training.fit  # noqa: F401
-
 torch.set_num_threads(1)

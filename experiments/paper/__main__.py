@@ -22,8 +22,8 @@ from rich.console import Console
 
 from experiments.paper.grid import plain
 from experiments.paper.scales import NAMES, SCALES, Scale
-from sgid.cli import message
 from sgid.compose import compose
+from sgid.faults import message
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -8,11 +8,10 @@ from pathlib import Path
 
 from experiments.paper.grid import Options, Sweep, words
 from sgid.compose import compose
-from sgid.config import Config
+from sgid.config import Config, in_slot
 from sgid.fingerprint import fingerprint
 from sgid.job import Run, prepare
 from sgid.models import Loaded
-from sgid.slots import in_slot
 
 JUDGE = "evaluation.classifier"
 

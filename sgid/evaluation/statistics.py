@@ -16,6 +16,7 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import ArrayLike
 
+
 ALPHA = 0.05
 """Below which `p` supports a difference."""
 
@@ -100,36 +101,6 @@ def paired_difference(
     return replace(estimate, p=float(2 * stats.t.sf(abs(t), len(differences) - 1)))
 
 
-def blocked_difference(blocks: Sequence[Sequence[float]], confidence: float = 0.95) -> Estimate:
-    """The mean over blocks (datasets) of the mean over seeds of paired differences.
-
-    `blocks`: for each block, a difference per seed. Blocks count alike, however many seeds they
-    have, and each keeps its own spread: the interval is Welch and Satterthwaite's
-    (Biometrics 2, 1946), with p for "the mean is zero". For one block it is the paired t-test.
-    The blocks are taken as given: it says what other seeds would change, not other datasets. Seeds
-    must be independent; average over backbones that share a seed's images beforehand.
-
-    A block of one seed has no known spread: then there is a value, but no interval and no p.
-    """
-    from scipy import stats
-
-    samples = [np.asarray(block, dtype=float) for block in blocks]
-    pairs = sum(map(len, samples))
-    if not samples or not all(map(len, samples)):
-        return Estimate(math.nan, math.nan, math.nan, pairs)
-    mean = float(np.mean([sample.mean() for sample in samples]))
-    if min(map(len, samples)) < 2 or max(map(np.ptp, samples)) < 1e-9:
-        return Estimate(mean, math.nan, math.nan, pairs)
-    parts = np.array([stats.sem(sample) ** 2 for sample in samples]) / len(samples) ** 2
-    freedom = parts.sum() ** 2 / sum(
-        part**2 / (len(sample) - 1) for part, sample in zip(parts, samples, strict=True)
-    )
-    error = math.sqrt(parts.sum())
-    half = float(stats.t.ppf((1 + confidence) / 2, freedom) * error)
-    p = float(2 * stats.t.sf(abs(mean) / error, freedom))
-    return Estimate(mean, mean - half, mean + half, pairs, p)
-
-
 def mcnemar(correct: ArrayLike, baseline: ArrayLike) -> float:
     """Exact two-sided p of McNemar's test (Psychometrika 12, 1947).
 
@@ -185,18 +156,6 @@ def holm(pvalues: Sequence[float]) -> list[float]:
         highest = max(highest, min(1.0, p * (len(made) - rank)))
         adjusted[index] = highest
     return adjusted
-
-
-def least_t(freedom: float, tests: int) -> float:
-    """The smallest |t| that the first step of Holm's correction over so many tests accepts.
-
-    That is α / tests, two-sided, with `freedom` degrees of freedom (of a paired t-test, the pairs
-    less one). A mean difference is |t| standard errors from zero: no smaller one can be supported,
-    unless a larger one in the family is.
-    """
-    from scipy import stats
-
-    return float(stats.t.isf(ALPHA / tests / 2, freedom))
 
 
 def _paired(correct: ArrayLike, baseline: ArrayLike) -> tuple[np.ndarray, np.ndarray]:

@@ -3,6 +3,11 @@
 SGID, in the words of the paper's two steps: the prompt is made of label and caption, the image is
 re-drawn at a noise rate, and the guidance scale follows the caption's similarity to the image.
 """
+# MERGED-DOC sgid/slots.py: """The chosen augmentations, slot by slot, as the stages take them.
+#
+# An entry of `conf/aug/` says which slot it fills: `offline` (a generative method), `base` (what all
+# training images go through first), `online` (per image), or `batch` (Mixup and its like).
+# """
 
 from __future__ import annotations
 
@@ -10,9 +15,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import final, overload
 
+from hydra.utils import instantiate
 from numpy.typing import NDArray
 from PIL.Image import Image
 
+from sgid.config import Config, in_slot
 from sgid.data.images import ImageSet
 from sgid.generation.sizes import fit
 from sgid.overlap import together
@@ -124,3 +131,11 @@ class Plan:
             seed=derive_seed(self.seed, described.key, repeat),
             label=described.label,
         )
+
+
+def recipes(config: Config) -> list[Recipe]:
+    """The generative methods, in the order given."""
+    return [
+        Recipe(name, **{**entry, "guidance": instantiate(entry["guidance"])})
+        for name, entry in in_slot(config, "offline").items()
+    ]

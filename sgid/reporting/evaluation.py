@@ -8,13 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sgid.reporting.kept import read_pairs
-from sgid.reporting.measured import (
-    ORIGINALS,
-    measure_rows,
-    measures_table,
-    notes,
-    sets_table,
-)
+from sgid.reporting.measured import ORIGINALS, measure_rows, measures_table, notes, sets_table
 from sgid.reporting.results import EVALUATION
 from sgid.reporting.shown import judge_text, shown_pairs
 from sgid.reporting.table import Table

@@ -1,25 +1,40 @@
 """Charts of one run. Colours are Okabe and Ito's, told apart by the colour-blind."""
+# MERGED-DOC sgid/reporting/pictures.py: """The pictures of a run's report, drawn once for the page and for the files beside it."""
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sgid.reporting.arms import BASELINE
-from sgid.reporting.kept import Curve
-from sgid.reporting.results import Generation
+from sgid.reporting.kept import Curve, Example, read_curves
+from sgid.reporting.pictures import _uri
+from sgid.reporting.results import Generation, Result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+
 BLUE, ORANGE, GREEN, PINK, BLACK = "#0072B2", "#E69F00", "#009E73", "#CC79A7", "#000000"
+
+
 COLOURS = (BLUE, ORANGE, GREEN, PINK, BLACK)
+
+
 # Classes that fit under each other before a second column of bars begins.
 CLASSES_PER_PANEL = 50
+
+
 _STYLE: dict[Any, Any] = {"font.size": 8, "axes.spines.top": False, "axes.spines.right": False}
+
+
 _LEGEND = {"frameon": False, "fontsize": 8}
+
+
 _TITLES = {"similarity": "caption–image similarity", "guidance_scale": "guidance scale"}
 
 
@@ -136,3 +151,59 @@ def _panels(count: int, width: float, height: float) -> tuple[Figure, list[Axes]
     for axes in panels:
         axes.tick_params(labelsize=8)
     return figure, panels
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A chart as it stands on the page, `width` CSS pixels wide."""
+
+    png: bytes
+    width: int
+    caption: str
+
+    @property
+    def uri(self) -> str:
+        return _uri(self.png, "png")
+
+    @property
+    def wide(self) -> bool:
+        """Whether it is to be scrolled rather than shrunk."""
+        return self.width > 900
+
+
+def draw_pictures(
+    result: Result, examples: Sequence[Example], baseline: Result | None
+) -> dict[str, Picture]:
+    """Every picture that the run has something to show in, by name.
+
+    `baseline` is the run with `aug=flip_crop` to draw beside it.
+    """
+    from sgid.reporting.grid import example_grid
+
+    drawn: dict[str, tuple[Figure, str]] = {}
+    if examples:
+        drawn["examples"] = (example_grid(examples), "Originals and their augmented images")
+    if any(one.histograms for one in result.generated):
+        drawn["histograms"] = (
+            histograms(result.generated),
+            "Similarity of the chosen captions, and the guidance scales that follow from it",
+        )
+    if any(one.cosine_per_class for one in result.generated):
+        drawn["class_cosine"] = (
+            class_cosine(result.generated),
+            "Mean cosine similarity of augmented and original images, by class",
+        )
+    if result.class_accuracy:
+        drawn["class_accuracy"] = (
+            class_accuracy(result.class_accuracy, baseline.class_accuracy if baseline else None),
+            "Test top-1 by class" + (f"; dots: the run with aug={BASELINE}" if baseline else ""),
+        )
+    if logged := read_curves(result.folder):
+        drawn["curves"] = (curves(logged), "What was logged during training")
+    return {name: _picture(figure, caption) for name, (figure, caption) in drawn.items()}
+
+
+def _picture(figure: Figure, caption: str) -> Picture:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", facecolor="white")
+    return Picture(buffer.getvalue(), round(96 * figure.get_figwidth()), caption)

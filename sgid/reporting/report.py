@@ -10,20 +10,14 @@ from typing import Any
 from sgid.evaluation.statistics import Estimate, paired_bootstrap
 from sgid.reporting.arms import BASELINE, is_baseline
 from sgid.reporting.facts import made, provenance
+from sgid.reporting.figures import draw_pictures
 from sgid.reporting.kept import Example, read_correct, read_examples, read_pairs
 from sgid.reporting.measured import ORIGINALS, measure_rows, notes
-from sgid.reporting.pictures import draw_pictures, image_uri
+from sgid.reporting.pictures import image_uri
 from sgid.reporting.results import Filtered, Generation, Result, load_result
 from sgid.reporting.shown import judge_text, shown_pairs, small
 from sgid.reporting.templates import render
-from sgid.reporting.wording import (
-    ABSENT,
-    aug_text,
-    p_text,
-    run_command,
-    signed,
-    steering_text,
-)
+from sgid.reporting.wording import ABSENT, aug_text, p_text, run_command, signed, steering_text
 from sgid.stores.files import write_atomic
 
 

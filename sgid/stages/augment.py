@@ -13,15 +13,14 @@ from pathlib import Path
 
 import numpy as np
 
-from sgid.config import Config
+from sgid.config import Config, in_slot
 from sgid.data.datasets import Dataset
 from sgid.data.images import ImageSet
-from sgid.generation.recipes import Plan, Recipe, Undescribed
+from sgid.generation.recipes import Plan, Recipe, Undescribed, recipes
 from sgid.generation.rows import schema
 from sgid.generation.stored import StoredDescriptions
 from sgid.models import Models
 from sgid.semantics.describe import PLACES
-from sgid.slots import in_slot, recipes
 from sgid.stages.shards import describe_shards, generate_shards
 from sgid.stores.damage import take_back_damaged
 from sgid.stores.store import Store

@@ -112,7 +112,7 @@ def predictions(
     import torch
 
     from sgid.augmentation.transforms import evaluation_transform
-    from sgid.stages.train import image_size
+    from sgid.training.backbones import image_size
     from sgid.training.module import Classifier
 
     backbone, weights = judge.backbone, judge.weights

@@ -31,7 +31,8 @@ from sgid.models import Models
 from sgid.reporting.evaluation import print_evaluation, write_page
 from sgid.reporting.results import EVALUATION, load_result
 from sgid.stages.evaluate import nearest_pairs, write_table
-from sgid.stages.measured import Measuring, measuring
+from sgid.stages.judge import measuring
+from sgid.stages.measured import Measuring
 from sgid.stages.real import part
 from sgid.stores.files import write_atomic
 from sgid.stores.store import Store

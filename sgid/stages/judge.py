@@ -2,6 +2,10 @@
 
 All of it lies beside the store that it is about, under the fingerprint of what it depends on.
 """
+# MERGED-DOC sgid/stages/measured.py: """What a set of generated images comes to, as a summary that JSON can say.
+#
+# The same for the images of a run and for those of `evaluation.images`.
+# """
 
 from __future__ import annotations
 
@@ -15,18 +19,20 @@ import numpy as np
 from hydra.utils import instantiate
 from numpy.typing import NDArray
 
-from sgid.config import Config
+from sgid.config import Config, EvaluationConfig
 from sgid.data.datasets import Dataset
 from sgid.evaluation.consistency import Judged
 from sgid.evaluation.embeddings import stored_embeddings, stored_thumbnails
 from sgid.evaluation.measures import Made
+from sgid.evaluation.perceptual import weights_file
 from sgid.evaluation.stores import judge_store, labels, origin, summarise
 from sgid.fingerprint import fingerprint
 from sgid.generation.stored import stored_images
 from sgid.models import Models
 from sgid.progress import progress
 from sgid.reporting.wording import call_text
-from sgid.stages.measured import Measuring, measuring
+from sgid.stages.classifier import find_judge
+from sgid.stages.measured import Measuring
 from sgid.stages.real import class_vectors, part
 from sgid.stores.files import replacing, write_atomic
 from sgid.stores.store import Store
@@ -146,3 +152,19 @@ class Judgement:
                 np.savez(stream, **asdict(judged))
         with np.load(path) as arrays:
             return Judged(**arrays)
+
+
+def measuring(config: Config, dataset: Dataset, models: Models) -> Measuring:
+    """What the section `evaluation` asks for.
+
+    Raises:
+        ValueError: if its classifier cannot judge these classes.
+    """
+    asked, allowed = config.evaluation, config.allow_targets
+    judge = find_judge(asked.classifier, dataset, allowed) if asked.classifier else None
+    return Measuring(dataset, models, Path(config.paths.artifacts), judge, wants_lpips(asked))
+
+
+def wants_lpips(asked: EvaluationConfig) -> bool:
+    """Whether LPIPS is measured: `auto` is where its weights are."""
+    return weights_file().is_file() if asked.lpips == "auto" else bool(asked.lpips)

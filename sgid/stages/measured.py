@@ -13,16 +13,15 @@ from typing import Any
 
 import numpy as np
 
-from sgid.config import Config, EvaluationConfig
 from sgid.data.datasets import Dataset
 from sgid.evaluation import measures
 from sgid.evaluation.leakage import Limit
 from sgid.evaluation.measures import Leakage, Made, Real, held_out_limit, leakage, measure
 from sgid.evaluation.neighbours import nearest
-from sgid.evaluation.perceptual import load_lpips, weights_file
+from sgid.evaluation.perceptual import load_lpips
 from sgid.fingerprint import fingerprint
 from sgid.models import Models
-from sgid.stages.classifier import Judge, find_judge, predictions
+from sgid.stages.classifier import Judge, predictions
 from sgid.stages.real import FOLDER, class_vectors, real_images
 from sgid.stores.files import write_atomic
 
@@ -143,19 +142,3 @@ class Measuring:
             lpips=load_lpips(device) if self.lpips else None,
         )
         return leaked, measured
-
-
-def measuring(config: Config, dataset: Dataset, models: Models) -> Measuring:
-    """What the section `evaluation` asks for.
-
-    Raises:
-        ValueError: if its classifier cannot judge these classes.
-    """
-    asked, allowed = config.evaluation, config.allow_targets
-    judge = find_judge(asked.classifier, dataset, allowed) if asked.classifier else None
-    return Measuring(dataset, models, Path(config.paths.artifacts), judge, wants_lpips(asked))
-
-
-def wants_lpips(asked: EvaluationConfig) -> bool:
-    """Whether LPIPS is measured: `auto` is where its weights are."""
-    return weights_file().is_file() if asked.lpips == "auto" else bool(asked.lpips)

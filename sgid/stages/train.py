@@ -1,4 +1,9 @@
 """`stage=train`: one backbone on originals plus generated images."""
+# MERGED-DOC sgid/slots.py: """The chosen augmentations, slot by slot, as the stages take them.
+#
+# An entry of `conf/aug/` says which slot it fills: `offline` (a generative method), `base` (what all
+# training images go through first), `online` (per image), or `batch` (Mixup and its like).
+# """
 
 from __future__ import annotations
 
@@ -13,14 +18,13 @@ from typing import Any
 from hydra.utils import instantiate
 
 from sgid.augmentation.mixing import Mixed
-from sgid.augmentation.sizes import training_size
 from sgid.augmentation.transforms import (
     batch_transform,
     evaluation_transform,
     flip_crop,
     training_transform,
 )
-from sgid.config import BackboneConfig, Config, TrainerConfig
+from sgid.config import Config, TrainerConfig, in_slot
 from sgid.data.datamodule import DataModule
 from sgid.data.datasets import Dataset
 from sgid.data.decoded import prune
@@ -28,11 +32,10 @@ from sgid.data.images import ImageSet
 from sgid.device import pick_device
 from sgid.progress import progress
 from sgid.seeding import derive_seed
-from sgid.slots import transforms
 from sgid.stores.files import write_atomic
 from sgid.training import checkpoints
 from sgid.training import content as contents
-from sgid.training.backbones import own_size
+from sgid.training.backbones import image_size
 from sgid.training.fit import Schedule, fit, schedule
 from sgid.training.module import Classifier
 from sgid.training.processes import fit_together
@@ -119,12 +122,6 @@ def _workers(trainer: TrainerConfig) -> int:
     return min(8, share) if pick_device(trainer.device).type == "cuda" else 0
 
 
-def image_size(backbone: BackboneConfig, weights: Located | None, images: ImageSet) -> int:
-    """The side of the images that a classifier sees: asked for, its own, or that of the images."""
-    own = own_size(instantiate(backbone.model), weights.folder if weights else None)
-    return backbone.image_size or own or training_size(images)
-
-
 def keep_decoded(training: Training, config: Config, *parts: str) -> None:
     """Decode the images of these parts, as far as `trainer.cache_gib` holds those of all parts."""
     left = limit = config.trainer.cache_gib * 2**30
@@ -177,3 +174,8 @@ def trained(training: Training) -> dict[str, float] | None:
 def content(training: Training) -> str:
     """Of the weights of a training that has ended: equal where they are equal to the bit."""
     return contents.content(training.folder / "best.ckpt")
+
+
+def transforms(config: Config, slot: str) -> list[Any]:
+    """What the augmentations of `base`, `online` or `batch` name as their transform."""
+    return [instantiate(entry["transform"]) for entry in in_slot(config, slot).values()]

@@ -1,4 +1,5 @@
 """Classifiers: timm's models, and how they are adapted to small images."""
+# MERGED-DOC sgid/stages/train.py: """`stage=train`: one backbone on originals plus generated images."""
 
 from __future__ import annotations
 
@@ -8,12 +9,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sgid.augmentation.sizes import SMALL
+from hydra.utils import instantiate
+
+from sgid.augmentation.sizes import SMALL, training_size
+from sgid.config import BackboneConfig
+from sgid.data.images import ImageSet
 from sgid.quiet import quiet
 from sgid.training.parameters import head
+from sgid.weights import Located
 
 if TYPE_CHECKING:
     from torch import nn
+
 
 log = logging.getLogger(__name__)
 
@@ -194,3 +201,9 @@ def normalisation(model: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...
 
     config = getattr(model, "pretrained_cfg", None) or {}
     return config.get("mean", IMAGENET_DEFAULT_MEAN), config.get("std", IMAGENET_DEFAULT_STD)
+
+
+def image_size(backbone: BackboneConfig, weights: Located | None, images: ImageSet) -> int:
+    """The side of the images that a classifier sees: asked for, its own, or that of the images."""
+    own = own_size(instantiate(backbone.model), weights.folder if weights else None)
+    return backbone.image_size or own or training_size(images)

@@ -8,12 +8,7 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from sgid.augmentation.sizes import LARGE, SMALL, training_size
-from sgid.augmentation.transforms import (
-    as_is,
-    evaluation_transform,
-    flip_crop,
-    training_transform,
-)
+from sgid.augmentation.transforms import as_is, evaluation_transform, flip_crop, training_transform
 from sgid.data.images import ImageSet
 from tests.data.writers import encoded, picture
 

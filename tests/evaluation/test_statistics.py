@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from sgid.evaluation.ranks import blocked_difference, least_t
 from sgid.evaluation.statistics import (
     Estimate,
-    blocked_difference,
     holm,
-    least_t,
     mcnemar,
     mean_interval,
     paired_bootstrap,

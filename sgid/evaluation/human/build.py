@@ -50,9 +50,9 @@ def build(
         FileExistsError: if the folder has a study.
     """
     from sgid.compose import compose
+    from sgid.config import in_slot
     from sgid.models import Models
     from sgid.preflight import check
-    from sgid.slots import in_slot
     from sgid.stages.augment import augmentations
     from sgid.stages.data import load
 

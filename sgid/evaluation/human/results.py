@@ -11,14 +11,7 @@ from pathlib import Path
 from statistics import median
 from typing import TYPE_CHECKING, Any
 
-from sgid.evaluation.human.analysis import (
-    alpha,
-    differences,
-    inattentive,
-    score,
-    unchecked,
-    values,
-)
+from sgid.evaluation.human.analysis import alpha, differences, inattentive, score, unchecked, values
 from sgid.evaluation.human.questions import KINDS, SCALE, UNCHANGED, Kind
 from sgid.evaluation.human.records import Rating
 from sgid.evaluation.human.study import Study
