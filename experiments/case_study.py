@@ -22,12 +22,12 @@ from typing import TYPE_CHECKING, Any
 from PIL.Image import Image
 from rich.console import Console
 
+from experiments.charts.style import encode
 from sgid.compose import CONF, compose
 from sgid.config import Config
 from sgid.data.datasets import Dataset
 from sgid.data.images import ImageSet
 from sgid.faults import message
-from sgid.reporting.charts.style import encode
 from sgid.stores.files import write_atomic
 
 if TYPE_CHECKING:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from experiments.charts.forest import forest
 from experiments.paper.arms import SGID, WITHOUT_A_PART
 from experiments.paper.contrasts import (
     Arms,
@@ -23,7 +24,6 @@ from experiments.paper.contrasts import (
 from experiments.paper.grid import Sweep
 from experiments.paper.page import Page
 from experiments.paper.scales import Scale
-from sgid.reporting.charts.forest import forest
 from sgid.reporting.results import Result
 
 TITLE = "Parts of SGID"

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 
+from experiments.charts.ranks import Ranking, critical_difference, friedman, rank
 from experiments.paper.contrasts import (
     Arms,
     Aug,
@@ -19,7 +20,6 @@ from experiments.paper.contrasts import (
     pooled,
     top1,
 )
-from sgid.evaluation.ranks import Ranking, critical_difference, friedman, rank
 from sgid.evaluation.statistics import mean_interval, paired_difference
 from sgid.reporting.results import Result
 from sgid.reporting.wording import aug_text, p_text

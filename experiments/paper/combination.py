@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from experiments.charts.forest import forest
 from experiments.paper.arms import PERTURBATIONS
 from experiments.paper.contrasts import (
     Arms,
@@ -24,7 +25,6 @@ from experiments.paper.grid import Sweep
 from experiments.paper.page import Page
 from experiments.paper.scales import Scale
 from sgid.reporting.arms import BASELINE
-from sgid.reporting.charts.forest import forest
 from sgid.reporting.results import Result
 from sgid.reporting.wording import aug_text
 

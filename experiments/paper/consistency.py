@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import PurePath
 
+from experiments.charts.classes import class_dots
 from experiments.paper.arms import GENERATIVE, SGID, WITHOUT_A_PART
 from experiments.paper.grid import Sweep
 from experiments.paper.measures import by_method, estimate_text, measured
 from experiments.paper.page import Page
 from experiments.paper.scales import Scale
 from sgid.evaluation.statistics import mean_interval
-from sgid.reporting.charts.classes import class_dots
 from sgid.reporting.measured import SAID
 from sgid.reporting.results import Result
 from sgid.reporting.table import Cell, Table

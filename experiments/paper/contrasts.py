@@ -2,7 +2,7 @@
 
 A block is a dataset with a backbone. Within one, two augmentations are compared by the paired
 t-test over seeds; over several datasets by the mean of these differences, each dataset counting
-alike (`sgid.evaluation.ranks.blocked_difference`).
+alike (`experiments.charts.ranks.blocked_difference`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 
-from sgid.evaluation.ranks import blocked_difference, least_t
+from experiments.charts.ranks import blocked_difference, least_t
 from sgid.evaluation.statistics import Estimate, holm, mean_interval, paired_difference
 from sgid.reporting.results import Result
 from sgid.reporting.table import Cell, Table

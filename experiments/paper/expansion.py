@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from experiments.charts.lines import lines
 from experiments.paper.arms import SGID
 from experiments.paper.choice import chosen, complete
 from experiments.paper.contrasts import points, top1
@@ -14,7 +15,6 @@ from experiments.paper.scales import Scale
 from experiments.paper.trends import Setting, compare_settings, said, setting_table, verdict
 from sgid.evaluation.statistics import paired_difference
 from sgid.reporting.arms import BASELINE
-from sgid.reporting.charts.lines import lines
 from sgid.reporting.results import Result
 from sgid.reporting.wording import mean_text
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from experiments.charts.forest import forest
+from experiments.charts.rank_line import rank_line
 from experiments.paper.arms import BASE, GENERATIVE, PERTURBATIONS, SGID
 from experiments.paper.backbones import over_backbones, ranking, ranks_said
 from experiments.paper.contrasts import (
@@ -23,8 +25,6 @@ from experiments.paper.leads import base, gains, lead_said, lead_table, over_bes
 from experiments.paper.page import Page
 from experiments.paper.scales import Scale
 from sgid.reporting.arms import BASELINE
-from sgid.reporting.charts.forest import forest
-from sgid.reporting.charts.rank_line import rank_line
 from sgid.reporting.comparison import comparison_table
 from sgid.reporting.matrix import matrix_table
 from sgid.reporting.results import Result

@@ -10,6 +10,8 @@ import io
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from experiments.charts.heatmap import heat_maps
+from experiments.charts.image_grid import settings_grid
 from experiments.paper.arms import SGID
 from experiments.paper.choice import chosen, complete
 from experiments.paper.contrasts import top1
@@ -18,8 +20,6 @@ from experiments.paper.measures import estimate_text, generative, measured, rank
 from experiments.paper.page import Page
 from experiments.paper.scales import Scale
 from sgid.evaluation.statistics import Estimate
-from sgid.reporting.charts.heatmap import heat_maps
-from sgid.reporting.charts.image_grid import settings_grid
 from sgid.reporting.kept import Example, read_examples
 from sgid.reporting.measured import SAID
 from sgid.reporting.results import Result

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from experiments.charts.plane import Point, plane
 from experiments.paper import consistency
 from experiments.paper.contrasts import top1
 from experiments.paper.grid import Sweep
 from experiments.paper.measures import by_method, measured, rank_correlation
 from experiments.paper.page import Page
 from experiments.paper.scales import Scale
-from sgid.reporting.charts.plane import Point, plane
 from sgid.reporting.measured import SAID
 from sgid.reporting.results import Result
 from sgid.reporting.table import Cell, Table

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from experiments.charts.lines import lines
 from experiments.paper.arms import SGID
 from experiments.paper.grid import Sweep
 from experiments.paper.page import Page
 from experiments.paper.scales import Scale
 from experiments.paper.trends import compare_settings, said, setting_table, slope_said
 from sgid.reporting.arms import BASELINE
-from sgid.reporting.charts.lines import lines
 from sgid.reporting.results import Result
 from sgid.reporting.wording import aug_text
 

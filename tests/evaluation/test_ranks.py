@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sgid.evaluation.ranks import cliques, critical_difference, friedman, rank
+from experiments.charts.ranks import cliques, critical_difference, friedman, rank
 
 
 def test_ranks_are_averaged_over_complete_blocks_best_first():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from sgid.evaluation.ranks import blocked_difference, least_t
+from experiments.charts.ranks import blocked_difference, least_t
 from sgid.evaluation.statistics import (
     Estimate,
     holm,

@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from experiments.charts.style import encode
 from experiments.paper import (
     ablation,
     combination,
@@ -19,7 +20,6 @@ from experiments.paper import (
     shots,
 )
 from experiments.paper.page import Page
-from sgid.reporting.charts.style import encode
 from tests.experiments.finished import column, lots, run, runs, text
 
 

@@ -11,16 +11,16 @@ from matplotlib.path import Path
 from matplotlib.text import Annotation, Text
 from PIL import Image
 
-from sgid.evaluation.ranks import rank
+from experiments.charts.classes import MEAN, class_dots
+from experiments.charts.forest import forest
+from experiments.charts.heatmap import heat_maps
+from experiments.charts.image_grid import settings_grid
+from experiments.charts.lines import lines
+from experiments.charts.plane import Point, plane
+from experiments.charts.rank_line import rank_line
+from experiments.charts.ranks import rank
+from experiments.charts.style import INK, encode, looks
 from sgid.evaluation.statistics import Estimate
-from sgid.reporting.charts.classes import MEAN, class_dots
-from sgid.reporting.charts.forest import forest
-from sgid.reporting.charts.heatmap import heat_maps
-from sgid.reporting.charts.image_grid import settings_grid
-from sgid.reporting.charts.lines import lines
-from sgid.reporting.charts.plane import Point, plane
-from sgid.reporting.charts.rank_line import rank_line
-from sgid.reporting.charts.style import INK, encode, looks
 
 RNG = np.random.default_rng(0)
 METHODS = (

@@ -5,11 +5,12 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from sgid.evaluation.ranks import Ranking, cliques, critical_difference
-from sgid.reporting.charts.style import COLOURS, COLUMN, GREY, PAGE, sheet, text_width
+from experiments.charts.ranks import Ranking, cliques, critical_difference
+from experiments.charts.style import COLOURS, COLUMN, GREY, PAGE, sheet, text_width
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
 
 ROW = 0.2  # inches
 

@@ -5,25 +5,16 @@ take blocks to be independent, which backbones that train on the same images are
 less of the figures than means do, for points of accuracy on an easy and a hard dataset are not
 alike; but they need many blocks to say anything (Demšar, JMLR 7, 2006), and one says nothing.
 """
-# MERGED-DOC sgid/evaluation/statistics.py: """How sure a figure is: intervals over seeds and over test images, and paired comparisons.
-#
-# An accuracy has two sources of chance, and each function here says which one it covers: the *seeds*
-# (another few-shot draw, other noise, another initialisation) or the *test images*.
-# """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from sgid.evaluation.statistics import ALPHA, Estimate
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True)

@@ -16,16 +16,31 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+
 # Okabe and Ito's, without the yellow, which is lost on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#999999")
+
+
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+
+
 DASHES = ("-", "--", "-.", ":")
+
+
 # The method that all is about: drawn last, larger, and dark as no other is.
 OURS = "sgid"
+
+
 INK, GREY, PALE = "#000000", "0.45", "0.88"
+
+
 # Both sequential maps rise in lightness alone for those who see no colour, and in print.
 SEQUENTIAL = "cividis"
+
+
 COLUMN, PAGE = 3.4, 6.9  # inches: a column and the width of a page of two columns
+
+
 STYLE: dict[Any, Any] = {
     "font.size": 8,
     "axes.titlesize": 8,

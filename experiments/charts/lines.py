@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from experiments.charts.style import COLUMN, DASHES, GREY, PALE, looks, sheet
 from sgid.evaluation.statistics import Estimate
-from sgid.reporting.charts.style import COLUMN, DASHES, GREY, PALE, looks, sheet
 from sgid.reporting.wording import value_text
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sgid.reporting.charts.style import GREY, INK, MARKERS, OURS, PALE, SEQUENTIAL, sheet
+from experiments.charts.style import GREY, INK, MARKERS, OURS, PALE, SEQUENTIAL, sheet
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,13 +6,14 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from experiments.charts.style import PALE, SEQUENTIAL, sheet
 from sgid.evaluation.statistics import Estimate
-from sgid.reporting.charts.style import PALE, SEQUENTIAL, sheet
 from sgid.reporting.wording import ABSENT
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
 
 Cells = Mapping[tuple[str, str], Estimate]
 """The estimate of a row and a column."""

@@ -6,13 +6,16 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from sgid.reporting.charts.style import PALE, looks, sheet, text_width
+from experiments.charts.style import PALE, looks, sheet, text_width
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+
 # Rows that fit under each other before a second column begins.
 PER_PANEL = 50
+
+
 MEAN = "mean of classes"
 
 

@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from experiments.charts.style import COLOURS, GREY, PALE, sheet, text_width
 from sgid.evaluation.statistics import Estimate
-from sgid.reporting.charts.style import COLOURS, GREY, PALE, sheet, text_width
 from sgid.reporting.wording import ABSENT, p_text, signed
 
 if TYPE_CHECKING:

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from sgid.reporting.charts.style import sheet, text_width
+from experiments.charts.style import sheet, text_width
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from PIL.Image import Image
 
+
 CELL, GAP = 0.82, 0.05  # inches
+
+
 # Below that many pixels an image is shown by its pixels, not smoothed.
 SMALL = 96
 
