@@ -27,7 +27,7 @@ from sgid.compose import CONF, compose
 from sgid.config import Config
 from sgid.data.datasets import Dataset
 from sgid.data.images import ImageSet
-from sgid.faults import message
+from sgid.errors import message
 from sgid.stores.files import write_atomic
 
 if TYPE_CHECKING:

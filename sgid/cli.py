@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from sgid.compose import CONF
-from sgid.faults import _raised_here, message
+from sgid.errors import _raised_here, message
 from sgid.launched import ERROR, POINTER
 from sgid.signals import stop_behind, stop_on_signals
 

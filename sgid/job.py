@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from sgid.config import Config, Stage, in_slot
 from sgid.data.datasets import Dataset
-from sgid.fingerprint import fingerprint
 from sgid.models import Loaded, Models
 from sgid.preflight import Ready, check
+from sgid.reproducibility import fingerprint
 from sgid.stages.augment import Augmentation, augmentations
 from sgid.stages.data import load
 from sgid.stages.judge import Judgement

@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from sgid.job import Run
-from sgid.provenance import commit, content, versions
+from sgid.reproducibility import commit, content, versions
 from sgid.stages.judge import OF_ALL
 from sgid.stores.files import write_atomic
 

@@ -21,7 +21,7 @@ from sgid.evaluation.perceptual import lacks_weights
 from sgid.generation.recipes import recipes
 from sgid.limits import out_of_range
 from sgid.reporting.loggers import unready
-from sgid.seeding import derive_seed
+from sgid.reproducibility import derive_seed
 from sgid.semantics.guidance import follows_similarity
 from sgid.targets import refuse
 from sgid.training.processes import check_devices

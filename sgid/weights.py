@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from sgid.fingerprint import fingerprint
+from sgid.reproducibility import fingerprint
 
 # What must be there for each layout, as alternatives. A safetensors file may be there in shards.
 LAYOUTS: dict[str, tuple[tuple[str, ...], ...]] = {

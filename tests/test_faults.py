@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sgid.faults import fault
+from sgid.errors import fault
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sgid.seeding import derive_seed
+from sgid.reproducibility import derive_seed
 
 TEXTS = st.text(st.characters(exclude_characters="\x1f", exclude_categories=["Cs"]))
 

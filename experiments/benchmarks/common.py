@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from sgid.provenance import commit, versions
+from sgid.reproducibility import commit, versions
 
 Rounds = dict[str, list[float]]
 """Arm -> its value in each round."""

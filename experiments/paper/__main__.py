@@ -23,7 +23,7 @@ from rich.console import Console
 from experiments.paper.grid import plain
 from experiments.paper.scales import NAMES, SCALES, Scale
 from sgid.compose import compose
-from sgid.faults import message
+from sgid.errors import message
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -9,9 +9,9 @@ from pathlib import Path
 from experiments.paper.grid import Options, Sweep, words
 from sgid.compose import compose
 from sgid.config import Config, in_slot
-from sgid.fingerprint import fingerprint
 from sgid.job import Run, prepare
 from sgid.models import Loaded
+from sgid.reproducibility import fingerprint
 
 JUDGE = "evaluation.classifier"
 

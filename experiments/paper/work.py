@@ -20,7 +20,7 @@ from experiments.paper.plan import plan_table
 from experiments.paper.rates import measured
 from experiments.paper.running import Runner
 from experiments.paper.scales import NAMES, Scale
-from sgid.faults import message
+from sgid.errors import message
 from sgid.models import Loaded
 from sgid.progress import progress
 from sgid.reporting.results import Result, load_each

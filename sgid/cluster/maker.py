@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from sgid.cluster.order import CAPTIONS, Order
-from sgid.faults import fault
+from sgid.errors import fault
 
 if TYPE_CHECKING:
     import numpy as np

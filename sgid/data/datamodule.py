@@ -19,7 +19,7 @@ from torch.utils.data import (
     default_collate,
 )  # fmt: skip
 
-from sgid.seeding import derive_seed
+from sgid.reproducibility import derive_seed
 
 
 @final

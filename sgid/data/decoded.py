@@ -14,9 +14,9 @@ import PIL
 from PIL import Image
 
 from sgid.data.images import ImageSet
-from sgid.fingerprint import fingerprint
 from sgid.overlap import together
 from sgid.progress import progress
+from sgid.reproducibility import fingerprint
 from sgid.stores.files import replacing
 
 

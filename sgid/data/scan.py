@@ -13,9 +13,9 @@ import PIL
 from sgid.data.decode import decode
 from sgid.data.images import ImageSet
 from sgid.data.listing import Listing
-from sgid.fingerprint import fingerprint
 from sgid.overlap import together
 from sgid.progress import progress
+from sgid.reproducibility import fingerprint
 from sgid.stores.files import replacing
 
 

@@ -7,7 +7,7 @@ larger one.
 from __future__ import annotations
 
 from sgid.data.images import ImageSet
-from sgid.seeding import derive_seed
+from sgid.reproducibility import derive_seed
 
 
 def few_shot(images: ImageSet, shots: int, seed: int) -> ImageSet:

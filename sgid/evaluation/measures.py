@@ -19,7 +19,7 @@ from sgid.evaluation.diversity import pairwise_distance, vendi
 from sgid.evaluation.leakage import Limit, Nearest, limit, nearest_by_pixels
 from sgid.evaluation.neighbours import nearest, slices
 from sgid.evaluation.perceptual import pairs_within, perceptual_distance
-from sgid.seeding import derive_seed
+from sgid.reproducibility import derive_seed
 
 VERSION = 2
 """Raised when a measure is added or changes, so that older summaries are not taken for new ones."""

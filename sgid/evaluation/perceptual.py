@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sgid.seeding import derive_seed
+from sgid.reproducibility import derive_seed
 
 if TYPE_CHECKING:
     import torch

@@ -14,7 +14,7 @@ from PIL.Image import Image
 from sgid.data.decode import decode
 from sgid.data.images import ImageSet
 from sgid.evaluation.consistency import Judged, judge, per_class
-from sgid.seeding import derive_seed
+from sgid.reproducibility import derive_seed
 from sgid.semantics.similarity import OpenClipScorer
 from sgid.stores.store import Store
 

@@ -24,7 +24,7 @@ from sgid.data.images import ImageSet
 from sgid.generation.sizes import fit
 from sgid.overlap import together
 from sgid.records import Described, Request
-from sgid.seeding import derive_seed
+from sgid.reproducibility import derive_seed
 from sgid.semantics import prompts
 from sgid.semantics.guidance import Guidance, follows_similarity
 

@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sgid.fingerprint import fingerprint
 from sgid.reporting.results import Result
+from sgid.reproducibility import fingerprint
 
 # The augmentation that all others are measured against, and have beneath them without naming it.
 BASELINE = "flip_crop"

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from sgid.seeding import derive_seed
+from sgid.reproducibility import derive_seed
 
 
 def uniforms(seed: int, keys: Sequence[str], *, candidates: int, tokens: int) -> torch.Tensor:

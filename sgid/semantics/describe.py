@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from sgid.records import Described, Sample
-from sgid.seeding import derive_seed
+from sgid.reproducibility import derive_seed
 from sgid.semantics.captions import Captioner
 from sgid.semantics.similarity import OpenClipScorer
 

@@ -24,12 +24,12 @@ from sgid.evaluation.consistency import per_class
 from sgid.evaluation.embeddings import stored_embeddings, stored_thumbnails
 from sgid.evaluation.measures import Made, Part, to_original
 from sgid.evaluation.stores import origin
-from sgid.fingerprint import fingerprint
 from sgid.generation.recipes import Recipe
 from sgid.generation.stored import stored_images
 from sgid.models import Models
 from sgid.reporting.evaluation import print_evaluation, write_page
 from sgid.reporting.results import EVALUATION, load_result
+from sgid.reproducibility import fingerprint
 from sgid.stages.evaluate import nearest_pairs, write_table
 from sgid.stages.judge import measuring
 from sgid.stages.measured import Measuring

@@ -26,11 +26,11 @@ from sgid.evaluation.embeddings import stored_embeddings, stored_thumbnails
 from sgid.evaluation.measures import Made
 from sgid.evaluation.perceptual import weights_file
 from sgid.evaluation.stores import judge_store, labels, origin, summarise
-from sgid.fingerprint import fingerprint
 from sgid.generation.stored import stored_images
 from sgid.models import Models
 from sgid.progress import progress
 from sgid.reporting.wording import call_text
+from sgid.reproducibility import fingerprint
 from sgid.stages.classifier import find_judge
 from sgid.stages.measured import Measuring
 from sgid.stages.real import class_vectors, part

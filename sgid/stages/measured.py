@@ -19,8 +19,8 @@ from sgid.evaluation.leakage import Limit
 from sgid.evaluation.measures import Leakage, Made, Real, held_out_limit, leakage, measure
 from sgid.evaluation.neighbours import nearest
 from sgid.evaluation.perceptual import load_lpips
-from sgid.fingerprint import fingerprint
 from sgid.models import Models
+from sgid.reproducibility import fingerprint
 from sgid.stages.classifier import Judge, predictions
 from sgid.stages.real import FOLDER, class_vectors, real_images
 from sgid.stores.files import write_atomic

@@ -12,9 +12,9 @@ from sgid.data.images import ImageSet
 from sgid.evaluation.embeddings import kept, kept_embeddings, kept_thumbnails
 from sgid.evaluation.measures import Part, Real
 from sgid.evaluation.stores import class_embeddings
-from sgid.fingerprint import fingerprint
 from sgid.models import Models
 from sgid.progress import progress
+from sgid.reproducibility import fingerprint
 
 FOLDER = "embeddings"
 """Below `paths.artifacts`: what is computed of real images and class names, for all runs."""

@@ -31,7 +31,7 @@ from sgid.data.decoded import prune
 from sgid.data.images import ImageSet
 from sgid.device import pick_device
 from sgid.progress import progress
-from sgid.seeding import derive_seed
+from sgid.reproducibility import derive_seed
 from sgid.stores.files import write_atomic
 from sgid.training import checkpoints
 from sgid.training import content as contents

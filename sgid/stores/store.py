@@ -26,7 +26,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
-from sgid.fingerprint import fingerprint
+from sgid.reproducibility import fingerprint
 from sgid.stores.files import replacing, write_atomic
 from sgid.stores.ledger import Note, note, read_notes
 from sgid.stores.parts import Stamp, read_part, rows_in, sha256, stamp, write_part

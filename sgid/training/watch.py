@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 import torch
 
 from sgid.data.datamodule import seed_draws
-from sgid.seeding import derive_seed
+from sgid.reproducibility import derive_seed
 
 if TYPE_CHECKING:
     from sgid.data.datamodule import DataModule

@@ -1,5 +1,5 @@
 from sgid.data.images import join
-from sgid.fingerprint import fingerprint
+from sgid.reproducibility import fingerprint
 
 
 def test_the_digest_is_the_fingerprint_of_what_there_is(fashion):

@@ -6,7 +6,7 @@ import pytest
 from sgid.data.names import phrase
 from sgid.generation.recipes import Plan, Recipe, Undescribed
 from sgid.records import Described
-from sgid.seeding import derive_seed
+from sgid.reproducibility import derive_seed
 from sgid.semantics.guidance import averaged, fixed, linear
 
 TEMPLATE = "a photo of a {label}, {caption}"

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from sgid.fingerprint import fingerprint
 from sgid.reporting.results import Result, load_result
+from sgid.reproducibility import fingerprint
 
 CLASSES = ("T-shirt/top", "sneaker", "<script>alert(1)</script>", "ankle boot & $x_1$")
 AUGS: dict[str, dict[str, Any]] = {

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from sgid.compose import CONF, compose
-from sgid.fingerprint import fingerprint
+from sgid.reproducibility import fingerprint
 from sgid.targets import PLACES, _is_called, refused
 from tests.end_to_end.command import ROOT, SHORT
 from tests.safety.sources import evil

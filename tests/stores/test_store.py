@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sgid.fingerprint import fingerprint
+from sgid.reproducibility import fingerprint
 from sgid.stores.files import replacing, write_atomic
 from sgid.stores.store import Store
 

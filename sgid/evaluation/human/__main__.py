@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except Exception as error:
-        from sgid.faults import message
+        from sgid.errors import message
 
         if (text := message(error)) is None:
             raise

@@ -26,7 +26,7 @@ from sgid.evaluation.human.questions import (
 )
 from sgid.evaluation.human.records import Picture
 from sgid.evaluation.human.writing import FILE, must_be_new, write_study
-from sgid.seeding import derive_seed
+from sgid.reproducibility import derive_seed
 
 if TYPE_CHECKING:
     from sgid.config import Config

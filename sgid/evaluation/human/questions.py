@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
-from sgid.seeding import derive_seed
+from sgid.reproducibility import derive_seed
 
 if TYPE_CHECKING:
     from sgid.data.images import ImageSet

@@ -1,5 +1,4 @@
 """What the machine refuses, said for people: full disks, closed folders, memory, open files."""
-# MERGED-DOC sgid/cli.py: """The command line: Hydra's, with errors for people and a help that lists every option."""
 
 from __future__ import annotations
 
@@ -11,13 +10,8 @@ import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING
 
 from sgid.compose import CONF
-
-if TYPE_CHECKING:
-    pass
-
 
 FULL = {errno.ENOSPC: "is full", errno.EDQUOT: "is full: its quota is used up"}
 

@@ -1,7 +1,11 @@
-"""Which code and which libraries made a result, and what it says, as one short text."""
+"""Fingerprints: a short hash of exactly what determines a result."""
+# MERGED-DOC sgid/reproducibility.py: """Which code and which libraries made a result, and what it says, as one short text."""
+# MERGED-DOC sgid/reproducibility.py: """Seeds that are hashes of what they are for: order, batch size and workers never matter."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -9,7 +13,16 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from sgid.fingerprint import fingerprint
+
+def fingerprint(spec: Any) -> str:
+    """16 hex digits over the canonical JSON of `spec` (keys sorted, no white space).
+
+    Raises:
+        TypeError, ValueError: if `spec` holds something that JSON cannot say, such as NaN.
+    """
+    text = json.dumps(spec, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
 
 PACKAGES = (
     "torch", "torchvision", "diffusers", "transformers", "open_clip_torch", "timm",
@@ -52,3 +65,9 @@ def content(metrics: Mapping[str, float], generated: Sequence[Mapping[str, Any]]
     timeless = {name: value for name, value in metrics.items() if "seconds" not in name}
     placeless = [{key: one[key] for key in one if key != "path"} for one in generated]
     return fingerprint([timeless, placeless])
+
+
+def derive_seed(seed: int, *parts: object) -> int:
+    """A 63-bit seed from a run seed and the things it is for, e.g. a sample key and a repeat."""
+    text = "\x1f".join([str(seed), *map(str, parts)])
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
