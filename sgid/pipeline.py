@@ -97,7 +97,7 @@ def _augment(run: Run, console: Console) -> None:
             stores = augmentation.stores.values()
             missing = [store.folder for store in stores if not store.complete]
             if run.config.cluster.name == "ray":
-                from sgid.cluster.make import make
+                from sgid.cluster.driver import make
 
                 make(run, augmentation, console)
             else:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from sgid.cluster.connection import LOOPBACK, QUIET, TOKEN
+from sgid.cluster.driver import LOOPBACK, QUIET, TOKEN
 from sgid.compose import compose
 from sgid.job import Run, prepare
 from sgid.stages.augment import Augmentation, augment
@@ -104,7 +104,7 @@ def planned(artifacts: Path, *options: str) -> tuple[Run, Augmentation]:
 
 def made(run: Run, augmentation: Augmentation) -> str:
     """Have it made on the cluster; what was said."""
-    from sgid.cluster.make import make
+    from sgid.cluster.driver import make
 
     console = Console(soft_wrap=True)
     with console.capture() as said:
