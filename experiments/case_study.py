@@ -23,8 +23,8 @@ from PIL.Image import Image
 from rich.console import Console
 
 from experiments.charts.style import encode
-from sgid.compose import CONF, compose
-from sgid.config import Config
+from sgid.config.compose import CONF, compose
+from sgid.config.schema import Config
 from sgid.data.datasets import Dataset
 from sgid.data.images import ImageSet
 from sgid.errors import message
@@ -83,7 +83,7 @@ def every_augmentation() -> list[str]:
 
 def figure(config: Config) -> Figure:
     """The picture of `config`'s augmentations on its dataset."""
-    from sgid.config import in_slot
+    from sgid.config.schema import in_slot
     from sgid.evaluation.stores import spread
     from sgid.models import Models
     from sgid.preflight import check, warn

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
-from sgid.compose import CONF
+from sgid.config.compose import CONF
 from sgid.errors import _raised_here, message
 from sgid.launched import ERROR, POINTER
 from sgid.signals import stop_behind, stop_on_signals
@@ -30,7 +30,7 @@ class Failed(Exception):
 def main() -> int:
     """Run Hydra on `sys.argv`; the exit code."""
     if {"--help", "-h"} & set(sys.argv[1:]):
-        from sgid.help import help_text, own_folders
+        from sgid.config.help import help_text, own_folders
 
         print(help_text(CONF, *own_folders(sys.argv[1:])))
         return 0
@@ -53,8 +53,8 @@ def _main() -> int:
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: "=" in word and not word.startswith("-"))
     import hydra
 
-    from sgid.config import register
-    from sgid.own_files import refuse_files, refuse_flags
+    from sgid.config.compose import refuse_files, refuse_flags
+    from sgid.config.schema import register
 
     register()
     # Importing libraries makes a million objects, none of them garbage, which the collector would
@@ -166,7 +166,7 @@ def _run(config: DictConfig, loaded: Loaded) -> None:
     from omegaconf import OmegaConf
     from rich.console import Console
 
-    from sgid.config import Stage
+    from sgid.config.schema import Stage
 
     # Nothing is fetched behind the user's back: `stage=data` fetches images, and for weights
     # `sgid.weights` says what to fetch.

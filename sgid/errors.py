@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
 
-from sgid.compose import CONF
+from sgid.config.compose import CONF
 
 FULL = {errno.ENOSPC: "is full", errno.EDQUOT: "is full: its quota is used up"}
 
@@ -113,7 +113,7 @@ def message(error: BaseException, places: Mapping[str, str | Path] = _NOWHERE) -
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    from sgid.help import explain, own_folders
+    from sgid.config.help import explain, own_folders
 
     error = _cause(error)
     if isinstance(error, HydraException | OmegaConfBaseException):

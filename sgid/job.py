@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sgid.config import Config, Stage, in_slot
+from sgid.config.schema import Config, Stage, in_slot
 from sgid.data.datasets import Dataset
 from sgid.models import Loaded, Models
 from sgid.preflight import Ready, check

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sgid.cluster.limits import wrong
-from sgid.config import SLOTS, Config, GeneratorConfig, Stage, in_slot
+from sgid.config.schema import SLOTS, Config, GeneratorConfig, Stage, in_slot
 from sgid.device import DEVICES, DTYPES
 from sgid.generation.batch_size import AUTO
 from sgid.generation.pipelines import OWN_LOOP, PipelineEngine

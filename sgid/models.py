@@ -10,7 +10,7 @@ from typing import Any, final
 
 from hydra.utils import instantiate
 
-from sgid.config import Config, ModelConfig
+from sgid.config.schema import Config, ModelConfig
 from sgid.device import pick_device, pick_dtype, widest_dtype
 from sgid.quiet import quiet_generation
 from sgid.weights import Located, content_hash

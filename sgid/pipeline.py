@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from sgid.config import Config, Stage
+from sgid.config.schema import Config, Stage
 from sgid.job import Run, prepare
 from sgid.models import Loaded
 from sgid.outcome import evaluate

@@ -12,7 +12,8 @@ from hydra.utils import instantiate
 from rich.console import Console
 from rich.markup import escape
 
-from sgid.config import Config, Stage, WeightsConfig, in_slot
+from sgid.config.schema import Config, Stage, WeightsConfig, in_slot
+from sgid.config.targets import refuse
 from sgid.data import datasets
 from sgid.data.datasets import Protocol
 from sgid.data.listing import Splits
@@ -23,7 +24,6 @@ from sgid.limits import out_of_range
 from sgid.reporting.loggers import unready
 from sgid.reproducibility import derive_seed
 from sgid.semantics.guidance import follows_similarity
-from sgid.targets import refuse
 from sgid.training.processes import check_devices
 from sgid.weights import Located, locate
 

@@ -5,8 +5,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from sgid.compose import CONF
-from sgid.config import Config, Stage, register
+from sgid.config.compose import CONF
+from sgid.config.schema import Config, Stage, register
 
 GROUPS = sorted(
     f"{file.parent.name}={file.stem}"

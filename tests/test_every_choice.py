@@ -10,8 +10,8 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from sgid.compose import CONF
-from sgid.config import SLOTS, Config, in_slot, register
+from sgid.config.compose import CONF
+from sgid.config.schema import SLOTS, Config, in_slot, register
 from sgid.generation.recipes import recipes
 from sgid.limits import out_of_range
 from sgid.stages.train import transforms

@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from sgid.compose import CONF
-from sgid.help import explain, help_text, nearest, option_names, own_folders
+from sgid.config.compose import CONF
+from sgid.config.help import explain, help_text, nearest, option_names, own_folders
 
 
 def test_help_comes_at_once():

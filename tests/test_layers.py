@@ -35,11 +35,11 @@ LAYERS = (
     ("sgid.training",),
     ("sgid.evaluation",),
     ("sgid.reporting",),
-    ("sgid.config",),
-    ("sgid.help",),
-    ("sgid.targets",),
-    ("sgid.own_files",),
-    ("sgid.slots", "sgid.compose", "sgid.cluster.limits"),
+    ("sgid.config.schema",),
+    ("sgid.config.help",),
+    ("sgid.config.targets",),
+    ("sgid.config.compose",),
+    ("sgid.config.schema", "sgid.config.compose", "sgid.cluster.limits"),
     ("sgid.limits",),
     ("sgid.models", "sgid.preflight", "sgid.reproducibility"),
     ("sgid.stages",),
@@ -112,7 +112,9 @@ def test_there_are_no_cycles():
         visit(name, ())
 
 
-@pytest.mark.parametrize("module", ["sgid.cli", "sgid.help", "sgid.stores.store", "sgid.records"])
+@pytest.mark.parametrize(
+    "module", ["sgid.cli", "sgid.config.help", "sgid.stores.store", "sgid.records"]
+)
 def test_these_import_nothing_heavy(module):
     heavy = {"torch", "transformers", "diffusers", "open_clip", "timm", "pytorch_lightning"}
     heavy |= {"hydra", "pandas", "pyarrow", "datasets", "matplotlib", "scipy", "wandb"}

@@ -8,8 +8,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from sgid.compose import CONF
-from sgid.config import Config, register
+from sgid.config.compose import CONF
+from sgid.config.schema import Config, register
 from sgid.models import Loaded, Models
 from sgid.preflight import check
 

@@ -30,8 +30,8 @@ from PIL.Image import Image
 from experiments.benchmarks.busy import Busy
 from experiments.benchmarks.common import Target, arguments, bars, finish, paired, rates, ratio
 from experiments.benchmarks.random_models import random_blip, random_clip
-from sgid.compose import compose
-from sgid.config import ModelsConfig
+from sgid.config.compose import compose
+from sgid.config.schema import ModelsConfig
 from sgid.records import Described, Sample
 
 ALONE, OURS = "one image per call", "sgid"

@@ -38,7 +38,7 @@ from experiments.benchmarks.common import (
     rates,
     ratio,
 )  # fmt: skip
-from sgid.compose import compose
+from sgid.config.compose import compose
 from sgid.records import Request
 
 REPEATS, FIXED = 5, 5.0

@@ -128,7 +128,7 @@ def write_pipeline(folder: Path, *, side: int) -> Path:
 
 
 def main() -> None:
-    from sgid.compose import compose
+    from sgid.config.compose import compose
 
     what, *options = sys.argv[1:]
     told = {"make": make, "read": read}[what](compose(options))

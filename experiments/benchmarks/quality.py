@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sgid.compose import compose
+from sgid.config.compose import compose
 from sgid.records import Request
 
 COLUMNS = ("images/s", "agreement (%)", "cosine", "distance", "off (grey levels)")

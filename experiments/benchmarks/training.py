@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from experiments.benchmarks.common import Target, arguments, bars, finish, paired, rates, ratio
-from sgid.config import Config
+from sgid.config.schema import Config
 
 WARM = 5
 """Steps before the clock is started."""
@@ -62,8 +62,8 @@ def configure(backbone: str, device: str) -> Config:
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
-    from sgid.compose import CONF
-    from sgid.config import register
+    from sgid.config.compose import CONF
+    from sgid.config.schema import register
 
     register()
     overrides = ["aug=[flip_crop]", f"backbone={backbone}", "backbone.weights=null"]

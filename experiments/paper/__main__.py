@@ -22,7 +22,7 @@ from rich.console import Console
 
 from experiments.paper.grid import plain
 from experiments.paper.scales import NAMES, SCALES, Scale
-from sgid.compose import compose
+from sgid.config.compose import compose
 from sgid.errors import message
 
 

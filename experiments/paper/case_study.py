@@ -9,7 +9,7 @@ from experiments.paper.arms import SGID
 from experiments.paper.grid import Sweep
 from experiments.paper.page import Page
 from experiments.paper.scales import Scale
-from sgid.compose import compose
+from sgid.config.compose import compose
 from sgid.reporting.results import Result
 
 TITLE = "Case study"

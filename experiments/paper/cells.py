@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from experiments.paper.grid import Options, Sweep, words
-from sgid.compose import compose
-from sgid.config import Config, in_slot
+from sgid.config.compose import compose
+from sgid.config.schema import Config, in_slot
 from sgid.job import Run, prepare
 from sgid.models import Loaded
 from sgid.reproducibility import fingerprint

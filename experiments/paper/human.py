@@ -13,7 +13,7 @@ from experiments.paper.arms import GENERATIVE, SGID
 from experiments.paper.grid import Sweep
 from experiments.paper.page import Page
 from experiments.paper.scales import Scale
-from sgid.compose import compose
+from sgid.config.compose import compose
 from sgid.evaluation.human.study import Study
 from sgid.evaluation.human.writing import FILE
 from sgid.reporting.results import Result

@@ -22,7 +22,7 @@ from rich.console import Console
 
 from sgid.cluster.storage import Storage, absolute
 from sgid.cluster.worker import CAPTIONS, DIED, Maker, Order, Tally, not_shared, order, seen
-from sgid.config import ClusterConfig
+from sgid.config.schema import ClusterConfig
 from sgid.job import Run
 from sgid.progress import progress
 from sgid.stages.augment import Augmentation, mend

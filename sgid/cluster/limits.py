@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import fields
 from importlib.util import find_spec
 
-from sgid.config import ClusterConfig
+from sgid.config.schema import ClusterConfig
 
 NAMES = ("none", "ray")
 

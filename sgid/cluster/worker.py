@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from sgid.cluster.storage import absolute
-from sgid.config import Config, Stage
+from sgid.config.schema import Config, Stage
 from sgid.errors import fault
 from sgid.job import Run
 from sgid.stages.augment import Augmentation

@@ -3,7 +3,7 @@
 SGID, in the words of the paper's two steps: the prompt is made of label and caption, the image is
 re-drawn at a noise rate, and the guidance scale follows the caption's similarity to the image.
 """
-# MERGED-DOC sgid/slots.py: """The chosen augmentations, slot by slot, as the stages take them.
+# MERGED-DOC sgid/config/schema.py: """The chosen augmentations, slot by slot, as the stages take them.
 #
 # An entry of `conf/aug/` says which slot it fills: `offline` (a generative method), `base` (what all
 # training images go through first), `online` (per image), or `batch` (Mixup and its like).
@@ -19,7 +19,7 @@ from hydra.utils import instantiate
 from numpy.typing import NDArray
 from PIL.Image import Image
 
-from sgid.config import Config, in_slot
+from sgid.config.schema import Config, in_slot
 from sgid.data.images import ImageSet
 from sgid.generation.sizes import fit
 from sgid.overlap import together

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from sgid.config import Config, in_slot
+from sgid.config.schema import Config, in_slot
 from sgid.data.datasets import Dataset
 from sgid.data.images import ImageSet
 from sgid.generation.recipes import Plan, Recipe, Undescribed, recipes

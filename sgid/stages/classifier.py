@@ -13,12 +13,12 @@ from hydra.errors import HydraException
 from hydra.utils import instantiate
 from numpy.typing import NDArray
 
-from sgid.compose import CONF, compose
+from sgid.config.compose import CONF, compose
+from sgid.config.targets import OPTION as ALLOW
 from sgid.data.datasets import Dataset
 from sgid.progress import progress
 from sgid.reporting.arms import generates
 from sgid.reporting.results import Result, load_result
-from sgid.targets import OPTION as ALLOW
 from sgid.weights import Located, locate
 
 if TYPE_CHECKING:

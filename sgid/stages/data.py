@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sgid.config import Config
+from sgid.config.schema import Config
 from sgid.data import datasets
 from sgid.data.datasets import Dataset
 from sgid.data.images import ImageSet

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from PIL.Image import Image
 
-from sgid.config import Config
+from sgid.config.schema import Config
 from sgid.data.datasets import Dataset
 from sgid.evaluation.statistics import wilson
 from sgid.evaluation.stores import examples, png

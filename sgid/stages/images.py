@@ -14,7 +14,8 @@ from hydra.utils import instantiate
 from numpy.typing import NDArray
 from rich.console import Console
 
-from sgid.config import Config
+from sgid.config.schema import Config
+from sgid.config.targets import refused
 from sgid.data.datasets import Dataset
 from sgid.data.images import ImageSet
 from sgid.data.listing import read
@@ -36,7 +37,6 @@ from sgid.stages.measured import Measuring
 from sgid.stages.real import part
 from sgid.stores.files import write_atomic
 from sgid.stores.store import Store
-from sgid.targets import refused
 
 OPTION = "evaluation.images"
 

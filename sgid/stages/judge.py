@@ -19,7 +19,7 @@ import numpy as np
 from hydra.utils import instantiate
 from numpy.typing import NDArray
 
-from sgid.config import Config, EvaluationConfig
+from sgid.config.schema import Config, EvaluationConfig
 from sgid.data.datasets import Dataset
 from sgid.evaluation.consistency import Judged
 from sgid.evaluation.embeddings import stored_embeddings, stored_thumbnails

@@ -1,5 +1,5 @@
 """`stage=train`: one backbone on originals plus generated images."""
-# MERGED-DOC sgid/slots.py: """The chosen augmentations, slot by slot, as the stages take them.
+# MERGED-DOC sgid/config/schema.py: """The chosen augmentations, slot by slot, as the stages take them.
 #
 # An entry of `conf/aug/` says which slot it fills: `offline` (a generative method), `base` (what all
 # training images go through first), `online` (per image), or `batch` (Mixup and its like).
@@ -24,7 +24,7 @@ from sgid.augmentation.transforms import (
     flip_crop,
     training_transform,
 )
-from sgid.config import Config, TrainerConfig, in_slot
+from sgid.config.schema import Config, TrainerConfig, in_slot
 from sgid.data.datamodule import DataModule
 from sgid.data.datasets import Dataset
 from sgid.data.decoded import prune

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.utils import instantiate
 
 from sgid.augmentation.sizes import SMALL, training_size
-from sgid.config import BackboneConfig
+from sgid.config.schema import BackboneConfig
 from sgid.data.images import ImageSet
 from sgid.quiet import quiet
 from sgid.training.parameters import head

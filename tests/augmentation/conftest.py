@@ -12,8 +12,8 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from PIL import Image
 
-from sgid.compose import CONF
-from sgid.config import Config, register
+from sgid.config.compose import CONF
+from sgid.config.schema import Config, register
 
 
 @cache

@@ -12,7 +12,7 @@ from torchvision.transforms import v2
 
 from sgid.augmentation.mixing import Mixed
 from sgid.augmentation.transforms import batch_transform, flip_crop, training_transform
-from sgid.compose import CONF
+from sgid.config.compose import CONF
 from sgid.data.datamodule import DataModule
 from sgid.data.images import ImageSet
 from tests.data.writers import encoded

@@ -15,7 +15,7 @@ import pytest
 from rich.console import Console
 
 from sgid.cluster.driver import LOOPBACK, QUIET, TOKEN
-from sgid.compose import compose
+from sgid.config.compose import compose
 from sgid.job import Run, prepare
 from sgid.stages.augment import Augmentation, augment
 from tests.cluster.light import HOLD

@@ -3,7 +3,7 @@
 import pytest
 
 from sgid.cluster.limits import wrong
-from sgid.compose import compose
+from sgid.config.compose import compose
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ import yaml
 from hydra.utils import instantiate
 from PIL import ImageOps
 
-from sgid.compose import compose
+from sgid.config.compose import compose
 from sgid.limits import out_of_range
 from tests.data.writers import picture
 from tests.docs.pages import WRITTEN, snippets

@@ -11,8 +11,8 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from experiments.paper.__main__ import read
-from sgid.compose import CONF, compose
-from sgid.help import option_names
+from sgid.config.compose import CONF, compose
+from sgid.config.help import option_names
 from sgid.limits import out_of_range
 from tests.docs.pages import (
     PAGES,

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from sgid.compose import compose
+from sgid.config.compose import compose
 from sgid.preflight import warn
 from sgid.reporting.arms import find_baseline
 from sgid.reporting.results import load_results

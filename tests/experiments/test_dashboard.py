@@ -9,7 +9,7 @@ import yaml
 
 from experiments.dashboard import SHOWN, as_sent, main, report, sections, workspace
 from experiments.paper.scales import NAMES
-from sgid.compose import compose
+from sgid.config.compose import compose
 
 SWEEP = Path(__file__).parents[2] / "experiments" / "wandb_sweep.yaml"
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from experiments.paper.__main__ import read
 from experiments.paper.grid import Sweep, products, swept, words
 from experiments.paper.scales import NAMES, PAPER, SCALES, TINY
-from sgid.compose import compose
+from sgid.config.compose import compose
 
 MODULES = {name: import_module(f"experiments.paper.{name}") for name in NAMES}
 CELLS = [

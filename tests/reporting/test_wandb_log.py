@@ -264,7 +264,7 @@ def test_the_config_group_makes_the_settings():
 def test_group_and_tags_can_be_given_on_the_command_line():
     from hydra.utils import instantiate
 
-    from sgid.compose import compose
+    from sgid.config.compose import compose
 
     config = compose(["logger=wandb", "logger.group=main", "logger.tags=[paper,tiny]"])
     assert instantiate(config.logger) == WandbSettings(

@@ -8,9 +8,8 @@ import re
 import pytest
 from omegaconf import OmegaConf
 
-from sgid.compose import compose
-from sgid.help import own_folders
-from sgid.own_files import MAX_BYTES, refuse_files, refuse_flags
+from sgid.config.compose import MAX_BYTES, compose, refuse_files, refuse_flags
+from sgid.config.help import own_folders
 from tests.safety.sources import evil
 
 GLOBAL = "# @package _global_\n"

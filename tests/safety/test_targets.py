@@ -13,9 +13,9 @@ import sys
 import pytest
 import yaml
 
-from sgid.compose import CONF, compose
+from sgid.config.compose import CONF, compose
+from sgid.config.targets import PLACES, _is_called, refused
 from sgid.reproducibility import fingerprint
-from sgid.targets import PLACES, _is_called, refused
 from tests.end_to_end.command import ROOT, SHORT
 from tests.safety.sources import evil
 
@@ -111,7 +111,7 @@ def test_nothing_of_other_libraries_can_be_reached_through_what_is_allowed():
 def test_no_library_is_imported_to_look_at_targets():
     """Theirs are told by name, ours by their source: the command's first second hangs on it."""
     asked = {"_target_": "torch.optim.AdamW"}, {"_target_": "sgid.data.sources.cifar.cifar10"}
-    code = "import sys; from sgid.targets import refused\n"
+    code = "import sys; from sgid.config.targets import refused\n"
     code += f"assert not refused({asked[0]}, 'backbone.optimizer')\n"
     code += f"assert not refused({asked[1]}, 'dataset.source')\n"
     code += "assert not {'torch', 'sgid.data.sources.cifar'} & set(sys.modules)"

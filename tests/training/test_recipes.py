@@ -9,8 +9,8 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from torchvision.transforms.v2.functional import pil_to_tensor
 
-from sgid.compose import CONF
-from sgid.config import BackboneConfig, register
+from sgid.config.compose import CONF
+from sgid.config.schema import BackboneConfig, register
 from sgid.training.backbones import normalisation, own_size
 from sgid.training.module import Classifier
 from tests.conftest import MODELS

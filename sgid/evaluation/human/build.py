@@ -29,7 +29,7 @@ from sgid.evaluation.human.writing import FILE, must_be_new, write_study
 from sgid.reproducibility import derive_seed
 
 if TYPE_CHECKING:
-    from sgid.config import Config
+    from sgid.config.schema import Config
     from sgid.data.images import ImageSet
     from sgid.stores.store import Store
 
@@ -49,8 +49,8 @@ def build(
         FileNotFoundError: with the command that makes them, if stores are not complete.
         FileExistsError: if the folder has a study.
     """
-    from sgid.compose import compose
-    from sgid.config import in_slot
+    from sgid.config.compose import compose
+    from sgid.config.schema import in_slot
     from sgid.models import Models
     from sgid.preflight import check
     from sgid.stages.augment import augmentations

@@ -6,7 +6,7 @@ import pytest
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from sgid.config import DatasetConfig
+from sgid.config.schema import DatasetConfig
 from sgid.data.decode import decode
 from tests.data.writers import write_cars, write_folder
 

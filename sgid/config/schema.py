@@ -3,7 +3,7 @@
 Hydra checks every key and type against these dataclasses, so that a mistyped option is an error.
 The stages never see this: `sgid.pipeline` turns it into plain objects once, at the entry.
 """
-# MERGED-DOC sgid/slots.py: """The chosen augmentations, slot by slot, as the stages take them.
+# MERGED-DOC sgid/config/schema.py: """The chosen augmentations, slot by slot, as the stages take them.
 #
 # An entry of `conf/aug/` says which slot it fills: `offline` (a generative method), `base` (what all
 # training images go through first), `online` (per image), or `batch` (Mixup and its like).

@@ -127,7 +127,7 @@ def _did_you_mean(near: list[str]) -> str:
 
 def option_names(conf: Path, *own: Path) -> dict[str, list[str]]:
     """Groups and the dotted names of all keys, with the choices (`backbone=vit`) that have each."""
-    from sgid.config import Config
+    from sgid.config.schema import Config
 
     names: dict[str, list[str]] = {name: [] for name in _fields(Config, "")}
     files = ((one, file) for one in (conf, *own) for file in sorted(one.glob("*/**/*.yaml")))

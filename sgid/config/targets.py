@@ -17,11 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sgid.config import Config
+    from sgid.config.schema import Config
+
 
 OPTION = "allow_targets"
+
+
 HYDRA = "hydra"
-"""No package: files that `sgid.own_files` lets speak to Hydra where it stands in the option."""
+"""No package: files that `sgid.config.compose` lets speak to Hydra where it stands in the option."""
 
 # A place in the config, and the modules of which it may call something. `*` is one module. What
 # these import themselves is never reached: see `_is_own`.

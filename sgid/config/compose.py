@@ -1,8 +1,9 @@
-"""The files that a command line adds to `conf/`, looked at before Hydra reads them.
-
-Hydra does what a file says to it, below `hydra`, before a run begins: it imports, calls and sets
-whatever is named there. A folder that somebody hands on is to be read as data.
-"""
+"""The typed config of a run from options as `run.py` takes them, for other command lines."""
+# MERGED-DOC sgid/config/compose.py: """The files that a command line adds to `conf/`, looked at before Hydra reads them.
+#
+# Hydra does what a file says to it, below `hydra`, before a run begins: it imports, calls and sets
+# whatever is named there. A folder that somebody hands on is to be read as data.
+# """
 
 from __future__ import annotations
 
@@ -10,21 +11,64 @@ import os
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from sgid.help import is_flag, own_folders
-from sgid.targets import HYDRA, OPTION
+from sgid.config.help import is_flag, own_folders
+from sgid.config.targets import HYDRA, OPTION
+
+if TYPE_CHECKING:
+    from sgid.config.schema import Config
+
+
+CONF = Path(__file__).resolve().parent.parent / "conf"
+
+
+def compose(options: Sequence[str]) -> Config:
+    """What `python run.py OPTIONS` would run with, every option but those of Hydra itself.
+
+    Raises:
+        ValueError: if it names code that is not to be called.
+    """
+    import hydra
+    from hydra.core.global_hydra import GlobalHydra
+    from omegaconf import OmegaConf
+
+    from sgid.config.schema import register
+    from sgid.config.targets import refuse
+
+    refuse_files(options)
+    register()
+    # Hydra knows one config at a time, and within a run that is the run's. It puts a copy of what
+    # it found in the place of the only `GlobalHydra`.
+    one = GlobalHydra.instance()
+    running, one.hydra = one.hydra, None
+    try:
+        with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+            config: Any = OmegaConf.to_object(hydra.compose("config", list(options)))
+    finally:
+        one.hydra = running
+        GlobalHydra.set_instance(one)
+    refuse(config)
+    return config
+
 
 MAX_BYTES = 2**20
 """More than any file has that is written for Hydra."""
 
 # What a file may say to Hydra unasked, since it is data: where to write, and what a sweep is of.
 PLAIN = {"mode", "verbose", "job.name", "run.dir", "sweep.dir"}
+
+
 PARAMS = "sweeper.params"
 
 _GROUPS = {path.name for path in Path(__file__).parents[1].glob("conf/*/")}
+
+
 _SPOKEN = re.compile(r"\bhydra\b")
+
+
 # A text without any of these says nothing that is looked for; a backslash may hide a letter.
 _MARKS = re.compile(rf"hydra|defaults|{OPTION}|\\")
 
