@@ -25,8 +25,8 @@ from rich.console import Console
 from experiments.charts.style import encode
 from sgid.config.compose import CONF, compose
 from sgid.config.schema import Config
-from sgid.data.datasets import Dataset
-from sgid.data.images import ImageSet
+from sgid.data.dataset import Dataset
+from sgid.data.image_set import ImageSet
 from sgid.errors import message
 from sgid.stores.files import write_atomic
 

@@ -129,7 +129,7 @@ class Job:
 
 def _say(text: str) -> None:
     """An error, which may name files as strangers named them."""
-    from sgid.data.names import printable
+    from sgid.data.listing import printable
 
     print("", *map(printable, text.splitlines()), sep="\n", file=sys.stderr)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sgid.config.schema import Config, Stage, in_slot
-from sgid.data.datasets import Dataset
+from sgid.data.dataset import Dataset
 from sgid.models import Loaded, Models
 from sgid.preflight import Ready, check
 from sgid.reproducibility import fingerprint

@@ -14,8 +14,8 @@ from rich.markup import escape
 
 from sgid.config.schema import Config, Stage, WeightsConfig, in_slot
 from sgid.config.targets import refuse
-from sgid.data import datasets
-from sgid.data.datasets import Protocol
+from sgid.data import dataset as datasets
+from sgid.data.dataset import Protocol
 from sgid.data.listing import Splits
 from sgid.device import pick_device
 from sgid.evaluation.perceptual import lacks_weights

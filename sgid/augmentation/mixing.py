@@ -14,8 +14,8 @@ from PIL.Image import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from sgid.data.decoded import Decoded
-from sgid.data.images import ImageSet
+from sgid.data.image_set import ImageSet
+from sgid.data.pixel_cache import Decoded
 
 HOW = ("concatenate", "replace")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from statistics import median
 
-from sgid.data.images import ImageSet
+from sgid.data.image_set import ImageSet
 
 SMALL = 96
 """Images up to this side are small: they are padded and cropped, not cropped and resized, and

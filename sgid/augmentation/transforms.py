@@ -12,7 +12,7 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from sgid.augmentation.sizes import SMALL
-from sgid.data.centre import centre
+from sgid.data.decode import centre
 
 Base = Callable[[int], Callable[[Image], Image]]
 """From a side in pixels to what brings each image to it; every training begins with one."""

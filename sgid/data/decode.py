@@ -1,4 +1,5 @@
 """Encoded image bytes to an RGB picture, the same way everywhere."""
+# MERGED-DOC sgid/data/decode.py: """Images that are far longer than wide: only their centre is ever looked at."""
 
 from __future__ import annotations
 
@@ -8,9 +9,12 @@ from functools import cache
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.Image import Image
 
 # Pillow's own threshold for "may be a decompression bomb", but here it refuses: 268 MB as RGB.
 MAX_PIXELS = 89_478_485
+
+
 # Formats that Pillow opens only through another program (EPS runs Ghostscript) or a plug-in; and
 # FITS, whose compressed pixels it goes through one by one in Python: seconds for a small file.
 _NOT_DECODED_HERE = {"EPS", "WMF", "MPEG", "BUFR", "GRIB", "HDF5", "FITS"}
@@ -87,3 +91,22 @@ def _grey(values: np.ndarray) -> Image.Image:
         low, high = 0.0, full
     scaled = (values - low) / ((high - low) or 1.0)
     return Image.fromarray((scaled * 255).round().astype(np.uint8))
+
+
+LONGEST = 8.0
+"""Times as long as wide, or as wide as long, beyond which an image is cut before it is resized."""
+
+
+def centre(image: Image) -> Image:
+    """The image itself; of one of more than `LONGEST` to 1, as much of its centre.
+
+    To be put before what brings the shorter side to a size and takes the central square: 20,000
+    × 3 pixels would become 1.7 million × 256 on the way, which is more than a gigabyte.
+    """
+    width, height = image.size
+    longest = round(min(width, height) * LONGEST)
+    if max(width, height) <= longest:
+        return image
+    kept_width, kept_height = min(width, longest), min(height, longest)
+    left, top = (width - kept_width) // 2, (height - kept_height) // 2
+    return image.crop((left, top, left + kept_width, top + kept_height))

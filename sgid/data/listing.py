@@ -1,8 +1,11 @@
 """What a source says is there, before any image has been opened."""
+# MERGED-DOC sgid/data/listing.py: """Class names as words: from folder codes to names, and from names to what a prompt says."""
 
 from __future__ import annotations
 
 import os
+import re
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -10,9 +13,7 @@ from pathlib import Path
 from stat import S_ISREG
 from typing import final
 
-from sgid.data.images import ImageSet
-from sgid.data.names import commands, printable
-from sgid.data.texts import Texts
+from sgid.data.image_set import ImageSet, Texts
 
 MAX_BYTES = 2**30
 """More than any image that `sgid.data.decode` takes has, however it is encoded."""
@@ -112,3 +113,35 @@ def stamp(path: str | Path) -> str:
     except OSError:  # a link to nothing: the error comes, with its name, when it is read
         return "unreadable"
     return f"{status.st_size}:{status.st_mtime_ns}"
+
+
+# What moves the cursor, colours, or turns the text around (C0, C1, Unicode's bidirectional marks).
+_COMMAND = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
+
+
+def from_file(name: str) -> str:
+    """A file's name as text that can be stored: NFC, bytes that are not UTF-8 escaped."""
+    return unicodedata.normalize("NFC", os.fsencode(name).decode("utf-8", "backslashreplace"))
+
+
+def words(code: str) -> str:
+    """`aquarium_fish` -> `aquarium fish`; a number in front (`001.Laysan_Albatross`) is dropped."""
+    bare = re.sub(r"^\d+\.(?=\D)", "", code)
+    return " ".join(bare.replace("_", " ").split()) or code
+
+
+def phrase(class_name: str, noun: str | None) -> str:
+    """`pink primrose`, `flower` -> `pink primrose flower`; a name that ends so stays."""
+    if not noun or class_name.lower().endswith(noun.lower()):
+        return class_name
+    return f"{class_name} {noun}"
+
+
+def commands(text: str) -> bool:
+    """Whether `text` holds characters that a terminal would obey rather than show."""
+    return _COMMAND.search(text) is not None
+
+
+def printable(text: str) -> str:
+    r"""`text` with those characters as escapes, such as `\n` and `\x1b`."""
+    return _COMMAND.sub(lambda one: one[0].encode("unicode_escape").decode(), text)

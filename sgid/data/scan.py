@@ -11,7 +11,7 @@ from typing import NamedTuple
 import PIL
 
 from sgid.data.decode import decode
-from sgid.data.images import ImageSet
+from sgid.data.image_set import ImageSet
 from sgid.data.listing import Listing
 from sgid.overlap import together
 from sgid.progress import progress

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sgid.data.decode import decode
-from sgid.data.images import ImageSet
+from sgid.data.image_set import ImageSet
 from sgid.evaluation.leakage import SIDE, thumbnails
 from sgid.overlap import ahead, together
 from sgid.semantics.similarity import OpenClipScorer

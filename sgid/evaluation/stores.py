@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 
 from sgid.data.decode import decode
-from sgid.data.images import ImageSet
+from sgid.data.image_set import ImageSet
 from sgid.evaluation.consistency import Judged, judge, per_class
 from sgid.reproducibility import derive_seed
 from sgid.semantics.similarity import OpenClipScorer

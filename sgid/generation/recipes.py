@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from PIL.Image import Image
 
 from sgid.config.schema import Config, in_slot
-from sgid.data.images import ImageSet
+from sgid.data.image_set import ImageSet
 from sgid.generation.sizes import fit
 from sgid.overlap import together
 from sgid.records import Described, Request

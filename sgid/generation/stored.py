@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar, final, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from sgid.data.images import ImageSet
+from sgid.data.image_set import ImageSet
 from sgid.records import Described
 from sgid.semantics.describe import choose
 from sgid.stores.files import replacing

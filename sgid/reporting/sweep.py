@@ -11,7 +11,7 @@ from typing import Any, final
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from sgid.data.names import printable
+from sgid.data.listing import printable
 from sgid.launched import ERROR, POINTER, begin, wait
 from sgid.reporting.comparison import comparison_table
 from sgid.reporting.evaluation import evaluations_table, load_evaluation

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, final
 import numpy as np
 
 from sgid.batching import Batches
-from sgid.data.centre import centre
+from sgid.data.decode import centre
 from sgid.semantics.pixels import pixel_batches
 
 if TYPE_CHECKING:

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from sgid.config.schema import Config, in_slot
-from sgid.data.datasets import Dataset
-from sgid.data.images import ImageSet
+from sgid.data.dataset import Dataset
+from sgid.data.image_set import ImageSet
 from sgid.generation.recipes import Plan, Recipe, Undescribed, recipes
 from sgid.generation.rows import schema
 from sgid.generation.stored import StoredDescriptions

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sgid.config.compose import CONF, compose
 from sgid.config.targets import OPTION as ALLOW
-from sgid.data.datasets import Dataset
+from sgid.data.dataset import Dataset
 from sgid.progress import progress
 from sgid.reporting.arms import generates
 from sgid.reporting.results import Result, load_result

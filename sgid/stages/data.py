@@ -12,9 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from sgid.config.schema import Config
-from sgid.data import datasets
-from sgid.data.datasets import Dataset
-from sgid.data.images import ImageSet
+from sgid.data import dataset as datasets
+from sgid.data.dataset import Dataset
+from sgid.data.image_set import ImageSet
 from sgid.evaluation.stores import spread
 from sgid.preflight import Ready
 from sgid.stores.files import write_atomic

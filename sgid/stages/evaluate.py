@@ -11,7 +11,7 @@ import numpy as np
 from PIL.Image import Image
 
 from sgid.config.schema import Config
-from sgid.data.datasets import Dataset
+from sgid.data.dataset import Dataset
 from sgid.evaluation.statistics import wilson
 from sgid.evaluation.stores import examples, png
 from sgid.generation.stored import stored_images

@@ -16,8 +16,8 @@ from rich.console import Console
 
 from sgid.config.schema import Config
 from sgid.config.targets import refused
-from sgid.data.datasets import Dataset
-from sgid.data.images import ImageSet
+from sgid.data.dataset import Dataset
+from sgid.data.image_set import ImageSet
 from sgid.data.listing import read
 from sgid.data.scan import scan
 from sgid.data.sources.unsplit import unsplit

@@ -20,7 +20,7 @@ from hydra.utils import instantiate
 from numpy.typing import NDArray
 
 from sgid.config.schema import Config, EvaluationConfig
-from sgid.data.datasets import Dataset
+from sgid.data.dataset import Dataset
 from sgid.evaluation.consistency import Judged
 from sgid.evaluation.embeddings import stored_embeddings, stored_thumbnails
 from sgid.evaluation.measures import Made

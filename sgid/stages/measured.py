@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from sgid.data.datasets import Dataset
+from sgid.data.dataset import Dataset
 from sgid.evaluation import measures
 from sgid.evaluation.leakage import Limit
 from sgid.evaluation.measures import Leakage, Made, Real, held_out_limit, leakage, measure

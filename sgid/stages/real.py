@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from sgid.data.datasets import Dataset
-from sgid.data.images import ImageSet
+from sgid.data.dataset import Dataset
+from sgid.data.image_set import ImageSet
 from sgid.evaluation.embeddings import kept, kept_embeddings, kept_thumbnails
 from sgid.evaluation.measures import Part, Real
 from sgid.evaluation.stores import class_embeddings

@@ -11,7 +11,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from sgid.data.images import ImageSet
+from sgid.data.image_set import ImageSet
 from sgid.generation.recipes import Plan
 from sgid.generation.rows import to_row
 from sgid.models import Models

@@ -26,9 +26,9 @@ from sgid.augmentation.transforms import (
 )
 from sgid.config.schema import Config, TrainerConfig, in_slot
 from sgid.data.datamodule import DataModule
-from sgid.data.datasets import Dataset
-from sgid.data.decoded import prune
-from sgid.data.images import ImageSet
+from sgid.data.dataset import Dataset
+from sgid.data.image_set import ImageSet
+from sgid.data.pixel_cache import prune
 from sgid.device import pick_device
 from sgid.progress import progress
 from sgid.reproducibility import derive_seed

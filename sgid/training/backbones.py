@@ -13,7 +13,7 @@ from hydra.utils import instantiate
 
 from sgid.augmentation.sizes import SMALL, training_size
 from sgid.config.schema import BackboneConfig
-from sgid.data.images import ImageSet
+from sgid.data.image_set import ImageSet
 from sgid.quiet import quiet
 from sgid.training.parameters import head
 from sgid.weights import Located

@@ -14,7 +14,7 @@ from sgid.augmentation.mixing import Mixed
 from sgid.augmentation.transforms import batch_transform, flip_crop, training_transform
 from sgid.config.compose import CONF
 from sgid.data.datamodule import DataModule
-from sgid.data.images import ImageSet
+from sgid.data.image_set import ImageSet
 from tests.data.writers import encoded
 
 SLOTS = {

@@ -8,7 +8,7 @@ import torch
 from torchvision.transforms import v2
 
 from sgid.augmentation.mixing import Mixed
-from sgid.data.images import ImageSet
+from sgid.data.image_set import ImageSet
 from tests.data.writers import encoded, picture
 
 REPEATS = 3

@@ -9,7 +9,7 @@ from torchvision.transforms import v2
 
 from sgid.augmentation.sizes import LARGE, SMALL, training_size
 from sgid.augmentation.transforms import as_is, evaluation_transform, flip_crop, training_transform
-from sgid.data.images import ImageSet
+from sgid.data.image_set import ImageSet
 from tests.data.writers import encoded, picture
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from sgid.data import listing as listings
 from sgid.data.decode import MAX_PIXELS, decode
-from sgid.data.names import commands
+from sgid.data.listing import commands
 from sgid.data.scan import scan
 from sgid.data.sources.folder import folder
 from tests.data.images import CLASSES, FORMS, NAMES, bad, good, strange_names

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sgid.data.centre import centre
+from sgid.data.decode import centre
 from tests.data.writers import picture
 
 

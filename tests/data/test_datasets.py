@@ -4,7 +4,7 @@ import pickle
 
 import pytest
 
-from sgid.data.datasets import Dataset, Protocol, check, load
+from sgid.data.dataset import Dataset, Protocol, check, load
 from sgid.data.listing import Splits
 from sgid.data.sources.folder import folder
 from sgid.data.sources.parquet import parquet

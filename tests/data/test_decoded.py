@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sgid.data.decoded import Decoded
-from sgid.data.images import ImageSet
+from sgid.data.image_set import ImageSet
+from sgid.data.pixel_cache import Decoded
 from tests.data.writers import encoded
 
 SIZES = [(8, 8), (31, 7), (1, 1), (200, 150), (3, 64)] * 5

@@ -1,4 +1,4 @@
-from sgid.data.images import join
+from sgid.data.image_set import join
 from sgid.reproducibility import fingerprint
 
 

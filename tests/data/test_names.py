@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from sgid.data.names import commands, from_file, phrase, printable, words
+from sgid.data.listing import commands, from_file, phrase, printable, words
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sgid.data.images import ImageSet
-from sgid.data.splits import few_shot, hold_out, keep, long_tail, subset
+from sgid.data.dataset import few_shot, hold_out, keep, long_tail, subset
+from sgid.data.image_set import ImageSet
 from tests.data.writers import encoded, picture
 
 NAMES = ("cat", "dog", "hen")

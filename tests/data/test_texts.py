@@ -3,7 +3,7 @@ import pickle
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from sgid.data.texts import Texts
+from sgid.data.image_set import Texts
 
 STRINGS = st.lists(st.text(max_size=5), max_size=8)
 

@@ -8,7 +8,7 @@ import os
 import pyarrow.parquet as pq
 import pytest
 
-from sgid.data.names import commands
+from sgid.data.listing import commands
 from tests.data.images import CLASSES, bad, good, strange_names
 from tests.data.writers import write_folder
 from tests.end_to_end.command import SHORT

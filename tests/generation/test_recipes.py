@@ -3,7 +3,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from sgid.data.names import phrase
+from sgid.data.listing import phrase
 from sgid.generation.recipes import Plan, Recipe, Undescribed
 from sgid.records import Described
 from sgid.reproducibility import derive_seed

@@ -8,8 +8,8 @@ from typing import final
 
 import numpy as np
 
+from sgid.data.image_set import Texts
 from sgid.data.listing import Listing, stamp
-from sgid.data.texts import Texts
 
 
 def listed(

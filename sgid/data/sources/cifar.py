@@ -6,8 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sgid.data.listing import Splits
-from sgid.data.names import words
+from sgid.data.listing import Splits, words
 from sgid.data.sources.arrays import listed
 from sgid.data.sources.home import Home
 

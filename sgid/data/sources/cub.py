@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from sgid.data.listing import Splits
-from sgid.data.names import words
+from sgid.data.listing import Splits, words
 from sgid.data.sources.files import listed
 from sgid.data.sources.home import Home
 

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sgid.data.image_set import Texts
 from sgid.data.listing import FileReader, Listing, Splits, stamp
 from sgid.data.sources.home import Home
-from sgid.data.texts import Texts
 
 
 def listed(

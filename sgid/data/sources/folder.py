@@ -7,9 +7,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sgid.data.decode import image_extensions
-from sgid.data.listing import FileReader, Listing, Splits, stamp
-from sgid.data.names import from_file
-from sgid.data.texts import Texts
+from sgid.data.image_set import Texts
+from sgid.data.listing import FileReader, Listing, Splits, from_file, stamp
 from sgid.data.walk import files_below, folders_in
 
 LAYOUT = """Expected is one folder per class, either all in one place or in train/, val/, test/:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from sgid.data.listing import Splits
-from sgid.data.names import words
+from sgid.data.listing import Splits, words
 from sgid.data.sources.files import torchvision_files
 from sgid.data.sources.home import Home
 

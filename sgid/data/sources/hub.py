@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
+from sgid.data.image_set import Texts
 from sgid.data.listing import Listing, Splits, read, stamp
 from sgid.data.sources.hub_columns import KEYS, class_names_in, image_column, label_column
 from sgid.data.sources.hub_load import load
-from sgid.data.texts import Texts
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -6,7 +6,7 @@ import logging
 import re
 from typing import TYPE_CHECKING, Any
 
-from sgid.data.names import words
+from sgid.data.listing import words
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -8,8 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, final
 
+from sgid.data.image_set import Texts
 from sgid.data.listing import Listing, Splits, stamp
-from sgid.data.texts import Texts
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sgid.data.listing import Splits
-from sgid.data.names import words
+from sgid.data.listing import Splits, words
 from sgid.data.sources.arrays import listed
 from sgid.data.sources.home import Home
 

@@ -7,9 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sgid.data.decode import image_extensions
-from sgid.data.listing import FileReader, Listing, stamp
-from sgid.data.names import from_file, printable
-from sgid.data.texts import Texts
+from sgid.data.image_set import Texts
+from sgid.data.listing import FileReader, Listing, from_file, printable, stamp
 from sgid.data.walk import files_below, folders_in
 
 UNLABELLED = ("unlabelled",)

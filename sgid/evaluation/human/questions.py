@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from sgid.reproducibility import derive_seed
 
 if TYPE_CHECKING:
-    from sgid.data.images import ImageSet
+    from sgid.data.image_set import ImageSet
 
 SCALE = (1, 2, 3, 4, 5)
 UNCHANGED = "unchanged"

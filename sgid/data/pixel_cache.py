@@ -13,7 +13,7 @@ import numpy as np
 import PIL
 from PIL import Image
 
-from sgid.data.images import ImageSet
+from sgid.data.image_set import ImageSet
 from sgid.overlap import together
 from sgid.progress import progress
 from sgid.reproducibility import fingerprint
