@@ -20,7 +20,7 @@ from sgid.data.dataset import Dataset
 from sgid.data.image_set import ImageSet
 from sgid.data.listing import read
 from sgid.data.scan import scan
-from sgid.data.sources.unsplit import unsplit
+from sgid.data.sources.folder import unsplit
 from sgid.evaluation.consistency import per_class
 from sgid.evaluation.embeddings import stored_embeddings, stored_thumbnails
 from sgid.evaluation.measures import Made, Part, to_original

@@ -177,7 +177,7 @@ def test_damaged_bytes_in_a_parquet_file_of_the_hub_are_named(tmp_path):
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from sgid.data.sources.hub import hub
+    from sgid.data.sources.huggingface import hub
 
     os.mkfifo(tmp_path / "pipe.png")
     cells = [{"bytes": data, "path": None} for data in [*good().values(), *bad().values()]]

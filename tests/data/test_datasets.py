@@ -6,8 +6,8 @@ import pytest
 
 from sgid.data.dataset import Dataset, Protocol, check, load
 from sgid.data.listing import Splits
+from sgid.data.sources.bundled import parquet
 from sgid.data.sources.folder import folder
-from sgid.data.sources.parquet import parquet
 from tests.data.writers import encoded, picture, write_folder, write_parquet
 
 

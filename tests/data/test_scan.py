@@ -152,7 +152,7 @@ def test_two_sets_do_not_share_findings(root, tmp_path):
 
 
 def test_parquet(tmp_path):
-    from sgid.data.sources.parquet import parquet
+    from sgid.data.sources.bundled import parquet
 
     write_parquet(tmp_path, {"train": 5}, ["a", "b"])
     images, bad = scan(parquet(tmp_path).train, max_bad=0, cache=tmp_path / "cache")

@@ -11,7 +11,7 @@ import pytest
 from torchvision.datasets.utils import extract_archive
 
 from sgid.data.sources.cifar import cifar10, cifar100
-from sgid.data.sources.home import Home
+from sgid.data.sources.download import Home
 
 HOME = Home("mine", "Mine", size="1 MB", folder="mine", layout="ROOT/mine")
 

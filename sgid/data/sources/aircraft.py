@@ -10,9 +10,8 @@ import numpy as np
 
 from sgid.data.decode import decode
 from sgid.data.listing import Splits
-from sgid.data.sources.arrays import portable
-from sgid.data.sources.files import torchvision_files
-from sgid.data.sources.home import Home
+from sgid.data.sources.builders import portable, torchvision_files
+from sgid.data.sources.download import Home
 
 HOME = Home(
     option="aircraft",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from sgid.data.listing import Splits, words
-from sgid.data.sources.files import listed
-from sgid.data.sources.home import Home
-from sgid.data.walk import folders_in
+from sgid.data.sources.builders import listed_files
+from sgid.data.sources.download import Home
+from sgid.data.sources.folder import folders_in
 
 HOME = Home(
     option="caltech101",
@@ -42,7 +42,7 @@ def caltech101(root: str | None, download: bool = False) -> Splits:
             (path, label) for label, folder in enumerate(folders) for path in _images(folder, top)
         ]
         return Splits(
-            train=listed(
+            train=listed_files(
                 HOME,
                 top,
                 "train",

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from sgid.data.listing import Listing, Splits
-from sgid.data.sources.files import listed
-from sgid.data.sources.home import Home
+from sgid.data.sources.builders import listed_files
+from sgid.data.sources.download import Home
 
 HOME = Home(
     option="cars",
@@ -54,7 +54,7 @@ def _listing(top: Path, split: str, file: Path, class_names: tuple[str, ...]) ->
     # Kaggle's archive unpacks to two levels.
     images = _find(top, f"cars_{split}/cars_{split}", f"cars_{split}")
     with HOME.reading(top):
-        return listed(
+        return listed_files(
             HOME,
             top,
             split,

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sgid.data.listing import Splits, words
-from sgid.data.sources.arrays import listed
-from sgid.data.sources.home import Home
+from sgid.data.sources.builders import listed_array
+from sgid.data.sources.download import Home
 
 if TYPE_CHECKING:
     import numpy as np
@@ -71,7 +71,7 @@ def _cifar(home: Home, make: type[CIFAR10], root: str | None, download: bool) ->
     with home.reading(top):
         for split, names in (("train", make.train_list), ("test", make.test_list)):
             made = make(top, train=split == "train")
-            listings[split] = listed(
+            listings[split] = listed_array(
                 place,
                 split,
                 files=[place / name for name, _ in names],

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from sgid.data.listing import Splits, words
-from sgid.data.sources.files import listed
-from sgid.data.sources.home import Home
+from sgid.data.sources.builders import listed_files
+from sgid.data.sources.download import Home
 
 HOME = Home(
     option="cub",
@@ -42,7 +42,7 @@ def cub(root: str | None, download: bool = False) -> Splits:
             for image, path in _list(place / "images.txt").items()
         ]
         train, test = (
-            listed(
+            listed_files(
                 HOME,
                 top,
                 split,

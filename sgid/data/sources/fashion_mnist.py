@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from sgid.data.listing import Splits
-from sgid.data.sources.arrays import listed
-from sgid.data.sources.home import Home
+from sgid.data.sources.builders import listed_array
+from sgid.data.sources.download import Home
 
 HOME = Home(
     option="fashion_mnist",
@@ -61,7 +61,7 @@ def fashion_mnist(root: str | None, download: bool = False) -> Splits:
                 _file(place, f"{part}-{kind}")
                 for kind in ("images-idx3-ubyte", "labels-idx1-ubyte")
             )
-            listings[split] = listed(
+            listings[split] = listed_array(
                 place,
                 split,
                 files=[images, labels],

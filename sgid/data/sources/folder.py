@@ -1,15 +1,21 @@
 """A folder of images, one sub-folder per class."""
+# MERGED-DOC sgid/data/sources/folder.py: """A folder of images that belong to no split: with a folder for each class, or without labels."""
+# MERGED-DOC sgid/data/sources/folder.py: """The folders in a folder and the files below it: links followed, without loops.
+#
+# Links are followed because sets are often put together from them, but never to a folder that holds
+# the place where the link was met: so there is no loop, and no way up and out by `..`.
+# """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from sgid.data.decode import image_extensions
 from sgid.data.image_set import Texts
-from sgid.data.listing import FileReader, Listing, Splits, from_file, stamp
-from sgid.data.walk import files_below, folders_in
+from sgid.data.listing import FileReader, Listing, Splits, from_file, printable, stamp
 
 LAYOUT = """Expected is one folder per class, either all in one place or in train/, val/, test/:
   ROOT/<class>/*.jpg
@@ -141,3 +147,111 @@ def _listing(place: Path, images: list[_Image], class_names: tuple[str, ...]) ->
         class_names=class_names,
         read=FileReader(Texts(str(image.path) for image in images)),
     )
+
+
+UNLABELLED = ("unlabelled",)
+
+
+def unsplit(top: Path, class_names: Sequence[str], *, option: str) -> tuple[Listing, bool]:
+    """List `top/<class>/**/<image>`, or `top/<image>`; and say whether there are classes.
+
+    A folder is named as a class of `class_names`, or as one is by letters and digits alone, so that
+    `t_shirt_top` is `T-shirt/top`. Files that are hidden or have no image's extension are passed
+    over. `option` is the one that the messages name.
+
+    Raises:
+        ValueError: if there are no images, images beside class folders, an unknown class, or a
+            folder whose name may stand for several classes.
+    """
+    beside = [path for path in sorted(top.iterdir()) if path.is_file() and _is_image(path)]
+    below = [(folder, list(_image_files(folder))) for folder in folders_in(top)]
+    below = [(folder, images) for folder, images in below if images]
+    if beside and below:
+        raise ValueError(
+            f"{option}={top} holds images ({beside[0].name} ...) beside folders of images "
+            f"({below[0][0].name} ...): sort all of them into class folders, or none"
+        )
+    if not beside and not below:
+        raise ValueError(f"{option}={top} holds no images")
+    if beside:
+        return _unsplit_listing(top, [(path, 0) for path in beside], UNLABELLED), False
+    alike: dict[str, list[int]] = {}
+    for number, name in enumerate(class_names):
+        alike.setdefault(_plain(name), []).append(number)
+    exact = {name: [number] for number, name in enumerate(class_names)}
+    names = {folder: printable(from_file(folder.name)) for folder, _ in below}
+    meant = {name: exact.get(name) or alike.get(_plain(name), []) for name in names.values()}
+    for name, numbers in meant.items():
+        if len(numbers) > 1:
+            raise ValueError(
+                f"{option}={top}: the folder {name} may be any of the classes "
+                f"{', '.join(class_names[number] for number in numbers)}: name it as one of them"
+            )
+    if unknown := [name for name, numbers in meant.items() if not numbers]:
+        raise ValueError(
+            f"{option}={top} has folders that are no classes of the dataset: "
+            f"{', '.join(unknown[:5])}{' ...' if len(unknown) > 5 else ''}; its classes are "
+            f"{', '.join(class_names[:10])}{' ...' if len(class_names) > 10 else ''}"
+        )
+    found = [(path, meant[names[folder]][0]) for folder, images in below for path in images]
+    return _unsplit_listing(top, found, tuple(class_names)), True
+
+
+def _unsplit_listing(
+    top: Path, found: Sequence[tuple[Path, int]], names: tuple[str, ...]
+) -> Listing:
+    return Listing(
+        origin=str(top.absolute()),
+        keys=Texts(from_file(path.relative_to(top).as_posix()) for path, _ in found),
+        labels=tuple(label for _, label in found),
+        stamps=Texts(stamp(path) for path, _ in found),
+        class_names=names,
+        read=FileReader(Texts(str(path.absolute()) for path, _ in found)),
+    )
+
+
+def _image_files(folder: Path) -> Iterator[Path]:
+    return (path for path in sorted(files_below(folder)) if _is_image(path))
+
+
+def _is_image(path: Path) -> bool:
+    return not path.name.startswith(".") and path.suffix.lower() in image_extensions()
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\W_]+", " ", name).strip().casefold()
+
+
+def folders_in(top: Path) -> list[Path]:
+    """The folders in `top` that are not hidden, by name."""
+    return sorted(path for path in top.iterdir() if _is_folder(path, top))
+
+
+def files_below(top: Path) -> Iterator[Path]:
+    """Every file below `top` at any depth; hidden folders are not entered.
+
+    Each real folder is entered once, by its own path rather than by a link where it has one below
+    `top`. A link to nothing counts as a file, so that it is missed where it is read.
+    """
+    entered: set[Path] = set()
+    folders, links = [top], []
+    while folders or links:
+        folder = folders.pop() if folders else links.pop()
+        real = folder.resolve()
+        if real in entered:
+            continue
+        entered.add(real)
+        for path in sorted(folder.iterdir()):
+            if _is_folder(path, folder, top):
+                (links if path.is_symlink() else folders).append(path)
+            elif path.is_file() or (path.is_symlink() and not path.exists()):
+                yield path
+
+
+def _is_folder(path: Path, *places: Path) -> bool:
+    if path.name.startswith(".") or not path.is_dir():
+        return False
+    if not path.is_symlink():
+        return True
+    target = path.resolve()
+    return not any(place.resolve().is_relative_to(target) for place in places)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from sgid.data.listing import Splits, words
-from sgid.data.sources.files import torchvision_files
-from sgid.data.sources.home import Home
+from sgid.data.sources.builders import torchvision_files
+from sgid.data.sources.download import Home
 
 HOME = Home(
     option="food",

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from sgid.data.listing import Splits
-from sgid.data.sources.files import torchvision_files
-from sgid.data.sources.home import Home
+from sgid.data.sources.builders import torchvision_files
+from sgid.data.sources.download import Home
 
 HOME = Home(
     option="pets",

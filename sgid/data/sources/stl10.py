@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from sgid.data.listing import Splits, words
-from sgid.data.sources.arrays import listed
-from sgid.data.sources.home import Home
+from sgid.data.sources.builders import listed_array
+from sgid.data.sources.download import Home
 
 if TYPE_CHECKING:
     from torchvision.datasets import STL10
@@ -44,7 +44,7 @@ def stl10(root: str | None, download: bool = False) -> Splits:
         names = (place / "class_names.txt").read_text().split("\n")
         for split in ("train", "test"):
             made = _made(top, split)
-            listings[split] = listed(
+            listings[split] = listed_array(
                 place,
                 split,
                 files=[place / f"{split}_{part}.bin" for part in "Xy"],

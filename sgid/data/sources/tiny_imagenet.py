@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sgid.data.listing import Splits
-from sgid.data.sources.files import listed
-from sgid.data.sources.home import Home
+from sgid.data.sources.builders import listed_files
+from sgid.data.sources.download import Home
 
 HOME = Home(
     option="tiny_imagenet",
@@ -57,7 +57,7 @@ def tiny_imagenet(root: str | None, download: bool = False) -> Splits:
             for name, wnid, *_ in _rows(place / "val" / "val_annotations.txt")
         ]
         listings = [
-            listed(
+            listed_files(
                 HOME,
                 top,
                 split,

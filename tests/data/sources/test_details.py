@@ -10,7 +10,7 @@ from PIL import Image
 from torchvision.datasets import Flowers102
 
 from sgid.data.sources.aircraft import named
-from sgid.data.sources.arrays import portable
+from sgid.data.sources.builders import portable
 from sgid.data.sources.bundled import fashion
 from sgid.data.sources.tiny_imagenet import distinct
 from tests.data.formats import on_disk

@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from sgid.data.decode import decode
-from sgid.data.sources.hub import hub
+from sgid.data.sources.huggingface import hub
 from tests.data.formats.hub import parts_of, rows_of, saved, write_hub, write_hub_parquet
 from tests.data.writers import write_folder
 

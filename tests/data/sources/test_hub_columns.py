@@ -4,7 +4,7 @@ import logging
 
 import pytest
 
-from sgid.data.sources.hub import hub
+from sgid.data.sources.huggingface import hub
 from tests.data.formats.hub import rows_of, saved
 from tests.data.writers import encoded, picture
 

@@ -5,7 +5,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sgid.data.decode import decode
-from sgid.data.sources.parquet import parquet
+from sgid.data.sources.bundled import parquet
 from tests.data.writers import write_parquet
 
 NAMES = ["t-shirt", "ankle boot"]

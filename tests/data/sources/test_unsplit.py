@@ -5,8 +5,7 @@ import shutil
 
 import pytest
 
-from sgid.data.sources.folder import folder
-from sgid.data.sources.unsplit import unsplit
+from sgid.data.sources.folder import folder, unsplit
 from tests.data.writers import write_folder
 
 NAMES = ("T-shirt/top", "ankle boot")
