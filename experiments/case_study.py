@@ -84,7 +84,7 @@ def every_augmentation() -> list[str]:
 def figure(config: Config) -> Figure:
     """The picture of `config`'s augmentations on its dataset."""
     from sgid.config.schema import in_slot
-    from sgid.evaluation.stores import spread
+    from sgid.evaluation.store_summary import spread
     from sgid.models import Models
     from sgid.preflight import check, warn
     from sgid.reporting.grid import augmentation_grid

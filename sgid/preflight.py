@@ -18,7 +18,7 @@ from sgid.data import dataset as datasets
 from sgid.data.dataset import Protocol
 from sgid.data.listing import Splits
 from sgid.device import pick_device
-from sgid.evaluation.perceptual import lacks_weights
+from sgid.evaluation.lpips import lacks_weights
 from sgid.generation.recipes import recipes
 from sgid.limits import out_of_range
 from sgid.reporting.loggers import unready

@@ -106,7 +106,7 @@ class Setting:
         """What these images are worth; `like` are those of the reference."""
         from PIL import Image
 
-        from sgid.evaluation.consistency import consistency, judge
+        from sgid.evaluation.filters import consistency, judge
 
         vectors = self.models.scorer.embed_images([Image.fromarray(image) for image in images])
         origin = np.arange(len(images))
@@ -136,7 +136,7 @@ class Setting:
 
     @cached_property
     def _classes(self) -> NDArray[np.float32]:
-        from sgid.evaluation.stores import CLASS_PROMPT
+        from sgid.evaluation.store_summary import CLASS_PROMPT
 
         phrases = self.dataset.phrases
         return self.models.scorer.embed_texts([CLASS_PROMPT.format(one) for one in phrases])
@@ -144,7 +144,7 @@ class Setting:
     @cached_property
     def _real(self) -> NDArray[np.float32]:
         """Of images that neither the bundled models nor the requests were made from."""
-        from sgid.evaluation.embeddings import embed
+        from sgid.evaluation.features import embed
 
         return embed(self.dataset.validation, self.models.scorer)
 

@@ -2,6 +2,8 @@
 
 All functions take CLIP embeddings: unit vectors (N, D).
 """
+# MERGED-DOC sgid/evaluation/distribution.py: """How different images are from one another. All functions take unit vectors."""
+# MERGED-DOC sgid/evaluation/distribution.py: """Nearest neighbours among unit vectors, a slice at a time, so that any number of them fits."""
 
 from __future__ import annotations
 
@@ -13,10 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sgid.evaluation.neighbours import nearest, slices
-
 NEIGHBOURS = 5
 """How far the neighbourhood of a real image reaches, as Naeem et al. have it."""
+
+
 SUBSETS, SUBSET = 20, 500
 """Over how many random subsets the kernel distance is averaged, and the size of each."""
 
@@ -113,3 +115,86 @@ def _own_draws() -> Iterator[None]:
         yield
     finally:
         torch.set_rng_state(before)
+
+
+def pairwise_distance(vectors: NDArray, group: NDArray) -> float | None:
+    """Mean over groups of the mean 1 - cosine over the pairs within a group.
+
+    Args:
+        vectors: (N, D) unit vectors.
+        group: (N,) the group of each: its original, say, or its class.
+
+    Returns:
+        A distance in [0, 2]; `None` if no group has two members.
+    """
+    _, group, n = np.unique(group, return_inverse=True, return_counts=True)
+    sums = np.zeros((len(n), vectors.shape[1]), vectors.dtype)
+    for some in slices(len(group)):
+        np.add.at(sums, group[some], vectors[some])
+    # The sum of all pairwise cosines in a group is |sum of its vectors|²; the diagonal is n.
+    total = np.square(sums).sum(1, dtype=np.float64)
+    many = n > 1
+    if not many.any():
+        return None
+    return float((1 - (total - n)[many] / (n * (n - 1))[many]).mean())
+
+
+def vendi(vectors: NDArray) -> float:
+    """The Vendi score (Friedman and Dieng, 2023): how many different images there are in effect.
+
+    It is the exponential of the entropy of the eigenvalues of K / N, where K holds the cosines of
+    all pairs: 1 when all images are the same, N when they have nothing in common. These are also
+    the eigenvalues of the (D, D) matrix XᵀX / N, which is the smaller one of many images.
+
+    Args:
+        vectors: (N, D) unit vectors, N above 0.
+    """
+    count, size = vectors.shape
+    if count < size:
+        gram = vectors.astype(np.float64) @ vectors.T.astype(np.float64)
+    else:
+        gram = np.zeros((size, size))
+        for some in slices(count):
+            part = vectors[some].astype(np.float64)
+            gram += part.T @ part
+    values = np.linalg.eigvalsh(gram / count)
+    values = values[values > 1e-12]  # 0 · log 0 is 0
+    return float(np.exp(-(values * np.log(values)).sum()))
+
+
+AT_ONCE = 2**24
+"""Cosines that are held in memory: 64 MiB of them."""
+
+
+def slices(count: int, width: int = 256) -> Iterator[slice]:
+    """Of `count` rows, so many at a time that rows × `width` is at most `AT_ONCE`.
+
+    Vectors that are mapped from a file may be more than the memory holds.
+    """
+    step = max(1, AT_ONCE // max(1, width))
+    return (slice(start, start + step) for start in range(0, count, step))
+
+
+def nearest(
+    queries: NDArray, vectors: NDArray, count: int = 1
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """The `count` nearest of `vectors` to each query, nearest first.
+
+    Args:
+        queries: (N, D) unit vectors.
+        vectors: (M, D) unit vectors; M must not be 0.
+
+    Returns:
+        (N, K) rows of `vectors` and (N, K) cosines, where K is the lesser of `count` and M.
+    """
+    count = min(count, len(vectors))
+    rows = np.zeros((len(queries), count), np.int64)
+    cosines = np.zeros((len(queries), count), np.float32)
+    for some in slices(len(queries), len(vectors)):
+        every = queries[some] @ vectors.T  # (n, M)
+        found = np.argpartition(-every, count - 1, axis=1)[:, :count]
+        values = np.take_along_axis(every, found, axis=1)
+        order = np.argsort(-values, axis=1, kind="stable")
+        rows[some] = np.take_along_axis(found, order, axis=1)
+        cosines[some] = np.take_along_axis(values, order, axis=1)
+    return rows, cosines

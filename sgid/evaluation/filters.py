@@ -2,13 +2,20 @@
 
 A filter is a pure function of `Judged`; it drops nothing from a store, only from a training.
 """
+# MERGED-DOC sgid/evaluation/filters.py: """Semantic consistency and diversity of generated images, in the eyes of a CLIP.
+#
+# All functions take unit vectors, so that a dot product is a cosine.
+# """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sgid.evaluation.consistency import Judged
+from sgid.evaluation.distribution import pairwise_distance, slices
 
 
 def label(judged: Judged) -> NDArray[np.bool_]:
@@ -19,3 +26,77 @@ def label(judged: Judged) -> NDArray[np.bool_]:
 def band(judged: Judged, *, min: float, max: float) -> NDArray[np.bool_]:
     """Keep an image whose cosine to its original is within `min` and `max`, both included."""
     return (judged.cosines >= min) & (judged.cosines <= max)
+
+
+@dataclass(frozen=True)
+class Consistency:
+    """What became of the originals' meaning.
+
+    `cosine` is the mean cosine between a generated image and its original, also per class (the
+    paper's Figure 3). `label_agreement` is the percentage of generated images whose nearest class
+    name, zero-shot, is their label. `diversity` is the mean of 1 - cosine between the images
+    generated from one original; `None` with one each.
+    """
+
+    cosine: float
+    cosine_per_class: dict[str, float]
+    label_agreement: float
+    diversity: float | None
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What CLIP says of each of N generated images.
+
+    `labels` are the classes that they are trained as, `nearest` the classes whose names they are
+    most similar to, zero-shot, and `cosines` their similarities to their originals, in [-1, 1].
+    """
+
+    labels: NDArray[np.int64]
+    nearest: NDArray[np.int64]
+    cosines: NDArray[np.float32]
+
+
+def judge(
+    generated: NDArray,
+    origin: NDArray,
+    originals: NDArray,
+    labels: NDArray,
+    classes: NDArray,
+) -> Judged:
+    """Compare generated images with their originals and with the class names.
+
+    Args:
+        generated: (N, D) embeddings of the generated images.
+        origin: (N,) row in `originals` of the image that each was generated from.
+        originals: (M, D) embeddings of the originals.
+        labels: (N,) class of each generated image.
+        classes: (C, D) text embeddings of the class names.
+    """
+    nearest, cosines = np.zeros(len(labels), np.int64), np.zeros(len(labels), generated.dtype)
+    for some in slices(len(labels)):
+        cosines[some] = np.einsum("nd,nd->n", generated[some], originals[origin[some]])
+        nearest[some] = (generated[some] @ classes.T).argmax(1)
+    return Judged(labels, nearest, cosines)
+
+
+def consistency(
+    judged: Judged, generated: NDArray, origin: NDArray, class_names: Sequence[str]
+) -> Consistency:
+    """The summary of what was judged; `generated` and `origin` as for `judge`."""
+    labels, cosines = judged.labels, judged.cosines
+    return Consistency(
+        cosine=float(cosines.mean()),
+        cosine_per_class=per_class(cosines, labels, class_names),
+        label_agreement=100 * float((judged.nearest == labels).mean()),
+        diversity=pairwise_distance(generated, origin),
+    )
+
+
+def per_class(values: NDArray, labels: NDArray, class_names: Sequence[str]) -> dict[str, float]:
+    """The mean of the values (N,) of each class that has any."""
+    return {
+        name: float(values[labels == label].mean())
+        for label, name in enumerate(class_names)
+        if (labels == label).any()
+    }

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sgid.evaluation.neighbours import slices
+from sgid.evaluation.distribution import slices
 
 SIDE = 32
 """Pixels along a side of the thumbnails that are compared."""

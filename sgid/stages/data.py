@@ -15,7 +15,7 @@ from sgid.config.schema import Config
 from sgid.data import dataset as datasets
 from sgid.data.dataset import Dataset
 from sgid.data.image_set import ImageSet
-from sgid.evaluation.stores import spread
+from sgid.evaluation.store_summary import spread
 from sgid.preflight import Ready
 from sgid.stores.files import write_atomic
 

@@ -13,7 +13,7 @@ from PIL.Image import Image
 from sgid.config.schema import Config
 from sgid.data.dataset import Dataset
 from sgid.evaluation.statistics import wilson
-from sgid.evaluation.stores import examples, png
+from sgid.evaluation.store_summary import examples, png
 from sgid.generation.stored import stored_images
 from sgid.models import Models
 from sgid.progress import progress

@@ -21,10 +21,11 @@ from sgid.data.image_set import ImageSet
 from sgid.data.listing import read
 from sgid.data.scan import scan
 from sgid.data.sources.folder import unsplit
-from sgid.evaluation.consistency import per_class
-from sgid.evaluation.embeddings import stored_embeddings, stored_thumbnails
-from sgid.evaluation.measures import Made, Part, to_original
-from sgid.evaluation.stores import origin
+from sgid.evaluation.evaluator import Measuring
+from sgid.evaluation.features import part, stored_embeddings, stored_thumbnails
+from sgid.evaluation.filters import per_class
+from sgid.evaluation.metrics import Made, Part, to_original
+from sgid.evaluation.store_summary import origin
 from sgid.generation.recipes import Recipe
 from sgid.generation.stored import stored_images
 from sgid.models import Models
@@ -33,8 +34,6 @@ from sgid.reporting.results import EVALUATION, load_result
 from sgid.reproducibility import fingerprint
 from sgid.stages.evaluate import nearest_pairs, write_table
 from sgid.stages.judge import measuring
-from sgid.stages.measured import Measuring
-from sgid.stages.real import part
 from sgid.stores.files import write_atomic
 from sgid.stores.store import Store
 

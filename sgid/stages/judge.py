@@ -2,7 +2,7 @@
 
 All of it lies beside the store that it is about, under the fingerprint of what it depends on.
 """
-# MERGED-DOC sgid/stages/measured.py: """What a set of generated images comes to, as a summary that JSON can say.
+# MERGED-DOC sgid/evaluation/evaluator.py: """What a set of generated images comes to, as a summary that JSON can say.
 #
 # The same for the images of a run and for those of `evaluation.images`.
 # """
@@ -21,19 +21,18 @@ from numpy.typing import NDArray
 
 from sgid.config.schema import Config, EvaluationConfig
 from sgid.data.dataset import Dataset
-from sgid.evaluation.consistency import Judged
-from sgid.evaluation.embeddings import stored_embeddings, stored_thumbnails
-from sgid.evaluation.measures import Made
-from sgid.evaluation.perceptual import weights_file
-from sgid.evaluation.stores import judge_store, labels, origin, summarise
+from sgid.evaluation.evaluator import Measuring
+from sgid.evaluation.features import class_vectors, part, stored_embeddings, stored_thumbnails
+from sgid.evaluation.filters import Judged
+from sgid.evaluation.lpips import weights_file
+from sgid.evaluation.metrics import Made
+from sgid.evaluation.store_summary import judge_store, labels, origin, summarise
 from sgid.generation.stored import stored_images
 from sgid.models import Models
 from sgid.progress import progress
 from sgid.reporting.wording import call_text
 from sgid.reproducibility import fingerprint
 from sgid.stages.classifier import find_judge
-from sgid.stages.measured import Measuring
-from sgid.stages.real import class_vectors, part
 from sgid.stores.files import replacing, write_atomic
 from sgid.stores.store import Store
 

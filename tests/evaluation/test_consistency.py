@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sgid.evaluation.consistency import Consistency, consistency, judge
+from sgid.evaluation.filters import Consistency, consistency, judge
 
 
 def unit(rng, rows, size=6):

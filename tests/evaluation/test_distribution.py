@@ -6,7 +6,7 @@ import torch
 from prdc import compute_prdc
 from scipy.linalg import sqrtm
 
-from sgid.evaluation import neighbours
+from sgid.evaluation import distribution as neighbours
 from sgid.evaluation.distribution import density_coverage, frechet, kernel_distance
 
 

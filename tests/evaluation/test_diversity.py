@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from vendi_score import vendi as reference
 
-from sgid.evaluation.diversity import vendi
+from sgid.evaluation.distribution import vendi
 
 
 def unit(rows, size):

@@ -2,8 +2,7 @@
 
 import numpy as np
 
-from sgid.evaluation.consistency import Judged
-from sgid.evaluation.filters import band, label
+from sgid.evaluation.filters import Judged, band, label
 
 JUDGED = Judged(
     labels=np.array([0, 1, 2, 0]),

@@ -4,9 +4,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sgid.evaluation import leakage, measures, neighbours
+from sgid.evaluation import distribution as neighbours
+from sgid.evaluation import leakage
+from sgid.evaluation import metrics as measures
 from sgid.evaluation.leakage import limit, nearest_by_pixels
-from sgid.evaluation.measures import Made, Part, Real, held_out_limit, measure
+from sgid.evaluation.metrics import Made, Part, Real, held_out_limit, measure
 
 
 def thumbnails(images):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sgid.evaluation.perceptual import load_lpips, pairs_within, perceptual_distance
+from sgid.evaluation.lpips import load_lpips, pairs_within, perceptual_distance
 
 
 def test_pairs_are_all_within_a_group():

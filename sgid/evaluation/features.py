@@ -1,4 +1,5 @@
 """CLIP embeddings and thumbnails of images, kept: of a set, and of a store beside it."""
+# MERGED-DOC sgid/evaluation/features.py: """The real images that generated ones are measured against: embedded once, then read."""
 
 from __future__ import annotations
 
@@ -9,22 +10,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from sgid.data.dataset import Dataset
 from sgid.data.decode import decode
 from sgid.data.image_set import ImageSet
 from sgid.evaluation.leakage import SIDE, thumbnails
+from sgid.evaluation.metrics import Part, Real
+from sgid.evaluation.store_summary import class_embeddings
+from sgid.models import Models
 from sgid.overlap import ahead, together
+from sgid.progress import progress
+from sgid.reproducibility import fingerprint
 from sgid.semantics.similarity import OpenClipScorer
 from sgid.stores.files import replacing
 from sgid.stores.store import Store
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
     from PIL.Image import Image
 
 
 AT_ONCE = 128
 """Images that are decoded together, unless they are so large that these are many pixels:"""
+
+
 PIXELS = 2**25
 """32 million, 100 MB of them; two such groups are held at a time."""
 
@@ -150,3 +159,36 @@ def _stored_pictures(store: Store) -> Iterator[Image]:
 
 def _decoded(row: dict[str, Any]) -> Image:
     return decode(row["image"]["bytes"])
+
+
+FOLDER = "embeddings"
+"""Below `paths.artifacts`: what is computed of real images and class names, for all runs."""
+
+
+def real_images(dataset: Dataset, models: Models, artifacts: Path) -> Real:
+    """All three parts; no test image is embedded, since that would serve nothing."""
+    return Real(
+        train=part(dataset.train, models, artifacts),
+        validation=part(dataset.validation, models, artifacts),
+        test=kept_thumbnails(dataset.test, folder=artifacts / FOLDER),
+    )
+
+
+def part(images: ImageSet, models: Models, artifacts: Path) -> Part:
+    """Embeddings and thumbnails of any set of images, kept by what these are."""
+    with progress("embed", len(images), "images") as bar:
+        vectors = kept_embeddings(
+            images,
+            lambda: models.scorer,
+            folder=artifacts / FOLDER,
+            name=fingerprint(models.identity("scorer")),
+            on_images=bar.update,
+        )
+    return Part(vectors, kept_thumbnails(images, folder=artifacts / FOLDER))
+
+
+def class_vectors(dataset: Dataset, models: Models, artifacts: Path) -> NDArray[np.float32]:
+    """(C, D) embeddings of the class names."""
+    name = fingerprint([models.identity("scorer"), dataset.phrases])
+    path = artifacts / FOLDER / f"classes-{name}.npy"
+    return kept(path, lambda: class_embeddings(dataset.phrases, models.scorer))

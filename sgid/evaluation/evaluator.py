@@ -14,15 +14,23 @@ from typing import Any
 import numpy as np
 
 from sgid.data.dataset import Dataset
-from sgid.evaluation import measures
+from sgid.evaluation.distribution import nearest
+from sgid.evaluation.features import FOLDER, class_vectors, real_images
 from sgid.evaluation.leakage import Limit
-from sgid.evaluation.measures import Leakage, Made, Real, held_out_limit, leakage, measure
-from sgid.evaluation.neighbours import nearest
-from sgid.evaluation.perceptual import load_lpips
+from sgid.evaluation.lpips import load_lpips
+from sgid.evaluation.metrics import (
+    SAMPLE,
+    VERSION,
+    Leakage,
+    Made,
+    Real,
+    held_out_limit,
+    leakage,
+    measure,
+)
 from sgid.models import Models
 from sgid.reproducibility import fingerprint
 from sgid.stages.classifier import Judge, predictions
-from sgid.stages.real import FOLDER, class_vectors, real_images
 from sgid.stores.files import write_atomic
 
 
@@ -42,7 +50,7 @@ class Measuring:
         data = self.dataset
         return fingerprint(
             [
-                *("measures", measures.VERSION, self.models.identity("scorer"), data.phrases),
+                *("measures", VERSION, self.models.identity("scorer"), data.phrases),
                 *(part.digest() for part in (data.train, data.validation, data.test)),
             ]
         )
@@ -84,7 +92,7 @@ class Measuring:
                 "originals": len(data.train),
                 "held_out": len(data.validation),
                 "test": len(data.test),
-                "at_most": measures.SAMPLE,
+                "at_most": SAMPLE,
             },
             "classifier": self.judge and {**self.judge.told, "held_out_top1": known["judge_top1"]},
             "lpips": self.lpips,

@@ -14,11 +14,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL.Image import Image
 
-from sgid.evaluation.distribution import density_coverage, frechet, kernel_distance
-from sgid.evaluation.diversity import pairwise_distance, vendi
+from sgid.evaluation.distribution import (
+    density_coverage,
+    frechet,
+    kernel_distance,
+    nearest,
+    pairwise_distance,
+    slices,
+    vendi,
+)
 from sgid.evaluation.leakage import Limit, Nearest, limit, nearest_by_pixels
-from sgid.evaluation.neighbours import nearest, slices
-from sgid.evaluation.perceptual import pairs_within, perceptual_distance
+from sgid.evaluation.lpips import pairs_within, perceptual_distance
 from sgid.reproducibility import derive_seed
 
 VERSION = 2

@@ -19,8 +19,11 @@ if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
+
 PAIRS = 500
 """Pairs that are compared at most: each costs four passes of AlexNet's layers."""
+
+
 SIDE = 64
 """Pixels along a side to which smaller images are enlarged: the least that LPIPS was made for."""
 
