@@ -15,7 +15,7 @@ from sgid.cluster.limits import wrong
 from sgid.config.schema import SLOTS, Config, GeneratorConfig, Stage, in_slot
 from sgid.device import DEVICES, DTYPES
 from sgid.generation.batch_size import AUTO
-from sgid.generation.pipelines import OWN_LOOP, PipelineEngine
+from sgid.generation.diffusers_pipeline import OWN_LOOP, PipelineEngine
 from sgid.generation.recipes import Recipe
 from sgid.semantics import prompts
 from sgid.semantics.describe import CAPTIONS

@@ -70,7 +70,7 @@ def make_engine() -> Callable[..., Any]:
     """`make_engine(scheduler="DDIMScheduler")`: a fresh engine with the bundled weights."""
     import torch
 
-    from sgid.generation.engine import StableDiffusionEngine
+    from sgid.generation.stable_diffusion import StableDiffusionEngine
     from sgid.quiet import quiet_generation
 
     quiet_generation()

@@ -198,7 +198,7 @@ class Bench:
         return 2 * side**3 / self.clock.median(lambda: a @ b, times=20)
 
     def _engine(self, batch_size: int | str, **options: Any) -> Any:
-        from sgid.generation.engine import StableDiffusionEngine
+        from sgid.generation.stable_diffusion import StableDiffusionEngine
 
         return StableDiffusionEngine(
             self.folder, steps=STEPS, scheduler=SCHEDULER, resolution=self.shape.side,

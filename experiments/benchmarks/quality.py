@@ -80,7 +80,7 @@ class Setting:
         """An engine of the bundled weights with these options, others as the config has them."""
         import torch
 
-        from sgid.generation.engine import StableDiffusionEngine
+        from sgid.generation.stable_diffusion import StableDiffusionEngine
 
         generator = self.config.models.generator
         settings: dict[str, Any] = {

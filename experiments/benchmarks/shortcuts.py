@@ -2,7 +2,7 @@
 
     python -m experiments.benchmarks.shortcuts
 
-The options of `sgid.generation.shortcuts`, each against the exact engine, with the bundled models,
+The options of `sgid.generation.acceleration`, each against the exact engine, with the bundled models,
 20 steps and noise rate 0.7; `all three` is a cache of 2, guidance within 0.2–0.6, and the small
 decoder; and for comparison what fewer steps do. What the figures mean is told
 in `quality`; the reference is the exact engine. The small decoder is taught to decode as the

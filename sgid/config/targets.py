@@ -32,7 +32,10 @@ PLACES = {
     r"dataset\.source": ("sgid.data.sources.*",),
     r"models\.captioner": ("sgid.semantics.captions",),
     r"models\.scorer": ("sgid.semantics.similarity",),
-    r"models\.generator": ("sgid.generation.engine", "sgid.generation.pipelines"),
+    r"models\.generator": (
+        "sgid.generation.stable_diffusion",
+        "sgid.generation.diffusers_pipeline",
+    ),
     r"backbone\.model": ("sgid.training.backbones", "sgid.training.clip"),
     r"backbone\.optimizer": ("torch.optim", "timm.optim"),
     r"(aug\.[^.]+\.)?guidance": ("sgid.semantics.guidance",),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
-from sgid.generation.shortcuts import load_tiny_vae
+from sgid.generation.acceleration import load_tiny_vae
 
 if TYPE_CHECKING:
     import torch

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sgid.generation.engine import StableDiffusionEngine
+from sgid.generation.stable_diffusion import StableDiffusionEngine
 from tests.data.writers import picture
 from tests.generation import small_pipelines
 from tests.generation.requests import (

@@ -1,6 +1,6 @@
 """What is kept from one call to the next."""
 
-from sgid.generation.kept import Kept
+from sgid.generation.cache import Kept
 
 
 def store(limit=10):

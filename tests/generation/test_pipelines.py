@@ -5,8 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sgid.generation.painter import Painter
-from sgid.generation.pipelines import PipelineEngine
+from sgid.generation.diffusers_pipeline import Painter, PipelineEngine
 from tests.conftest import MODELS
 from tests.data.writers import picture
 from tests.generation import small_pipelines

@@ -9,9 +9,9 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
-from sgid.generation.engine import StableDiffusionEngine
-from sgid.generation.pipelines import PipelineEngine
-from sgid.generation.redrawing import redrawn
+from sgid.generation.diffusers_pipeline import PipelineEngine
+from sgid.generation.engine import redrawn
+from sgid.generation.stable_diffusion import StableDiffusionEngine
 from tests.conftest import MODELS
 from tests.data.writers import picture
 from tests.generation import small_pipelines
@@ -56,7 +56,7 @@ def some():
 
 
 def said(caplog):
-    return [one.getMessage() for one in caplog.records if one.name == "sgid.generation.redrawing"]
+    return [one.getMessage() for one in caplog.records if one.name == "sgid.generation.engine"]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from sgid.generation.shortcuts import DeepCache, guided_steps, load_tiny_vae
+from sgid.generation.acceleration import DeepCache, guided_steps, load_tiny_vae
 from tests.conftest import MODELS
 from tests.data.writers import picture
 from tests.generation import small_pipelines
@@ -244,11 +244,11 @@ def test_a_tiny_vae_of_this_model_decodes_the_denoisers_latents(tmp_path, vae):
     """Fitted for a moment to what the model's own VAE gives of the very picture it is tried on."""
     from diffusers import AutoencoderTiny
 
-    from sgid.generation import shortcuts
+    from sgid.generation.acceleration import _explained
 
     tiny: Any = AutoencoderTiny.from_pretrained(write_tiny(tmp_path / "tiny"))
     with torch.no_grad():
-        assert shortcuts._explained(tiny, vae) < 0.5
+        assert _explained(tiny, vae) < 0.5
     x = torch.linspace(-1, 1, 64)
     y, x = torch.meshgrid(x, x, indexing="ij")
     disc = torch.where(x**2 + y**2 < 0.4, 0.9 - 0.3 * y, -0.8 + 0.2 * x).expand(1, 3, 64, 64)

@@ -34,7 +34,7 @@ EVIL = [
     ("backbone.optimizer", "torch.optim.adamw.torch.load"),
     ("backbone.optimizer", "torch.optim"),
     ("models.captioner", "transformers.pipeline"),
-    ("models.generator", "sgid.generation.engine._private"),
+    ("models.generator", "sgid.generation.stable_diffusion._private"),
     ("guidance", "builtins.exec"),
     ("aug.x.guidance", "sgid.semantics.captions.BlipCaptioner"),
     ("aug.x.transform", "torchvision.datasets.CIFAR10"),

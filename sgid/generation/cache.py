@@ -1,19 +1,21 @@
 """What prompts say and what originals are in latents, computed once for all who ask for it."""
+# MERGED-DOC sgid/generation/cache.py: """What was computed once and will be asked for again, up to a number of bytes."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, final
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, final
 
 from sgid.batching import Batches
 from sgid.generation.autoencoder import Autoencoder
-from sgid.generation.conditioning import Text, encode, encode_none
-from sgid.generation.kept import Kept
+from sgid.generation.denoising import Text, encode, encode_none
 
 if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
+
 
 LIMIT = 512 * 2**20
 """Bytes of texts, and of latents, that are kept for later."""
@@ -89,3 +91,32 @@ def _bytes(values: Mapping[Any, Text | torch.Tensor]) -> int:
 
 def _digest(image: Image) -> bytes:
     return hashlib.blake2b(image.tobytes() + repr(image.size).encode()).digest()
+
+
+Key = TypeVar("Key", bound=Hashable)
+
+
+Value = TypeVar("Value")
+
+
+@final
+class Kept(Generic[Key, Value]):
+    """Values by key; those used longest ago go first when they are more than `limit` bytes."""
+
+    def __init__(self, limit: int, size: Callable[[Value], int]) -> None:
+        self.limit = limit
+        self.size = size
+        self.used = 0
+        self._values: OrderedDict[Key, Value] = OrderedDict()
+
+    def get(self, key: Key, compute: Callable[[], Value]) -> Value:
+        """The value of `key`, computed if it is not kept."""
+        if key in self._values:
+            self._values.move_to_end(key)
+            return self._values[key]
+        value = self._values[key] = compute()
+        self.used += self.size(value)
+        while self.used > self.limit:
+            _, oldest = self._values.popitem(last=False)
+            self.used -= self.size(oldest)
+        return value

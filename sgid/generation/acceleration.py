@@ -14,10 +14,13 @@ from typing import TYPE_CHECKING, Any, final
 if TYPE_CHECKING:
     import torch
 
+
 Denoiser = Callable[..., tuple["torch.Tensor", ...]]
 """The UNet, or what stands in for it: `(latents, t, **text, return_dict=False)` to `(noise,)`."""
 
 _LAST_BLOCKS = ("UpBlock2D", "CrossAttnUpBlock2D")
+
+
 _BESIDE_THE_TEXT = (
     *("class_embed_type", "num_class_embeds", "encoder_hid_dim_type"),
     *("time_embedding_act_fn", "center_input_sample"),

@@ -1,0 +1,262 @@
+"""The batched engine: many sources, captions, guidance scales and seeds in one batch.
+
+It takes the parts of a Stable Diffusion pipeline and runs its own loop over them. Each image gets
+what diffusers' own pipeline gives for it alone: its noise comes from a generator of its own, its
+guidance scale is its own, and the unconditional half is left out where guidance is 1 or less.
+"""
+# MERGED-DOC sgid/generation/stable_diffusion.py: """How a device is kept at work: what begins a batch, and how many are begun ahead."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, final
+
+from sgid.generation.autoencoder import Autoencoder
+from sgid.generation.batch_size import batches
+from sgid.generation.cache import Known
+from sgid.generation.denoising import Denoiser, Text
+from sgid.generation.engine import Drawn, redrawn
+from sgid.generation.loading import load
+from sgid.records import Generated, Request
+
+if TYPE_CHECKING:
+    import torch
+
+
+SERVED = tuple(
+    f"StableDiffusion{size}{task}Pipeline" for size in ("", "XL") for task in ("", "Img2Img")
+)
+"""The pipelines that this loop can stand in for: Stable Diffusion 1, 2, XL, and turbo ones."""
+
+
+class Engine(Protocol):
+    """Draws images."""
+
+    def generate(self, requests: Sequence[Request]) -> Iterator[Generated]:
+        """One image per request, in any order."""
+        ...
+
+
+@final
+class StableDiffusionEngine:
+    """Stable Diffusion 1.x, 2.x and XL, text-to-image and img2img over mixed batches.
+
+    Args:
+        folder: a diffusers pipeline, one of `SERVED`.
+        steps: denoising steps at strength 1; `int(steps * strength)` of them are run.
+        scheduler: name of a diffusers scheduler class, which takes over the settings of the
+            folder's own; or "own" for that one itself.
+        resolution: side in pixels of images drawn from text alone.
+        batch_size: images per batch; halved, for good, when the device runs out of memory. "auto"
+            finds it: see `sgid.generation.batch_size`.
+        compile: mode of `torch.compile` for the UNet, or `None` for none.
+        guidance_interval, deep_cache, tiny_vae: trade exactness for speed, each off as it is; see
+            `sgid.generation.acceleration`.
+        remembered: where the sizes that "auto" finds are written down, or `None`.
+
+    Raises:
+        ValueError: when the folder holds another kind of pipeline.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        steps: int,
+        scheduler: str,
+        resolution: int,
+        batch_size: int | str,
+        device: torch.device,
+        dtype: torch.dtype,
+        compile: str | None = None,
+        guidance_interval: Sequence[float] = (0.0, 1.0),
+        deep_cache: int = 1,
+        tiny_vae: str | None = None,
+        remembered: Path | None = None,
+    ) -> None:
+        import diffusers
+        import torch
+
+        pipe = load(folder, scheduler=scheduler, device=device, dtype=dtype)
+        if why := _not_served(pipe):
+            raise ValueError(
+                f"models.generator.weights: {folder} {why}; this engine draws with "
+                f"{', '.join(SERVED)}. Take models=any, which draws with whatever diffusers can"
+            )
+        name = type(pipe).__name__
+        # Not AutoPipelineForImage2Image, which imports every pipeline there is.
+        own = name if "Img2Img" in name else name.replace("Pipeline", "Img2ImgPipeline")
+        self.pipe: Any = getattr(diffusers, own).from_pipe(pipe, dtype=dtype)
+        is_xl = "XL" in name
+        upcast = is_xl and pipe.vae.config.force_upcast and dtype != torch.float32
+        tiny = Path(tiny_vae).expanduser() if tiny_vae else None
+        self.autoencoder = Autoencoder(self.pipe, dtype=dtype, upcast=upcast, tiny=tiny)
+        self.stopped = threading.Event()
+        self.denoise = Denoiser(
+            self.pipe,
+            compile=compile,
+            guidance_interval=guidance_interval,
+            deep_cache=deep_cache,
+            stop=self.stopped.is_set,
+        )
+        self.latent_side = resolution // self.pipe.vae_scale_factor
+        self.batches = batches(
+            batch_size, device=device, latent_side=self.latent_side,
+            name=f"{folder}, {dtype}, {resolution} px, compile={compile}, deep_cache={deep_cache}",
+            remembered=remembered,
+        )  # fmt: skip
+        self.folder = folder
+        self.steps = steps
+        self.resolution = resolution
+        self.device = device
+        self.dtype = dtype
+        # One at a time, so that no image hangs on which others are drawn again.
+        self.in_float32 = partial(
+            StableDiffusionEngine, folder,
+            scheduler=scheduler, resolution=resolution, batch_size=1, device=device,
+            dtype=torch.float32, guidance_interval=guidance_interval, deep_cache=deep_cache,
+            tiny_vae=tiny_vae,
+        )  # fmt: skip
+        self.known = Known(self.pipe, self.autoencoder)
+
+    def generate(self, requests: Sequence[Request]) -> Iterator[Generated]:
+        """One image per request; requests that can share a batch do.
+
+        Those that are not finite or all black come last: see `sgid.generation.engine`.
+        """
+        return redrawn(
+            self.draw(requests),
+            asked=len(requests),
+            dtype=self.dtype,
+            exactly=lambda some: self.in_float32(steps=self.steps).draw(some),
+            weights=self.folder,
+        )
+
+    def draw(self, requests: Sequence[Request]) -> Drawn:
+        """As `generate`, but nothing is drawn a second time."""
+        self.stopped.clear()
+        texts = self.known.texts((one.prompt for one in requests), batches=self.batches)
+        posteriors = self.known.posteriors(
+            [one.init_image for one in requests if one.init_image], batches=self.batches
+        )
+        with lanes(
+            len(requests) / self.batches.size,
+            device=self.device,
+            latent_side=self.latent_side,
+            stop=self.stopped.set,
+        ) as (begin, ahead):
+            yield from self.batches.run(
+                requests,
+                lambda batch: begin(partial(self._draw, batch, texts, posteriors)),
+                alike=_can_share_a_batch,
+                ahead=ahead,
+            )
+
+    def _draw(
+        self,
+        batch: Sequence[Request],
+        texts: Mapping[str | None, Text],
+        posteriors: Mapping[int, torch.Tensor],
+    ) -> Wait:
+        """Begin to draw requests that can share a batch."""
+        import torch
+
+        first = batch[0]
+        generators = [torch.Generator("cpu").manual_seed(request.seed) for request in batch]
+        with torch.inference_mode():
+            scheduler, timesteps = self.denoise.schedule(
+                self.steps, first.strength if first.init_image else None
+            )
+            if first.init_image:
+                start = [posteriors[id(request.init_image)] for request in batch]
+                latents = self.autoencoder.sample(start, generators)
+                noise = self._noise(latents.shape, generators)
+                latents = scheduler.add_noise(latents, noise, timesteps[:1].repeat(len(batch)))
+            else:
+                shape = (len(batch), self.pipe.unet.config.in_channels, *self._sides())
+                latents = self._noise(shape, generators) * scheduler.init_noise_sigma
+            latents = self.denoise(
+                latents, timesteps, scheduler,
+                texts=[texts[request.prompt] for request in batch],
+                nothing=texts[None],
+                scales=[request.guidance_scale for request in batch],
+                generators=generators,
+            )  # fmt: skip
+            return self.autoencoder.decode(latents)
+
+    def _sides(self) -> tuple[int, int]:
+        """Height and width of the latents of what is drawn from text alone."""
+        side, rest = divmod(self.resolution, self.pipe.vae_scale_factor)
+        if rest:
+            raise ValueError(
+                f"models.generator.resolution={self.resolution}: must be a multiple of "
+                f"{self.pipe.vae_scale_factor} for this model"
+            )
+        return side, side
+
+    def _noise(self, shape: tuple[int, ...], generators: list[torch.Generator]) -> torch.Tensor:
+        """(B, ...), row i drawn from generator i on the CPU, so that devices agree."""
+        from diffusers.utils.torch_utils import randn_tensor
+
+        return randn_tensor(shape, generator=generators, device=self.device, dtype=self.dtype)
+
+
+def _not_served(pipe: Any) -> str | None:
+    """Why this loop would not give what the pipeline itself does, if so."""
+    if (name := type(pipe).__name__) not in SERVED:
+        return f"holds a {name}"
+    if pipe.unet.config.time_cond_proj_dim is not None:
+        return "has a UNet that is told its guidance scale"
+    if pipe.config.get("requires_aesthetics_score"):
+        return "is a refiner, which is told an aesthetic score"
+    return None
+
+
+def _can_share_a_batch(request: Request) -> Hashable:
+    """Requests of one size, one strength, and guidance all above 1 or all not."""
+    size = request.init_image.size if request.init_image else None
+    return size, request.strength, request.guidance_scale > 1
+
+
+SMALL = 32
+"""Side of the latents up to which a CPU draws several batches at once."""
+
+Wait = Callable[[], Sequence[Any]]
+
+
+Draw = Callable[[], Wait]
+"""Begins a batch, and gives what waits for its results."""
+
+
+@contextmanager
+def lanes(
+    batches: float, *, device: torch.device, latent_side: int, stop: Callable[[], None]
+) -> Iterator[tuple[Callable[[Draw], Wait], int]]:
+    """What begins batches, and how many to begin while the oldest is waited for.
+
+    A GPU goes on with the next batch while the results of the last are fetched. A CPU works on as
+    many batches at once as it has threads, each on one of them: small networks gain little from
+    more. Large ones do, and several batches of theirs may not fit in the memory.
+
+    `stop` is called when no more results are wanted, so that batches at work give up.
+    """
+    import torch
+
+    threads = torch.get_num_threads()
+    count = min(threads, math.ceil(batches))
+    if device.type != "cpu" or count < 2 or latent_side > SMALL:
+        yield lambda draw: draw(), 1 if device.type == "cuda" else 0
+        return
+    pool = ThreadPoolExecutor(count, "lane", lambda: torch.set_num_threads(threads // count))
+    try:
+        yield lambda draw: pool.submit(lambda: draw()()).result, count
+    finally:
+        stop()
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)  # what new threads begin with
