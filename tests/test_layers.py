@@ -48,7 +48,7 @@ LAYERS = (
     ("sgid.outcome",),
     ("sgid.pipeline",),
     ("sgid.cli",),
-    ("sgid.evaluation.human",),
+    ("sgid.human_study",),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 MODULES = {

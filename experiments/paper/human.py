@@ -1,6 +1,6 @@
 """Do people find that the images still show the same thing, and that they differ?
 
-The paper's human evaluation. Ratings are collected by `python -m sgid.evaluation.human`; nobody's
+The paper's human evaluation. Ratings are collected by `python -m sgid.human_study`; nobody's
 are made up.
 """
 
@@ -14,8 +14,7 @@ from experiments.paper.grid import Sweep
 from experiments.paper.page import Page
 from experiments.paper.scales import Scale
 from sgid.config.compose import compose
-from sgid.evaluation.human.study import Study
-from sgid.evaluation.human.writing import FILE
+from sgid.human_study.study import FILE, Study
 from sgid.reporting.results import Result
 from sgid.reporting.wording import command
 
@@ -39,7 +38,7 @@ def render(results: Sequence[Result]) -> Page:
     config = compose(asked)
     folder = Path(config.paths.artifacts) / "human" / config.dataset.name
     if (folder / FILE).is_file():
-        from sgid.evaluation.human.results import shown
+        from sgid.human_study.results import shown
 
         rated, made = Study(folder).about()["stores"], _stores(results)
         if rated != made:
@@ -58,11 +57,11 @@ def render(results: Sequence[Result]) -> Page:
             )
     methods = ",".join(name.strip("[]") for name in METHODS)
     build = command([*asked, f"aug=[{methods}]"])
-    build = build.replace("run.py", "-m sgid.evaluation.human build", 1)
+    build = build.replace("run.py", "-m sgid.human_study build", 1)
     return Page(
         findings=(
             "Nobody has rated these images yet. The questionnaire is made by "
-            f"`{build}`, and shown by `python -m sgid.evaluation.human serve {folder}`.",
+            f"`{build}`, and shown by `python -m sgid.human_study serve {folder}`.",
         )
     )
 

@@ -7,15 +7,15 @@ import socket
 
 import pytest
 
-from sgid.evaluation.human import __main__ as command
-from sgid.evaluation.human import serve
+from sgid.human_study import __main__ as command
+from sgid.human_study.app import _greeting, _listen
 from tests.evaluation.human.conftest import study  # noqa: F401  a fixture
 from tests.safety.sources import FILES
 
 
 def test_the_pages_for_raters_bind_to_this_machine_alone(monkeypatch, tmp_path):
     given = command._parser().parse_args(["serve", str(tmp_path)])
-    with serve._listen(given.host, 0) as listener:
+    with _listen(given.host, 0) as listener:
         address, port = listener.getsockname()
         assert address == "127.0.0.1"
         socket.create_connection(("127.0.0.1", port), timeout=5).close()
@@ -31,7 +31,7 @@ def test_the_pages_for_raters_bind_to_this_machine_alone(monkeypatch, tmp_path):
     ],
 )
 def test_that_others_can_reach_it_is_said(study, host, warned):  # noqa: F811
-    said = "\n".join(serve._greeting(study, host, 8000))
+    said = "\n".join(_greeting(study, host, 8000))
     assert ("Whoever can reach this machine can begin" in said) is warned
 
 

@@ -9,10 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sgid.evaluation.human.questions import KINDS, UNCHANGED, Question
-from sgid.evaluation.human.records import Picture
-from sgid.evaluation.human.study import Study
-from sgid.evaluation.human.writing import FILE, write_study
+from sgid.human_study.questions import KINDS, UNCHANGED, Question
+from sgid.human_study.study import FILE, Picture, Study, write_study
 from tests.data.writers import write_folder
 from tests.end_to_end.command import SHORT, Place
 

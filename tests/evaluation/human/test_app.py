@@ -8,8 +8,8 @@ from urllib.parse import urljoin
 import pytest
 from fastapi.testclient import TestClient
 
-from sgid.evaluation.human.app import make_app, time
-from sgid.evaluation.human.questions import UNCHANGED
+from sgid.human_study.app import make_app, time
+from sgid.human_study.questions import UNCHANGED
 from tests.evaluation.human.conftest import METHODS
 
 

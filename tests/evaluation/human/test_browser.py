@@ -15,9 +15,9 @@ from unittest import mock
 
 import pytest
 
-from sgid.evaluation.human.__main__ import main
-from sgid.evaluation.human.questions import UNCHANGED
-from sgid.evaluation.human.study import Study
+from sgid.human_study.__main__ import main
+from sgid.human_study.questions import UNCHANGED
+from sgid.human_study.study import Study
 
 BROWSER = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chrome")
 playwright = pytest.importorskip("playwright.sync_api")
@@ -36,7 +36,7 @@ def browser():
 @contextmanager
 def serving(folder: Path, port: int = 0) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """A server in a process of its own, and its address."""
-    command = [sys.executable, "-m", "sgid.evaluation.human", "serve", str(folder)]
+    command = [sys.executable, "-m", "sgid.human_study", "serve", str(folder)]
     server = subprocess.Popen([*command, "--port", str(port)], stdout=subprocess.PIPE, text=True)
     try:
         assert server.stdout is not None

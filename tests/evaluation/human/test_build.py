@@ -14,9 +14,9 @@ import pytest
 from PIL import Image
 
 from sgid.data.decode import decode
-from sgid.evaluation.human.__main__ import main
-from sgid.evaluation.human.questions import UNCHANGED
-from sgid.evaluation.human.study import Study
+from sgid.human_study.__main__ import main
+from sgid.human_study.questions import UNCHANGED
+from sgid.human_study.study import Study
 
 
 @pytest.fixture

@@ -7,14 +7,7 @@ from itertools import pairwise
 
 import pytest
 
-from sgid.evaluation.human.questions import (
-    CONSISTENCY,
-    DIVERSITY,
-    UNCHANGED,
-    choose,
-    order,
-    originals,
-)
+from sgid.human_study.questions import CONSISTENCY, DIVERSITY, UNCHANGED, choose, order, originals
 from tests.evaluation.human.conftest import questions
 
 

@@ -13,13 +13,18 @@ import pytest
 from scipy import stats
 
 from experiments.paper import human
-from sgid.evaluation.human.__main__ import main
-from sgid.evaluation.human.analysis import alpha, differences, inattentive, score, values
-from sgid.evaluation.human.questions import UNCHANGED
-from sgid.evaluation.human.records import Rating
-from sgid.evaluation.human.results import shown, write_results
-from sgid.evaluation.human.study import Study
-from sgid.evaluation.human.writing import FILE, write_study
+from sgid.human_study.__main__ import main
+from sgid.human_study.questions import UNCHANGED
+from sgid.human_study.results import (
+    alpha,
+    differences,
+    inattentive,
+    score,
+    shown,
+    values,
+    write_results,
+)
+from sgid.human_study.study import FILE, Rating, Study, write_study
 from tests.evaluation.human.conftest import METHODS, questions
 from tests.experiments.finished import run
 

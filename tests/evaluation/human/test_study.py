@@ -9,10 +9,9 @@ from contextlib import closing
 
 import pytest
 
-from sgid.evaluation.human import study as study_module
-from sgid.evaluation.human import writing
-from sgid.evaluation.human.study import Study
-from sgid.evaluation.human.writing import FILE, write_study
+from sgid.human_study import study as study_module
+from sgid.human_study import study as writing
+from sgid.human_study.study import FILE, Study, write_study
 from tests.evaluation.human.conftest import questions
 
 

@@ -13,11 +13,18 @@ from sgid.reproducibility import derive_seed
 if TYPE_CHECKING:
     from sgid.data.image_set import ImageSet
 
+
 SCALE = (1, 2, 3, 4, 5)
+
+
 UNCHANGED = "unchanged"
 """The method of a check: the original itself, shown as if it had been made of it."""
+
+
 CHECKS = 5
 """One check of each kind for so many originals, and at least one."""
+
+
 SHOWN = 6
 """Repeats of an original that are looked at together, at most."""
 
@@ -46,6 +53,8 @@ CONSISTENCY = Kind(
     low="no, something else",
     high="yes, clearly",
 )
+
+
 DIVERSITY = Kind(
     name="diversity",
     title="image diversity",
@@ -54,6 +63,8 @@ DIVERSITY = Kind(
     low="all nearly the same",
     high="all very different",
 )
+
+
 KINDS = {kind.name: kind for kind in (CONSISTENCY, DIVERSITY)}
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from PIL.Image import Image
 
 import sgid
-from sgid.evaluation.human.questions import (
+from sgid.human_study.questions import (
     CHECKS,
     CONSISTENCY,
     SHOWN,
@@ -24,14 +24,14 @@ from sgid.evaluation.human.questions import (
     kinds,
     originals,
 )
-from sgid.evaluation.human.records import Picture
-from sgid.evaluation.human.writing import FILE, must_be_new, write_study
+from sgid.human_study.study import FILE, Picture, must_be_new, write_study
 from sgid.reproducibility import derive_seed
 
 if TYPE_CHECKING:
     from sgid.config.schema import Config
     from sgid.data.image_set import ImageSet
     from sgid.stores.store import Store
+
 
 LARGEST = 768
 """Pixels along the longer side of an image in a study; larger ones are made smaller."""

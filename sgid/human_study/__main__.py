@@ -1,8 +1,8 @@
 """Let people rate what methods generate: blind, balanced, and in the paper's two questions.
 
-python -m sgid.evaluation.human build 'aug=[sgid,text2img_label]' dataset=fashion --output DIR
-python -m sgid.evaluation.human serve DIR
-python -m sgid.evaluation.human results DIR
+python -m sgid.human_study build 'aug=[sgid,text2img_label]' dataset=fashion --output DIR
+python -m sgid.human_study serve DIR
+python -m sgid.human_study results DIR
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     raw = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(
-        "python -m sgid.evaluation.human", description=__doc__, formatter_class=raw
+        "python -m sgid.human_study", description=__doc__, formatter_class=raw
     )
     commands = parser.add_subparsers(dest="command", required=True)
 
@@ -82,17 +82,17 @@ def _installed(command: str) -> None:
 
 def _build(given: argparse.Namespace) -> None:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before any hub library is imported
-    from sgid.evaluation.human.build import build
+    from sgid.human_study.build import build
 
     folder, lines = build(
         given.options, questions=given.questions, seed=given.seed, folder=given.output
     )
     print(*lines, sep="\n")
-    print(f"study: {folder}\nnow: python -m sgid.evaluation.human serve {folder}")
+    print(f"study: {folder}\nnow: python -m sgid.human_study serve {folder}")
 
 
 def _serve(given: argparse.Namespace) -> None:
-    from sgid.evaluation.human.serve import serve
+    from sgid.human_study.app import serve
 
     serve(given.folder, host=given.host, port=given.port)
 
@@ -101,7 +101,7 @@ def _results(given: argparse.Namespace) -> None:
     os.environ.setdefault("MPLCONFIGDIR", str(given.folder.absolute() / "fonts"))
     from rich.console import Console
 
-    from sgid.evaluation.human.results import write_results
+    from sgid.human_study.results import write_results
 
     console = Console()
     folder = given.folder / ("results-attentive" if given.attentive else "results")

@@ -10,26 +10,33 @@
 It can be copied to another machine and served there. Each call opens the file anew, so that any
 number of threads and processes may use it; a rating is on disk when the call returns.
 """
+# MERGED-DOC sgid/human_study/study.py: """What a study holds, as the other files pass it on."""
+# MERGED-DOC sgid/human_study/study.py: """The file of a study that nobody has answered yet: what `build` writes, once and whole."""
 
 from __future__ import annotations
 
 import json
+import os
 import re
 import secrets
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, final
+from uuid import uuid4
 
-from sgid.evaluation.human.questions import Question, order
-from sgid.evaluation.human.records import Picture, Rater, Rating, Turn
-from sgid.evaluation.human.writing import FILE, VERSION
+from sgid.human_study.questions import SCALE, Question, order
 
 LONGEST_NAME = 60
+
+
 PATIENCE = 30
 """Seconds to wait for another writer."""
+
+
 _JOINERS = "\u200c\u200d"  # not printable, but Persian and Indian names are spelt with them
 
 
@@ -53,7 +60,7 @@ class Study:
         if not self.path.is_file():
             raise FileNotFoundError(
                 f"{self.path}: there is no such study. This makes one: "
-                f"python -m sgid.evaluation.human build 'aug=[...]' ... --output {folder}"
+                f"python -m sgid.human_study build 'aug=[...]' ... --output {folder}"
             )
         try:
             with self._open() as file:
@@ -194,3 +201,140 @@ class Study:
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """An encoded image (WebP) and its size in pixels."""
+
+    width: int
+    height: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Rater:
+    """Who rates, and how far they are: `waiting` is the first position without an answer."""
+
+    number: int
+    code: str
+    name: str
+    total: int
+    answered: int
+    waiting: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """One question as a rater meets it, with the answer that it has, if any."""
+
+    position: int
+    question: Question
+    answered: bool
+    value: int | None
+    seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Rating:
+    """One answer: `value` is `None` where it was skipped, `seconds` where they are not known."""
+
+    rater: int
+    kind: str
+    method: str
+    key: str
+    label: str
+    value: int | None
+    seconds: float | None
+    at: str
+
+
+FILE = "study.sqlite"
+
+
+VERSION = 1
+
+
+_SCHEMA = f"""
+PRAGMA journal_mode = WAL;
+PRAGMA user_version = {VERSION};
+CREATE TABLE study (what TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE image (
+    id TEXT PRIMARY KEY, width INTEGER NOT NULL, height INTEGER NOT NULL, data BLOB NOT NULL);
+CREATE TABLE question (
+    number INTEGER PRIMARY KEY, kind TEXT NOT NULL, method TEXT NOT NULL, key TEXT NOT NULL,
+    label TEXT NOT NULL, images TEXT NOT NULL, UNIQUE (kind, method, key));
+CREATE TABLE rater (
+    number INTEGER PRIMARY KEY, code TEXT NOT NULL UNIQUE,
+    name TEXT NOT NULL UNIQUE COLLATE NOCASE, began TEXT NOT NULL);
+CREATE TABLE turn (
+    rater INTEGER NOT NULL REFERENCES rater, position INTEGER NOT NULL,
+    question INTEGER NOT NULL REFERENCES question,
+    PRIMARY KEY (rater, position), UNIQUE (rater, question));
+CREATE TABLE rating (
+    rater INTEGER NOT NULL, question INTEGER NOT NULL,
+    value INTEGER CHECK (value BETWEEN {SCALE[0]} AND {SCALE[-1]}), seconds REAL, at TEXT NOT NULL,
+    PRIMARY KEY (rater, question), FOREIGN KEY (rater, question) REFERENCES turn (rater, question));
+"""
+
+
+def write_study(
+    path: Path,
+    about: Mapping[str, Any],
+    pictures: Mapping[str, Picture],
+    questions: Sequence[Question],
+) -> None:
+    """Write a study that nobody has answered yet.
+
+    Raises:
+        FileExistsError: if there is one: it may hold ratings.
+    """
+    must_be_new(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{uuid4().hex}.tmp")
+    try:
+        _write(partial, about, pictures, questions)
+        try:
+            os.link(partial, path)  # fails where there is one by now, as a rename does not
+        except FileExistsError:
+            must_be_new(path)
+            raise
+        except OSError:  # a file system without hard links
+            must_be_new(path)
+            os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def must_be_new(path: Path) -> None:
+    """Raise FileExistsError if there is a study."""
+    if path.exists():
+        raise FileExistsError(
+            f"{path} is a study already, and may hold ratings: --output another folder"
+        )
+
+
+def _write(
+    path: Path,
+    about: Mapping[str, Any],
+    pictures: Mapping[str, Picture],
+    questions: Sequence[Question],
+) -> None:
+    with closing(sqlite3.connect(path)) as file:
+        file.executescript(_SCHEMA)
+        with file:
+            file.executemany(
+                "INSERT INTO study VALUES (?, ?)",
+                [(what, json.dumps(value)) for what, value in about.items()],
+            )
+            file.executemany(
+                "INSERT INTO image VALUES (?, ?, ?, ?)",
+                [(id, one.width, one.height, one.data) for id, one in pictures.items()],
+            )
+            file.executemany(
+                "INSERT INTO question VALUES (?, ?, ?, ?, ?, ?)",
+                [
+                    (one.number, one.kind, one.method, one.key, one.label, json.dumps(one.images))
+                    for one in questions
+                ],
+            )

@@ -8,11 +8,14 @@
 All links are relative, so that a proxy may put the pages below any path. There are no cookies: who
 knows a rater's link is that rater.
 """
+# MERGED-DOC sgid/human_study/app.py: """Serving a study: one process, SQLite underneath, nothing to set up."""
 
 from __future__ import annotations
 
 import math
+import socket
 from functools import cache
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
@@ -22,18 +25,24 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException
 
-from sgid.evaluation.human.questions import KINDS, SCALE
-from sgid.evaluation.human.records import Rater
-from sgid.evaluation.human.study import LONGEST_NAME, Study, new_code
+from sgid.human_study.questions import KINDS, SCALE
+from sgid.human_study.study import LONGEST_NAME, Rater, Study, new_code
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
+
 PAGES = Path(__file__).parent / "pages"
+
+
 SMALL = 128
 """Pixels below which an image is shown with its pixels, not blurred."""
+
+
 LONGEST = 24 * 60 * 60
 """Seconds beyond which a time is not believed."""
+
+
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; img-src 'self' data:; style-src 'self'; "
     "script-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; "
@@ -41,6 +50,8 @@ HEADERS = {
     "Referrer-Policy": "same-origin",  # links are secrets; forms still say where they were
     "X-Content-Type-Options": "nosniff",
 }
+
+
 _TEXT = {"style.css": "text/css", "rate.js": "text/javascript"}
 
 
@@ -195,3 +206,52 @@ def _environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+def serve(folder: Path, *, host: str, port: int) -> None:
+    """Serve until stopped. Port 0 takes any that is free; the address is printed.
+
+    Raises:
+        FileNotFoundError, ValueError: if there is no study in `folder`.
+        OSError: if the address cannot be had.
+    """
+    import uvicorn
+
+    study = Study(folder)
+    listener = _listen(host, port)
+    for line in _greeting(study, host, listener.getsockname()[1]):
+        print(line, flush=True)
+    # Access is not logged: the addresses of pages hold the raters' codes.
+    config = uvicorn.Config(
+        make_app(study), log_level="warning", access_log=False, server_header=False
+    )
+    uvicorn.Server(config).run(sockets=[listener])
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        return socket.create_server((host, port), family=family, backlog=128)
+    except OSError as error:
+        raise OSError(
+            f"--host {host} --port {port}: {error.strerror or error}; --port 0 takes a free port"
+        ) from error
+
+
+def _only_here(host: str) -> bool:
+    """Whether an address is of this machine alone."""
+    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    return all(ip_address(str(address[0])).is_loopback for *_, address in found)
+
+
+def _greeting(study: Study, host: str, port: int) -> list[str]:
+    shown = f"[{host}]" if ":" in host else host
+    if host in ("0.0.0.0", "::"):
+        shown = socket.gethostname()
+    base = f"http://{shown}:{port}/"
+    lines = [f"raters begin at {base}", "Ctrl-C stops; every rating is saved as it is given."]
+    if not _only_here(host):
+        lines.append("Whoever can reach this machine can begin, and nothing is encrypted.")
+    for one in study.raters():
+        lines.append(f"  {base}r/{one.code}  {one.name}: {one.answered} of {one.total}")
+    return lines
