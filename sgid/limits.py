@@ -16,9 +16,9 @@ from sgid.config.schema import SLOTS, Config, GeneratorConfig, Stage, in_slot
 from sgid.device import DEVICES, DTYPES
 from sgid.generation.batch_size import AUTO
 from sgid.generation.diffusers_pipeline import OWN_LOOP, PipelineEngine
-from sgid.generation.recipes import Recipe
-from sgid.semantics import prompts
-from sgid.semantics.describe import CAPTIONS
+from sgid.methods import requests as prompts
+from sgid.methods.describe import CAPTIONS
+from sgid.methods.requests import Recipe
 
 GUIDANCE = 30.0
 """The largest guidance scale; images are burnt long before it."""

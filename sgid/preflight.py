@@ -19,11 +19,11 @@ from sgid.data.dataset import Protocol
 from sgid.data.listing import Splits
 from sgid.device import pick_device
 from sgid.evaluation.lpips import lacks_weights
-from sgid.generation.recipes import recipes
 from sgid.limits import out_of_range
+from sgid.methods.guidance import follows_similarity
+from sgid.methods.requests import recipes
 from sgid.reporting.loggers import unready
 from sgid.reproducibility import derive_seed
-from sgid.semantics.guidance import follows_similarity
 from sgid.training.processes import check_devices
 from sgid.weights import Located, locate
 

@@ -12,8 +12,8 @@ from omegaconf import OmegaConf
 
 from sgid.config.compose import CONF
 from sgid.config.schema import SLOTS, Config, in_slot, register
-from sgid.generation.recipes import recipes
 from sgid.limits import out_of_range
+from sgid.methods.requests import recipes
 from sgid.stages.train import transforms
 from sgid.training.backbones import own_size
 from sgid.training.parameters import make_optimizer

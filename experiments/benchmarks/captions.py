@@ -98,7 +98,7 @@ class Describe:
     scorer: Any
 
     def __call__(self, samples: Sequence[Sample]) -> list[Described]:
-        from sgid.semantics.describe import describe
+        from sgid.methods.describe import describe
 
         starts = range(0, len(samples), SHARD)
         parts = (samples[start : start + SHARD] for start in starts)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sgid.cluster.storage import Storage
-    from sgid.generation.recipes import Plan
+    from sgid.methods.requests import Plan
 
 
 DIED = "died"

@@ -38,7 +38,7 @@ PLACES = {
     ),
     r"backbone\.model": ("sgid.training.backbones", "sgid.training.clip"),
     r"backbone\.optimizer": ("torch.optim", "timm.optim"),
-    r"(aug\.[^.]+\.)?guidance": ("sgid.semantics.guidance",),
+    r"(aug\.[^.]+\.)?guidance": ("sgid.methods.guidance",),
     r"aug\.[^.]+\.transform": (
         *("sgid.augmentation.transforms", "sgid.augmentation.erasing"),
         *("torchvision.transforms", "torchvision.transforms.v2"),

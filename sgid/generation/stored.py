@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgid.data.image_set import ImageSet
+from sgid.methods.describe import choose
 from sgid.records import Described
-from sgid.semantics.describe import choose
 from sgid.stores.files import replacing
 from sgid.stores.locks import alone
 from sgid.stores.parts import Damaged
@@ -39,7 +39,7 @@ class StoredDescriptions(Sequence[Described]):
     """The records of a complete described store, of which the last few shards read are kept.
 
     Args:
-        caption: which of an image's captions is taken, one of `sgid.semantics.describe.CAPTIONS`.
+        caption: which of an image's captions is taken, one of `sgid.methods.describe.CAPTIONS`.
         seed: of the draw, where that is `random`.
     """
 

@@ -16,11 +16,11 @@ import numpy as np
 from sgid.config.schema import Config, in_slot
 from sgid.data.dataset import Dataset
 from sgid.data.image_set import ImageSet
-from sgid.generation.recipes import Plan, Recipe, Undescribed, recipes
 from sgid.generation.rows import schema
 from sgid.generation.stored import StoredDescriptions
+from sgid.methods.describe import PLACES
+from sgid.methods.requests import Plan, Recipe, Undescribed, recipes
 from sgid.models import Models
-from sgid.semantics.describe import PLACES
 from sgid.stages.shards import describe_shards, generate_shards
 from sgid.stores.damage import take_back_damaged
 from sgid.stores.store import Store

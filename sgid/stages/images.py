@@ -26,8 +26,8 @@ from sgid.evaluation.features import part, stored_embeddings, stored_thumbnails
 from sgid.evaluation.filters import per_class
 from sgid.evaluation.metrics import Made, Part, to_original
 from sgid.evaluation.store_summary import origin
-from sgid.generation.recipes import Recipe
 from sgid.generation.stored import stored_images
+from sgid.methods.requests import Recipe
 from sgid.models import Models
 from sgid.reporting.evaluation import print_evaluation, write_page
 from sgid.reporting.results import EVALUATION, load_result

@@ -12,13 +12,13 @@ from typing import Any
 from tqdm import tqdm
 
 from sgid.data.image_set import ImageSet
-from sgid.generation.recipes import Plan
 from sgid.generation.rows import to_row
+from sgid.methods.describe import describe
+from sgid.methods.requests import Plan
 from sgid.models import Models
 from sgid.overlap import THREADS, Behind, ahead, together
 from sgid.progress import progress
 from sgid.records import Request, Sample
-from sgid.semantics.describe import describe
 from sgid.stores.claims import Claim, Claims
 from sgid.stores.locks import PATIENCE
 from sgid.stores.store import Store

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 
 from sgid.data.listing import phrase
-from sgid.generation.recipes import Plan, Recipe, Undescribed
+from sgid.methods.guidance import averaged, fixed, linear
+from sgid.methods.requests import Plan, Recipe, Undescribed
 from sgid.records import Described
 from sgid.reproducibility import derive_seed
-from sgid.semantics.guidance import averaged, fixed, linear
 
 TEMPLATE = "a photo of a {label}, {caption}"
 

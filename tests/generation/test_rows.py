@@ -10,8 +10,8 @@ import pytest
 from sgid.data.decode import decode
 from sgid.generation.rows import FORMATS, schema, to_row
 from sgid.generation.stored import MappedRows, StoredDescriptions, stored_images
+from sgid.methods.describe import CAPTIONS, choose
 from sgid.records import Described, Generated
-from sgid.semantics.describe import CAPTIONS, choose
 from sgid.stores.store import Store
 from tests.generation.requests import difference, key, reference, varied
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from sgid.generation.sizes import fit, target_size
+from sgid.methods.requests import fit, target_size
 
 SIDES = st.integers(1, 6000)
 GRIDS = st.sampled_from([(32, 8), (512, 64), (512, 8), (768, 64)])

@@ -41,14 +41,14 @@ AUGS: dict[str, dict[str, Any]] = {
         "caption": "best",
         "from_image": True,
         "strength": None,
-        "guidance": {"_target_": "sgid.semantics.guidance.linear", "min": 3.0, "max": 7.5},
+        "guidance": {"_target_": "sgid.methods.guidance.linear", "min": 3.0, "max": 7.5},
     },
     "text2img_label": {
         "slot": "offline",
         "prompt": "a photo of a {label}",
         "from_image": False,
         "strength": 1.0,
-        "guidance": {"_target_": "sgid.semantics.guidance.fixed", "scale": 7.5},
+        "guidance": {"_target_": "sgid.methods.guidance.fixed", "scale": 7.5},
     },
 }
 
@@ -90,7 +90,7 @@ def make_run(tmp_path: Path) -> MakeRun:
             "logger": {},
             "dataset": {"name": dataset, "shots": shots},
             "models": {"name": "tiny"},
-            "guidance": {"_target_": "sgid.semantics.guidance.linear", "min": 3.0, "max": 7.5},
+            "guidance": {"_target_": "sgid.methods.guidance.linear", "min": 3.0, "max": 7.5},
             "filter": {"_target_": "sgid.evaluation.filters.label"} if filtered else {},
             "backbone": {
                 "name": backbone,

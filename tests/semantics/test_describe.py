@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from sgid.semantics.describe import PLACES, choose, describe
+from sgid.methods.describe import PLACES, choose, describe
 
 
 @pytest.fixture(scope="module")

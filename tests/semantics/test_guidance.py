@@ -5,7 +5,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from sgid.semantics.guidance import averaged, fixed, follows_similarity, inverse, linear
+from sgid.methods.guidance import averaged, fixed, follows_similarity, inverse, linear
 
 SIMILARITIES = st.lists(st.floats(-1, 1).map(lambda s: round(s, 6)), min_size=1, max_size=40)
 BOUNDS = st.tuples(st.floats(0, 30), st.floats(0, 30)).map(sorted)

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from sgid.data.decode import decode
-from sgid.generation.recipes import Plan, Recipe, Undescribed
 from sgid.generation.rows import schema
+from sgid.methods.guidance import fixed
+from sgid.methods.requests import Plan, Recipe, Undescribed
 from sgid.records import Generated
-from sgid.semantics.guidance import fixed
 from sgid.stages.shards import generate_shards
 from sgid.stores.store import Store
 

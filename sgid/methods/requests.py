@@ -3,30 +3,27 @@
 SGID, in the words of the paper's two steps: the prompt is made of label and caption, the image is
 re-drawn at a noise rate, and the guidance scale follows the caption's similarity to the image.
 """
-# MERGED-DOC sgid/config/schema.py: """The chosen augmentations, slot by slot, as the stages take them.
-#
-# An entry of `conf/aug/` says which slot it fills: `offline` (a generative method), `base` (what all
-# training images go through first), `online` (per image), or `batch` (Mixup and its like).
-# """
+# MERGED-DOC sgid/methods/requests.py: """The size at which an image is re-drawn."""
+# MERGED-DOC sgid/methods/requests.py: """The prompt made of label and caption."""
 
 from __future__ import annotations
 
+import string
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import final, overload
 
 from hydra.utils import instantiate
 from numpy.typing import NDArray
+from PIL import Image, ImageOps
 from PIL.Image import Image
 
 from sgid.config.schema import Config, in_slot
 from sgid.data.image_set import ImageSet
-from sgid.generation.sizes import fit
+from sgid.methods.guidance import Guidance, follows_similarity
 from sgid.overlap import together
 from sgid.records import Described, Request
 from sgid.reproducibility import derive_seed
-from sgid.semantics import prompts
-from sgid.semantics.guidance import Guidance, follows_similarity
 
 
 @dataclass(frozen=True)
@@ -35,11 +32,11 @@ class Recipe:
 
     Args:
         method: its name, as in `aug=`.
-        prompt: template with the fields of `sgid.semantics.prompts`.
+        prompt: template with the fields of `sgid.methods.requests`.
         from_image: img2img from the sample's own image, else text-to-image.
         strength: the paper's noise rate, in (0, 1].
         guidance: from the similarities of all samples to their guidance scales.
-        caption: one of `sgid.semantics.describe.CAPTIONS`.
+        caption: one of `sgid.methods.describe.CAPTIONS`.
     """
 
     method: str
@@ -52,7 +49,7 @@ class Recipe:
     @property
     def needs_captions(self) -> bool:
         """Captions are in the prompt, or their similarity steers the guidance."""
-        return "caption" in prompts.fields(self.prompt) or follows_similarity(self.guidance)
+        return "caption" in fields(self.prompt) or follows_similarity(self.guidance)
 
 
 @final
@@ -120,7 +117,7 @@ class Plan:
             described=described,
             repeat=repeat,
             method=self.recipe.method,
-            prompt=prompts.render(
+            prompt=render(
                 self.recipe.prompt,
                 label=self.phrases[described.label],
                 caption=described.caption,
@@ -139,3 +136,55 @@ def recipes(config: Config) -> list[Recipe]:
         Recipe(name, **{**entry, "guidance": instantiate(entry["guidance"])})
         for name, entry in in_slot(config, "offline").items()
     ]
+
+
+def target_size(
+    width: int, height: int, *, resolution: int, multiple: int, max_aspect: float = 2.0
+) -> tuple[int, int]:
+    """(width, height) near `resolution`² pixels in area and near the image's own aspect ratio.
+
+    Both sides are multiples of `multiple`, as the VAE and UNet need. Aspect ratios beyond
+    `max_aspect` are clipped: the models have not seen longer images.
+    """
+    aspect = min(max(width / height, 1 / max_aspect), max_aspect)
+    ideal = (resolution * aspect**0.5, resolution / aspect**0.5)
+    fitted = [max(multiple, round(side / multiple) * multiple) for side in ideal]
+    return fitted[0], fitted[1]
+
+
+def fit(image: Image.Image, *, resolution: int, multiple: int) -> Image.Image:
+    """Resize to `target_size`, cropping the centre by what the rounding of the sides asks for."""
+    size = target_size(*image.size, resolution=resolution, multiple=multiple)
+    if image.size == size:
+        return image
+    return ImageOps.fit(image, size, method=Image.Resampling.LANCZOS)
+
+
+FIELDS = ("label", "caption")
+
+
+def fields(template: str) -> set[str]:
+    """The fields that a template uses; a subset of `FIELDS`.
+
+    Raises:
+        ValueError: for a field that does not exist, or braces that do not close.
+    """
+    try:
+        parsed = [part for part in string.Formatter().parse(template) if part[1] is not None]
+    except ValueError as error:
+        raise ValueError(f"prompt template {template!r}: {error}") from None
+    used = {str(name) for _, name, _, _ in parsed}
+    if unknown := used - set(FIELDS):
+        raise ValueError(
+            f"prompt template {template!r}: unknown field {', '.join(sorted(unknown))}; "
+            f"the fields are {', '.join(FIELDS)}"
+        )
+    if any(form or conversion for _, _, form, conversion in parsed):
+        raise ValueError(f"prompt template {template!r}: a field is its name in braces, no more")
+    return used
+
+
+def render(template: str, *, label: str, caption: str) -> str:
+    """`template` with its fields filled in; the texts themselves are never parsed again."""
+    fields(template)
+    return template.format(label=label, caption=caption)
