@@ -85,7 +85,7 @@ def figure(config: Config) -> Figure:
     """The picture of `config`'s augmentations on its dataset."""
     from sgid.config.schema import in_slot
     from sgid.evaluation.store_summary import spread
-    from sgid.models import Models
+    from sgid.models.loader import Models
     from sgid.preflight import check, warn
     from sgid.reporting.grid import augmentation_grid
     from sgid.stages.data import load

@@ -20,7 +20,7 @@ from sgid.signals import stop_behind, stop_on_signals
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from sgid.models import Loaded
+    from sgid.models.loader import Loaded
 
 
 class Failed(Exception):
@@ -98,7 +98,7 @@ class Job:
         from hydra.core.hydra_config import HydraConfig
         from hydra.types import RunMode
 
-        from sgid.models import Loaded
+        from sgid.models.loader import Loaded
 
         hydra_config = HydraConfig.get()
         output = Path(hydra_config.runtime.output_dir)
@@ -169,7 +169,7 @@ def _run(config: DictConfig, loaded: Loaded) -> None:
     from sgid.config.schema import Stage
 
     # Nothing is fetched behind the user's back: `stage=data` fetches images, and for weights
-    # `sgid.weights` says what to fetch.
+    # `sgid.models.weights` says what to fetch.
     if config.stage is Stage.data:
         config.dataset.download = True
     else:

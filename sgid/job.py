@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sgid.config.schema import Config, Stage, in_slot
 from sgid.data.dataset import Dataset
-from sgid.models import Loaded, Models
+from sgid.models.loader import Loaded, Models
 from sgid.preflight import Ready, check
 from sgid.reproducibility import fingerprint
 from sgid.stages.augment import Augmentation, augmentations

@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from sgid.config.schema import Config, Stage
 from sgid.job import Run, prepare
-from sgid.models import Loaded
+from sgid.models.loader import Loaded
 from sgid.outcome import evaluate
 from sgid.preflight import rehearse, warn
 from sgid.reporting.loggers import log_again, log_finished, log_stores, tracking, training_loggers

@@ -35,8 +35,8 @@ def make_captioner() -> Callable[..., Any]:
     """`make_captioner(candidates=3)`: a fresh captioner with the bundled weights."""
     import torch
 
+    from sgid.models.blip import BlipCaptioner
     from sgid.quiet import quiet_generation
-    from sgid.semantics.captions import BlipCaptioner
 
     quiet_generation()
 
@@ -53,8 +53,8 @@ def make_scorer() -> Callable[..., Any]:
     """`make_scorer(batch_size=3)`: a fresh scorer with the bundled weights."""
     import torch
 
+    from sgid.models.clip import OpenClipScorer
     from sgid.quiet import quiet_generation
-    from sgid.semantics.similarity import OpenClipScorer
 
     quiet_generation()
 

@@ -10,7 +10,7 @@ import torch
 from huggingface_hub.utils import filter_repo_objects
 from safetensors.torch import save_file
 
-from sgid.weights import LAYOUTS, MissingWeights, content_hash, locate
+from sgid.models.weights import LAYOUTS, MissingWeights, content_hash, locate
 
 OPTION = "models.scorer.weights"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

@@ -107,8 +107,8 @@ class Describe:
 
 def ours(config: ModelsConfig, blip: Path, clip: Path, device: Any, dtype: Any) -> Describe:
     """With the batch sizes of `config`."""
-    from sgid.semantics.captions import BlipCaptioner
-    from sgid.semantics.similarity import OpenClipScorer
+    from sgid.models.blip import BlipCaptioner
+    from sgid.models.clip import OpenClipScorer
 
     own, place = config.captioner, {"device": device, "dtype": dtype}
     names = ("candidates", "top_p", "max_tokens", "seed", "batch_size")

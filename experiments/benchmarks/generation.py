@@ -146,7 +146,7 @@ def products(engine: Any, requests: Sequence[Request]) -> float:
 
 def prepare(given: Any, artifacts: str, *options: str) -> tuple[Any, Any, Any, Any]:
     """Config, dataset, models and augmentation, its images captioned; none is generated yet."""
-    from sgid.models import Models
+    from sgid.models.loader import Models
     from sgid.preflight import check
     from sgid.stages.augment import augmentations, planned
     from sgid.stages.data import load

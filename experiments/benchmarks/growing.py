@@ -70,7 +70,7 @@ def read(config: Any) -> dict[str, float]:
 
 
 def _ready(config: Any) -> tuple[Any, Any, Any]:
-    from sgid.models import Models
+    from sgid.models.loader import Models
     from sgid.preflight import check
     from sgid.stages.augment import augmentations
     from sgid.stages.data import load

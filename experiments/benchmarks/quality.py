@@ -55,7 +55,7 @@ class Setting:
     """Requests of the bundled default, one for each of `images` originals, and who judges them."""
 
     def __init__(self, images: int, *, noise_rate: float, device: str, artifacts: Path) -> None:
-        from sgid.models import Models
+        from sgid.models.loader import Models
         from sgid.preflight import check
         from sgid.stages.augment import augmentations, planned
         from sgid.stages.data import load

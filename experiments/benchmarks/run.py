@@ -32,7 +32,7 @@ CLOCKED = {
     "diffusers.models.autoencoders.autoencoder_kl:AutoencoderKL.decode": "VAE",
     "sgid.training.fit:fit": "training",
     "sgid.training.fit:test": "test",
-    "sgid.models:Models._get": "loading models",
+    "sgid.models.loader:Models._get": "loading models",
     "sgid.preflight:check": "images",
     "sgid.stages.data:load": "images",
     "sgid.stages.train:keep_decoded": "images",

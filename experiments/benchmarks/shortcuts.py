@@ -89,7 +89,7 @@ def tiny_vae(setting: Setting, kept: Path) -> Path:
     """The folder of an `AutoencoderTiny` that decodes the bundled VAE's latents; made if absent."""
     from diffusers import AutoencoderKL
 
-    from sgid.weights import content_hash
+    from sgid.models.weights import content_hash
 
     source = setting.folder / "vae"
     folder = kept / f"tiny_vae-{content_hash(source)}-{DISTILLATION}"

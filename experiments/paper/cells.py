@@ -10,7 +10,7 @@ from experiments.paper.grid import Options, Sweep, words
 from sgid.config.compose import compose
 from sgid.config.schema import Config, in_slot
 from sgid.job import Run, prepare
-from sgid.models import Loaded
+from sgid.models.loader import Loaded
 from sgid.reproducibility import fingerprint
 
 JUDGE = "evaluation.classifier"

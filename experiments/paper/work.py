@@ -21,7 +21,7 @@ from experiments.paper.rates import measured
 from experiments.paper.running import Runner
 from experiments.paper.scales import NAMES, Scale
 from sgid.errors import message
-from sgid.models import Loaded
+from sgid.models.loader import Loaded
 from sgid.progress import progress
 from sgid.reporting.results import Result, load_each
 from sgid.reporting.wording import command

@@ -21,8 +21,8 @@ from experiments.tiny_models.clip import zero_shot
 from experiments.tiny_models.images import CLASS_NAMES, Part
 from experiments.tiny_models.judge import accuracy, verdicts
 from experiments.tiny_models.vae import psnr
-from sgid.semantics.captions import BlipCaptioner
-from sgid.semantics.similarity import OpenClipScorer
+from sgid.models.blip import BlipCaptioner
+from sgid.models.clip import OpenClipScorer
 
 CPU = {"device": torch.device("cpu"), "dtype": torch.float32}
 PROMPT = "a photo of a {label}, {caption}"

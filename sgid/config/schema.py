@@ -55,7 +55,7 @@ class DatasetConfig:
 
 @dataclass
 class WeightsConfig:
-    """Weights on disk: a folder, or a snapshot in the hub's cache. See `sgid.weights`."""
+    """Weights on disk: a folder, or a snapshot in the hub's cache. See `sgid.models.weights`."""
 
     layout: str = MISSING
     id: str | None = None

@@ -30,8 +30,8 @@ HYDRA = "hydra"
 # these import themselves is never reached: see `_is_own`.
 PLACES = {
     r"dataset\.source": ("sgid.data.sources.*",),
-    r"models\.captioner": ("sgid.semantics.captions",),
-    r"models\.scorer": ("sgid.semantics.similarity",),
+    r"models\.captioner": ("sgid.models.blip",),
+    r"models\.scorer": ("sgid.models.clip",),
     r"models\.generator": (
         "sgid.generation.stable_diffusion",
         "sgid.generation.diffusers_pipeline",

@@ -28,7 +28,7 @@ from sgid.evaluation.metrics import (
     leakage,
     measure,
 )
-from sgid.models import Models
+from sgid.models.loader import Models
 from sgid.reproducibility import fingerprint
 from sgid.stages.classifier import Judge, predictions
 from sgid.stores.files import write_atomic

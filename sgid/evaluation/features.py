@@ -18,11 +18,11 @@ from sgid.data.image_set import ImageSet
 from sgid.evaluation.leakage import SIDE, thumbnails
 from sgid.evaluation.metrics import Part, Real
 from sgid.evaluation.store_summary import class_embeddings
-from sgid.models import Models
+from sgid.models.clip import OpenClipScorer
+from sgid.models.loader import Models
 from sgid.overlap import ahead, together
 from sgid.progress import progress
 from sgid.reproducibility import fingerprint
-from sgid.semantics.similarity import OpenClipScorer
 from sgid.stores.files import replacing
 from sgid.stores.store import Store
 

@@ -14,8 +14,8 @@ from PIL.Image import Image
 from sgid.data.decode import decode
 from sgid.data.image_set import ImageSet
 from sgid.evaluation.filters import Judged, judge, per_class
+from sgid.models.clip import OpenClipScorer
 from sgid.reproducibility import derive_seed
-from sgid.semantics.similarity import OpenClipScorer
 from sgid.stores.store import Store
 
 CLASS_PROMPT = "a photo of a {}"

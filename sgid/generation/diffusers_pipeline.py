@@ -22,7 +22,7 @@ from PIL import ImageOps
 from sgid.batching import out_of_memory
 from sgid.generation.batch_size import batches
 from sgid.generation.engine import Drawn, redrawn
-from sgid.generation.loading import load
+from sgid.models.diffusers import load
 from sgid.records import Generated, Request
 
 if TYPE_CHECKING:

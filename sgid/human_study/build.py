@@ -51,7 +51,7 @@ def build(
     """
     from sgid.config.compose import compose
     from sgid.config.schema import in_slot
-    from sgid.models import Models
+    from sgid.models.loader import Models
     from sgid.preflight import check
     from sgid.stages.augment import augmentations
     from sgid.stages.data import load

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from sgid.models.blip import Captioner
+from sgid.models.clip import OpenClipScorer
 from sgid.records import Described, Sample
 from sgid.reproducibility import derive_seed
-from sgid.semantics.captions import Captioner
-from sgid.semantics.similarity import OpenClipScorer
 
 PLACES = 4
 """Decimals of a similarity: 1e-4 is far below what steers guidance or tells captions apart."""

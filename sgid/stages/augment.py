@@ -20,7 +20,7 @@ from sgid.generation.rows import schema
 from sgid.generation.stored import StoredDescriptions
 from sgid.methods.describe import PLACES
 from sgid.methods.requests import Plan, Recipe, Undescribed, recipes
-from sgid.models import Models
+from sgid.models.loader import Models
 from sgid.stages.shards import describe_shards, generate_shards
 from sgid.stores.damage import take_back_damaged
 from sgid.stores.store import Store

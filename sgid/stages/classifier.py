@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from sgid.config.compose import CONF, compose
 from sgid.config.targets import OPTION as ALLOW
 from sgid.data.dataset import Dataset
+from sgid.models.weights import Located, locate
 from sgid.progress import progress
 from sgid.reporting.arms import generates
 from sgid.reporting.results import Result, load_result
-from sgid.weights import Located, locate
 
 if TYPE_CHECKING:
     import torch

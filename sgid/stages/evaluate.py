@@ -15,7 +15,7 @@ from sgid.data.dataset import Dataset
 from sgid.evaluation.statistics import wilson
 from sgid.evaluation.store_summary import examples, png
 from sgid.generation.stored import stored_images
-from sgid.models import Models
+from sgid.models.loader import Models
 from sgid.progress import progress
 from sgid.stages.augment import Augmentation
 from sgid.stages.judge import Judgement

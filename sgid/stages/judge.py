@@ -28,7 +28,7 @@ from sgid.evaluation.lpips import weights_file
 from sgid.evaluation.metrics import Made
 from sgid.evaluation.store_summary import judge_store, labels, origin, summarise
 from sgid.generation.stored import stored_images
-from sgid.models import Models
+from sgid.models.loader import Models
 from sgid.progress import progress
 from sgid.reporting.wording import call_text
 from sgid.reproducibility import fingerprint

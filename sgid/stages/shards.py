@@ -15,7 +15,7 @@ from sgid.data.image_set import ImageSet
 from sgid.generation.rows import to_row
 from sgid.methods.describe import describe
 from sgid.methods.requests import Plan
-from sgid.models import Models
+from sgid.models.loader import Models
 from sgid.overlap import THREADS, Behind, ahead, together
 from sgid.progress import progress
 from sgid.records import Request, Sample

@@ -30,6 +30,7 @@ from sgid.data.dataset import Dataset
 from sgid.data.image_set import ImageSet
 from sgid.data.pixel_cache import prune
 from sgid.device import pick_device
+from sgid.models.weights import Located
 from sgid.progress import progress
 from sgid.reproducibility import derive_seed
 from sgid.stores.files import write_atomic
@@ -39,7 +40,6 @@ from sgid.training.backbones import image_size
 from sgid.training.fit import Schedule, fit, schedule
 from sgid.training.module import Classifier
 from sgid.training.processes import fit_together
-from sgid.weights import Located
 
 log = logging.getLogger(__name__)
 

@@ -14,9 +14,9 @@ from hydra.utils import instantiate
 from sgid.augmentation.sizes import SMALL, training_size
 from sgid.config.schema import BackboneConfig
 from sgid.data.image_set import ImageSet
+from sgid.models.weights import Located
 from sgid.quiet import quiet
 from sgid.training.parameters import head
-from sgid.weights import Located
 
 if TYPE_CHECKING:
     from torch import nn

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from sgid.models.clip import clip_tokenizer
 from sgid.quiet import quiet
-from sgid.semantics.similarity import clip_tokenizer
 
 HEADS = ("random", "zero_shot")
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from sgid.cli import Job
-from sgid.models import Loaded
+from sgid.models.loader import Loaded
 from tests.end_to_end import slurm
 from tests.end_to_end.command import Place
 

@@ -6,7 +6,7 @@ import diffusers
 import pytest
 import torch
 
-from sgid.generation.loading import load, with_settings_of
+from sgid.models.diffusers import load, with_settings_of
 from tests.conftest import MODELS
 from tests.generation import small_pipelines
 

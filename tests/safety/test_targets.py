@@ -36,7 +36,7 @@ EVIL = [
     ("models.captioner", "transformers.pipeline"),
     ("models.generator", "sgid.generation.stable_diffusion._private"),
     ("guidance", "builtins.exec"),
-    ("aug.x.guidance", "sgid.semantics.captions.BlipCaptioner"),
+    ("aug.x.guidance", "sgid.models.blip.BlipCaptioner"),
     ("aug.x.transform", "torchvision.datasets.CIFAR10"),
     ("aug.x.transform", "torch.utils.cpp_extension.load"),
     ("filter", "subprocess.run"),

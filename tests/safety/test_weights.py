@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from sgid.semantics.similarity import clip_tokenizer
-from sgid.weights import LAYOUTS, MissingWeights, locate
+from sgid.models.clip import clip_tokenizer
+from sgid.models.weights import LAYOUTS, MissingWeights, locate
 from tests.conftest import MODELS
 
 PICKLES = ("pytorch_model.bin", "model.ckpt", "open_clip_pytorch_model.bin", "weights.pt")

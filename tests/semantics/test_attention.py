@@ -2,7 +2,7 @@ import pytest
 import torch
 from transformers import BlipForConditionalGeneration, DynamicCache, EncoderDecoderCache
 
-from sgid.semantics.attention import ImageAttention, SharedCrossAttention, fuse
+from sgid.models.blip import ImageAttention, SharedCrossAttention, fuse
 from tests.conftest import MODELS
 
 IMAGES, CANDIDATES = 3, 4

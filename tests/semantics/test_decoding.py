@@ -4,8 +4,7 @@ import torch
 from scipy.stats import chisquare, kstest
 from transformers import BlipForConditionalGeneration, TopPLogitsWarper
 
-from sgid.semantics.attention import fuse
-from sgid.semantics.decoding import decode, nucleus, uniforms
+from sgid.models.blip import decode, fuse, nucleus, uniforms
 from tests.conftest import MODELS
 
 KEYS = [f"key {i}" for i in range(200)]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
+
 OWN = "own"
 """As the name of a scheduler: the one that comes with the model."""
 

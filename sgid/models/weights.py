@@ -28,8 +28,14 @@ LAYOUTS: dict[str, tuple[tuple[str, ...], ...]] = {
     "timm": (("model.safetensors", "open_clip_model.safetensors"),),
     "diffusers": (("model_index.json",),),  # and what that names: see `_parts`
 }
+
+
 _READ = {"diffusers": "diffusion_pytorch_model.safetensors", "transformers": "model.safetensors"}
+
+
 _TOKENIZERS = ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model", "tokenizer.model")
+
+
 _NOT_LOADED = ("safety_checker", "feature_extractor", "image_encoder", "watermarker")
 
 
@@ -99,6 +105,8 @@ _EXCLUDE = {
     "open_clip": ("*.bin", "*.pt"),
     "timm": ("*.bin",),
 }
+
+
 # All but whole models in one file, which lie beside the folders.
 _INCLUDE = {"diffusers": ("model_index.json", "*/*")}
 

@@ -12,8 +12,8 @@ from hydra.utils import instantiate
 
 from sgid.config.schema import Config, ModelConfig
 from sgid.device import pick_device, pick_dtype, widest_dtype
+from sgid.models.weights import Located, content_hash
 from sgid.quiet import quiet_generation
-from sgid.weights import Located, content_hash
 
 
 @final
