@@ -87,7 +87,7 @@ def figure(config: Config) -> Figure:
     from sgid.evaluation.store_summary import spread
     from sgid.models.loader import Models
     from sgid.preflight import check, warn
-    from sgid.reporting.grid import augmentation_grid
+    from sgid.reporting.image_grids import augmentation_grid
     from sgid.stages.data import load
     from sgid.training.backbones import image_size
 

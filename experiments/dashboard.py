@@ -192,7 +192,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         print(f'{error.name} is needed: pip install "sgid[tracking]"', file=sys.stderr)
         return 1
-    from sgid.reporting.wandb_log import is_offline, nobody
+    from sgid.reporting.wandb import is_offline, nobody
 
     views = {
         "workspace": workspace(given.entity, given.project),

@@ -16,8 +16,8 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
-from sgid.reporting.kept import Example, read_examples
-from sgid.reporting.wording import steering_text
+from sgid.reporting.format import steering_text
+from sgid.reporting.results import Example, read_examples
 from sgid.stores.files import write_atomic
 
 ACROSS, DOWN = 2, 3

@@ -15,7 +15,7 @@ from sgid.job import Run, prepare
 from sgid.models.loader import Loaded
 from sgid.outcome import evaluate
 from sgid.preflight import rehearse, warn
-from sgid.reporting.loggers import log_again, log_finished, log_stores, tracking, training_loggers
+from sgid.reporting.wandb import log_again, log_finished, log_stores, tracking, training_loggers
 from sgid.stages.augment import augment
 from sgid.stages.data import show
 from sgid.stages.judge import measuring
@@ -138,7 +138,7 @@ def _train(run: Run, console: Console) -> None:
 
 
 def _report(run: Run, console: Console) -> None:
-    from sgid.reporting.summary import report
+    from sgid.reporting.report import report
 
     if not (run.folder / "result.json").is_file():
         raise ValueError(f"{run.folder} has no result; run stage=evaluate, or stage=all")

@@ -23,7 +23,7 @@ from sgid.limits import out_of_range
 from sgid.methods.guidance import follows_similarity
 from sgid.methods.requests import recipes
 from sgid.models.weights import Located, locate
-from sgid.reporting.loggers import unready
+from sgid.reporting.wandb import unready
 from sgid.reproducibility import derive_seed
 from sgid.training.processes import check_devices
 

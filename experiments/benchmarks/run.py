@@ -40,7 +40,7 @@ CLOCKED = {
     "sgid.stages.augment:_describe": "captions",
     "sgid.stages.augment:augment": "rest of augment",
     "sgid.stages.evaluate:evaluate_stores": "judge",
-    "sgid.reporting.summary:report": "report",
+    "sgid.reporting.report:report": "report",
 }
 """Module:function -> the part of the time that it is."""
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from experiments.charts.style import COLOURS, GREY, PALE, sheet, text_width
 from sgid.evaluation.statistics import Estimate
-from sgid.reporting.wording import ABSENT, p_text, signed
+from sgid.reporting.format import ABSENT, p_text, signed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

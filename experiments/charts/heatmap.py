@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from experiments.charts.style import PALE, SEQUENTIAL, sheet
 from sgid.evaluation.statistics import Estimate
-from sgid.reporting.wording import ABSENT
+from sgid.reporting.format import ABSENT
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from experiments.charts.style import COLUMN, DASHES, GREY, PALE, looks, sheet
 from sgid.evaluation.statistics import Estimate
-from sgid.reporting.wording import value_text
+from sgid.reporting.format import value_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -21,8 +21,8 @@ from experiments.paper.contrasts import (
     top1,
 )
 from sgid.evaluation.statistics import mean_interval, paired_difference
+from sgid.reporting.format import aug_text, p_text
 from sgid.reporting.results import Result
-from sgid.reporting.wording import aug_text, p_text
 
 MEAN = "mean of backbones"
 

@@ -25,8 +25,8 @@ from experiments.paper.grid import Sweep
 from experiments.paper.page import Page
 from experiments.paper.scales import Scale
 from sgid.reporting.arms import BASELINE
+from sgid.reporting.format import aug_text
 from sgid.reporting.results import Result
-from sgid.reporting.wording import aug_text
 
 TITLE = "With other augmentations"
 

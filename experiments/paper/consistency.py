@@ -16,10 +16,10 @@ from experiments.paper.measures import by_method, estimate_text, measured
 from experiments.paper.page import Page
 from experiments.paper.scales import Scale
 from sgid.evaluation.statistics import mean_interval
-from sgid.reporting.measured import SAID
+from sgid.reporting.format import ABSENT
+from sgid.reporting.image_metrics import SAID
 from sgid.reporting.results import Result
 from sgid.reporting.table import Cell, Table
-from sgid.reporting.wording import ABSENT
 
 TITLE = "Semantic consistency"
 

@@ -14,9 +14,9 @@ from itertools import groupby
 
 from experiments.charts.ranks import blocked_difference, least_t
 from sgid.evaluation.statistics import Estimate, holm, mean_interval, paired_difference
+from sgid.reporting.format import ABSENT, difference_text, mean_text, p_text, signed
 from sgid.reporting.results import Result
 from sgid.reporting.table import Cell, Table
-from sgid.reporting.wording import ABSENT, difference_text, mean_text, p_text, signed
 
 Aug = tuple[str, ...]
 Arms = Mapping[Aug, Mapping[int, Result]]

@@ -15,8 +15,8 @@ from experiments.paper.scales import Scale
 from experiments.paper.trends import Setting, compare_settings, said, setting_table, verdict
 from sgid.evaluation.statistics import paired_difference
 from sgid.reporting.arms import BASELINE
+from sgid.reporting.format import mean_text
 from sgid.reporting.results import Result
-from sgid.reporting.wording import mean_text
 
 TITLE = "Expansion"
 RATIOS = ["1", "2", "5", "10"]

@@ -15,8 +15,8 @@ from experiments.paper.page import Page
 from experiments.paper.scales import Scale
 from sgid.config.compose import compose
 from sgid.human_study.study import FILE, Study
+from sgid.reporting.format import command
 from sgid.reporting.results import Result
-from sgid.reporting.wording import command
 
 TITLE = "Human evaluation"
 METHODS = [*GENERATIVE, *SGID]

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from experiments.paper.choice import chosen, complete
 from experiments.paper.contrasts import ALL, Arms, Contrast, Found, notes, points
 from sgid.reporting.arms import BASELINE
+from sgid.reporting.format import ABSENT, aug_text, difference_text, mean_text, p_text, signed
 from sgid.reporting.table import Cell, Table
-from sgid.reporting.wording import ABSENT, aug_text, difference_text, mean_text, p_text, signed
 
 OURS = ("sgid",)
 BARE = ("none",)

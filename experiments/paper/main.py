@@ -25,8 +25,7 @@ from experiments.paper.leads import base, gains, lead_said, lead_table, over_bes
 from experiments.paper.page import Page
 from experiments.paper.scales import Scale
 from sgid.reporting.arms import BASELINE
-from sgid.reporting.comparison import comparison_table
-from sgid.reporting.matrix import matrix_table
+from sgid.reporting.comparison import comparison_table, matrix_table
 from sgid.reporting.results import Result
 from sgid.reporting.table import Table
 

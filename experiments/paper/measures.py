@@ -8,8 +8,8 @@ from pathlib import PurePath
 from typing import Any
 
 from sgid.evaluation.statistics import Estimate, mean_interval
+from sgid.reporting.format import signed
 from sgid.reporting.results import Generation, Result
-from sgid.reporting.wording import signed
 
 
 def generative(results: Sequence[Result]) -> list[Result]:

@@ -20,11 +20,10 @@ from experiments.paper.measures import estimate_text, generative, measured, rank
 from experiments.paper.page import Page
 from experiments.paper.scales import Scale
 from sgid.evaluation.statistics import Estimate
-from sgid.reporting.kept import Example, read_examples
-from sgid.reporting.measured import SAID
-from sgid.reporting.results import Result
+from sgid.reporting.format import ABSENT, mean_text, value_text
+from sgid.reporting.image_metrics import SAID
+from sgid.reporting.results import Example, Result, read_examples
 from sgid.reporting.table import Cell, Table
-from sgid.reporting.wording import ABSENT, mean_text, value_text
 
 if TYPE_CHECKING:
     from PIL.Image import Image

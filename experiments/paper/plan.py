@@ -7,9 +7,9 @@ from pathlib import Path
 
 from experiments.paper.cells import Cell, Wanted
 from experiments.paper.rates import Rates
+from sgid.reporting.format import ABSENT
 from sgid.reporting.table import Cell as Text
 from sgid.reporting.table import Table
-from sgid.reporting.wording import ABSENT
 
 HEADERS = (
     "experiment",

@@ -14,7 +14,7 @@ from experiments.paper.grid import Sweep
 from experiments.paper.measures import by_method, measured, rank_correlation
 from experiments.paper.page import Page
 from experiments.paper.scales import Scale
-from sgid.reporting.measured import SAID
+from sgid.reporting.image_metrics import SAID
 from sgid.reporting.results import Result
 from sgid.reporting.table import Cell, Table
 

@@ -11,8 +11,8 @@ from experiments.paper.page import Page
 from experiments.paper.scales import Scale
 from experiments.paper.trends import compare_settings, said, setting_table, slope_said
 from sgid.reporting.arms import BASELINE
+from sgid.reporting.format import aug_text
 from sgid.reporting.results import Result
-from sgid.reporting.wording import aug_text
 
 TITLE = "Number of real images"
 

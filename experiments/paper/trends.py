@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from experiments.paper.contrasts import points, top1
 from sgid.evaluation.statistics import Estimate, holm, paired_difference
 from sgid.reporting.arms import BASELINE
+from sgid.reporting.format import ABSENT, difference_text, mean_text
 from sgid.reporting.results import Result
 from sgid.reporting.table import Cell, Table
-from sgid.reporting.wording import ABSENT, difference_text, mean_text
 
 Seeds = Mapping[int, Result]
 

@@ -23,8 +23,8 @@ from experiments.paper.scales import NAMES, Scale
 from sgid.errors import message
 from sgid.models.loader import Loaded
 from sgid.progress import progress
+from sgid.reporting.format import command
 from sgid.reporting.results import Result, load_each
-from sgid.reporting.wording import command
 
 
 @dataclass

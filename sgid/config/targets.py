@@ -44,7 +44,7 @@ PLACES = {
         *("torchvision.transforms", "torchvision.transforms.v2"),
     ),
     r"filter": ("sgid.evaluation.filters",),
-    r"logger": ("sgid.reporting.wandb_log",),
+    r"logger": ("sgid.reporting.wandb",),
 }
 
 

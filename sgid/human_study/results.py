@@ -22,8 +22,8 @@ from sgid.evaluation.statistics import Estimate, holm, mean_interval, paired_dif
 from sgid.human_study.questions import KINDS, SCALE, UNCHANGED, Kind
 from sgid.human_study.study import Rating, Study
 from sgid.reporting.figures import BLUE
+from sgid.reporting.format import ABSENT, difference_text, mean_text
 from sgid.reporting.table import Cell, Table
-from sgid.reporting.wording import ABSENT, difference_text, mean_text
 from sgid.stores.files import write_atomic
 
 if TYPE_CHECKING:

@@ -1,5 +1,5 @@
 """Charts of one run. Colours are Okabe and Ito's, told apart by the colour-blind."""
-# MERGED-DOC sgid/reporting/pictures.py: """The pictures of a run's report, drawn once for the page and for the files beside it."""
+# MERGED-DOC sgid/reporting/html.py: """The pictures of a run's report, drawn once for the page and for the files beside it."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sgid.reporting.arms import BASELINE
-from sgid.reporting.kept import Curve, Example, read_curves
-from sgid.reporting.pictures import _uri
-from sgid.reporting.results import Generation, Result
+from sgid.reporting.html import _uri
+from sgid.reporting.results import Curve, Example, Generation, Result, read_curves
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -178,7 +177,7 @@ def draw_pictures(
 
     `baseline` is the run with `aug=flip_crop` to draw beside it.
     """
-    from sgid.reporting.grid import example_grid
+    from sgid.reporting.image_grids import example_grid
 
     drawn: dict[str, tuple[Figure, str]] = {}
     if examples:

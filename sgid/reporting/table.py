@@ -107,7 +107,7 @@ class Table:
 
     def html(self) -> str:
         """A page of its own."""
-        from sgid.reporting.templates import render
+        from sgid.reporting.html import render
 
         return render("table.html.j2", table=self)
 

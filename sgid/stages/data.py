@@ -89,7 +89,7 @@ def _picture(images: ImageSet) -> bytes:
     """PNG: some images of each of the first classes."""
     import io
 
-    from sgid.reporting.grid import class_grid
+    from sgid.reporting.image_grids import class_grid
 
     groups = {}
     for label, name in enumerate(images.class_names[:CLASSES]):

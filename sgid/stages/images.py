@@ -29,7 +29,7 @@ from sgid.evaluation.store_summary import origin
 from sgid.generation.stored import stored_images
 from sgid.methods.requests import Recipe
 from sgid.models.loader import Models
-from sgid.reporting.evaluation import print_evaluation, write_page
+from sgid.reporting.image_metrics import print_evaluation, write_page
 from sgid.reporting.results import EVALUATION, load_result
 from sgid.reproducibility import fingerprint
 from sgid.stages.evaluate import nearest_pairs, write_table

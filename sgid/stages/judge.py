@@ -30,7 +30,7 @@ from sgid.evaluation.store_summary import judge_store, labels, origin, summarise
 from sgid.generation.stored import stored_images
 from sgid.models.loader import Models
 from sgid.progress import progress
-from sgid.reporting.wording import call_text
+from sgid.reporting.format import call_text
 from sgid.reproducibility import fingerprint
 from sgid.stages.classifier import find_judge
 from sgid.stores.files import replacing, write_atomic

@@ -11,7 +11,7 @@ from PIL import Image
 
 from experiments import case_study
 from sgid.data.decode import decode
-from sgid.reporting import grid
+from sgid.reporting import image_grids as grid
 from tests.end_to_end.command import SHORT
 
 

@@ -64,7 +64,7 @@ def test_a_run_without_generated_images_is_told(tmp_path, capsys):
 
 
 def test_a_png_comes_out_for_one_example(run):
-    from sgid.reporting.kept import read_examples
+    from sgid.reporting.results import read_examples
 
     (first, *_) = read_examples(run)
     assert Image.open(io.BytesIO(examples.draw([first]))).format == "PNG"
@@ -75,7 +75,7 @@ def test_what_a_method_does_not_have_is_not_said(run, monkeypatch):
 
     from matplotlib.axes import Axes
 
-    from sgid.reporting.kept import read_examples
+    from sgid.reporting.results import read_examples
 
     (first, *_) = read_examples(run)
     said, text = [], Axes.text

@@ -7,8 +7,8 @@ from scipy import stats
 
 from sgid.evaluation.statistics import holm
 from sgid.reporting.comparison import comparison_table
+from sgid.reporting.format import p_text
 from sgid.reporting.results import load_result
-from sgid.reporting.wording import p_text
 
 
 @pytest.fixture

@@ -2,9 +2,8 @@
 
 import pytest
 
-from sgid.reporting.evaluation import evaluations_table
-from sgid.reporting.measured import notes
-from sgid.reporting.shown import judge_text
+from sgid.reporting.html import judge_text
+from sgid.reporting.image_metrics import evaluations_table, notes
 
 JUDGE = {"fingerprint": "abc", "aug": ["flip_crop"], "backbone": "small_resnet", "top1": 80.0}
 

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from sgid.reporting import figures
-from sgid.reporting.kept import read_curves
+from sgid.reporting.results import read_curves
 
 
 def pixels(figure: Figure) -> tuple[int, int]:

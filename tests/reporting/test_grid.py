@@ -8,9 +8,9 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from sgid.reporting.grid import augmentation_grid, class_grid, example_grid
-from sgid.reporting.kept import read_examples
-from sgid.reporting.wording import steering_text
+from sgid.reporting.format import steering_text
+from sgid.reporting.image_grids import augmentation_grid, class_grid, example_grid
+from sgid.reporting.results import read_examples
 
 RED, GREEN, BLUE = (230, 20, 10), (10, 220, 40), (20, 40, 240)
 

@@ -7,7 +7,7 @@ from rich.console import Console
 from scipy import stats
 
 from sgid.evaluation.statistics import holm
-from sgid.reporting.matrix import matrix_table
+from sgid.reporting.comparison import matrix_table
 from sgid.reporting.table import Cell
 from tests.reporting.conftest import AUGS
 

@@ -8,9 +8,8 @@ import pytest
 
 from sgid.evaluation.statistics import paired_bootstrap
 from sgid.reporting.arms import find_baseline
-from sgid.reporting.facts import made
-from sgid.reporting.report import lead_over, write_report
-from sgid.reporting.wording import call_text, run_command, signed
+from sgid.reporting.format import call_text, run_command, signed
+from sgid.reporting.report import lead_over, made, write_report
 
 
 class Page(HTMLParser):

@@ -7,8 +7,13 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from sgid.reporting.kept import read_correct, read_curves, read_examples
-from sgid.reporting.results import load_result, load_results
+from sgid.reporting.results import (
+    load_result,
+    load_results,
+    read_correct,
+    read_curves,
+    read_examples,
+)
 
 
 def test_reads_what_a_run_left(make_run):

@@ -6,8 +6,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from sgid.reporting.loggers import log_finished, log_stores, tracking
 from sgid.reporting.results import load_result
+from sgid.reporting.wandb import log_finished, log_stores, tracking
 from sgid.reporting.wandb_artifacts import store_artifact
 from sgid.stores.store import Store
 from tests.reporting.wandb_file import read_back
@@ -47,7 +47,7 @@ def with_stores(result, stores):
 
 
 def logger(**options):
-    return {"_target_": "sgid.reporting.wandb_log.WandbSettings", "project": "test", **options}
+    return {"_target_": "sgid.reporting.wandb.WandbSettings", "project": "test", **options}
 
 
 def logged(result, *, made, **options):

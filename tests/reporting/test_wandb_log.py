@@ -7,13 +7,23 @@ from pathlib import Path
 
 import pytest
 
-from sgid.reporting.loggers import log_finished, log_stores, tracking, training_loggers, unready
 from sgid.reporting.report import write_report
 from sgid.reporting.results import load_result
-from sgid.reporting.wandb_log import STEP, WandbSettings, _measures, log_run, open_run
+from sgid.reporting.wandb import (
+    STEP,
+    WandbSettings,
+    _measures,
+    log_finished,
+    log_run,
+    log_stores,
+    open_run,
+    tracking,
+    training_loggers,
+    unready,
+)
 from tests.reporting.wandb_file import read_back
 
-TARGET = "sgid.reporting.wandb_log.WandbSettings"
+TARGET = "sgid.reporting.wandb.WandbSettings"
 
 
 @pytest.fixture
@@ -229,7 +239,7 @@ def test_nobody_logged_in_is_told_before_any_work(tmp_path, monkeypatch):
 
 
 def test_wandb_not_installed_is_told_with_what_installs_it(monkeypatch):
-    monkeypatch.setattr("sgid.reporting.loggers.find_spec", lambda name: None)
+    monkeypatch.setattr("sgid.reporting.wandb.find_spec", lambda name: None)
     text = unready({"project": "test"})
     assert text and 'pip install "sgid[tracking]"' in text
 

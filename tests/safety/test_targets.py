@@ -41,7 +41,7 @@ EVIL = [
     ("aug.x.transform", "torch.utils.cpp_extension.load"),
     ("filter", "subprocess.run"),
     ("logger", "sgid"),
-    ("logger", "sgid.reporting.wandb_log"),
+    ("logger", "sgid.reporting.wandb"),
     ("trainer.workers", "sgid.training.fit.fit"),
     ("hydra.callbacks.x", "os.system"),
 ]

@@ -1,14 +1,44 @@
-"""What a page shows of generated images beside test images, and who judged their labels."""
+"""The pictures of a run's report, drawn once for the page and for the files beside it."""
+# MERGED-DOC sgid/reporting/html.py: """What a page shows of generated images beside test images, and who judged their labels."""
+# MERGED-DOC sgid/reporting/html.py: """The HTML templates that lie beside this file."""
 
 from __future__ import annotations
 
+import base64
 import io
 from collections.abc import Mapping, Sequence
-from typing import Any
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from sgid.reporting.kept import Pair
-from sgid.reporting.pictures import image_uri
-from sgid.reporting.wording import aug_text
+from sgid.reporting.format import aug_text
+from sgid.reporting.results import Pair
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+
+# Larger images are shown smaller on the page, so that it can be sent by mail.
+SHOWN_PIXELS = 256
+
+
+def image_uri(encoded: bytes) -> str:
+    """An image (PNG bytes) for the `src` of the page."""
+    from PIL import Image
+
+    image = Image.open(io.BytesIO(encoded))
+    if max(image.size) <= SHOWN_PIXELS:
+        return _uri(encoded, "png")
+    image = image.convert("RGB")
+    image.thumbnail((SHOWN_PIXELS, SHOWN_PIXELS))
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=88)
+    return _uri(buffer.getvalue(), "jpeg")
+
+
+def _uri(data: bytes, kind: str) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
+
 
 SMALL = 96
 """Images below this side are shown with their pixels."""
@@ -61,3 +91,21 @@ def _verdict(pair: Pair) -> str:
     if pair.same:
         return "the same pixels"
     return "near-copy" if pair.near else "not a near-copy"
+
+
+def render(name: str, **values: Any) -> str:
+    """Fill a template in. All values are escaped."""
+    return _environment().get_template(name).render(**values)
+
+
+@cache
+def _environment() -> Environment:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    return Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )

@@ -9,21 +9,34 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from sgid.reporting.kept import Example
-from sgid.reporting.wording import steering_text
+from sgid.reporting.format import steering_text
+from sgid.reporting.results import Example
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from PIL.Image import Image
 
+
 # Inches.
 CELL = 1.15  # the side of an image with what is around it
+
+
 GAP = 0.06
+
+
 LINE = 0.14  # the height of a line of text
+
+
 NAME = 1.4  # the most that a name may take
+
+
 # Below that many pixels an image is shown by its pixels, not smoothed.
 SMALL = 96
+
+
 VERMILION = "#D55E00"
+
+
 ROWS_PER_PANEL = 12
 
 

@@ -8,8 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sgid.evaluation.statistics import Estimate
-from sgid.reporting.kept import Example
-from sgid.reporting.results import Result
+from sgid.reporting.results import Example, Result
 
 ABSENT = "–"
 

@@ -2,31 +2,40 @@
 
 One W&B run holds both: `open_run` returns the one that is open for a result folder, or begins it.
 """
+# MERGED-DOC sgid/reporting/wandb.py: """What `logger=` switches on: over the stages of a run, during training, and at the end."""
+# MERGED-DOC sgid/reporting/wandb.py: """Tables of a run for Weights & Biases: accuracy by class, and its augmented images."""
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hydra.utils import instantiate
+
 from sgid.reporting.arms import arm, generates
-from sgid.reporting.kept import read_curves, read_examples
-from sgid.reporting.results import Result, load_result
+from sgid.reporting.format import aug_text, run_command
+from sgid.reporting.results import Example, Result, load_result, read_curves, read_examples
 from sgid.reporting.wandb_artifacts import log_result, log_store, use_store
-from sgid.reporting.wandb_tables import class_table, example_table
-from sgid.reporting.wording import aug_text, run_command
 
 if TYPE_CHECKING:
     import wandb
 
+
 STEP = "trainer/global_step"  # Lightning's name for the axis of its curves
+
+
 WAYS_ON = (
     "`wandb login` logs in; WANDB_MODE=offline keeps the run in its own folder, for `wandb sync` "
     "later; logger=none does without W&B"
 )
+
+
 MADE = "stores_made"  # the config key that names the stores which this run has made
 
 
@@ -233,3 +242,112 @@ def _by_step(run_folder: Path) -> dict[int, dict[str, float]]:
         for step, value in zip(curve.steps, curve.values, strict=True):
             rows.setdefault(step, {})[name] = value
     return rows
+
+
+def unready(logger: dict[str, Any]) -> str | None:
+    """Why the logger cannot be used, for people, or `None`. It asks nothing over the network."""
+    if not logger:
+        return None
+    if find_spec("wandb") is None:
+        return 'logger=wandb needs wandb: pip install "sgid[tracking]", or take logger=none'
+
+    if is_offline() or (missing := nobody()) is None:
+        return None
+    return f"logger=wandb: {missing}\n{WAYS_ON}"
+
+
+@contextmanager
+def tracking(
+    logger: dict[str, Any],
+    folder: Path,
+    *,
+    config: dict[str, Any],
+    choices: dict[str, Any],
+    seed: int,
+) -> Iterator[None]:
+    """Have the logger's run open over the stages of a run; an error marks it as failed.
+
+    It is opened before any work, so that a server that cannot be reached costs none.
+
+    Raises:
+        ConnectionError: if it cannot be opened.
+    """
+    if not logger:
+        yield
+        return
+
+    open_run(instantiate(logger), folder, config=config, choices=choices, seed=seed)
+    failed = True
+    try:
+        yield
+        failed = False
+    finally:
+        close_run(folder, failed=failed)
+
+
+def log_stores(logger: dict[str, Any], stores: Sequence[Path]) -> None:
+    """Tell the logger's open run which stores it has made."""
+    if not logger or not stores:
+        return
+    import wandb
+
+    assert wandb.run is not None, "within tracking()"
+    for store in stores:
+        log_made(wandb.run, store, instantiate(logger))
+
+
+def training_loggers(
+    logger: dict[str, Any],
+    folder: Path,
+    *,
+    config: dict[str, Any],
+    choices: dict[str, Any],
+    seed: int,
+) -> list[Any]:
+    """Lightning loggers for the live curves of a training; none with `logger=none`."""
+    if not logger:
+        return []
+    from pytorch_lightning.loggers import WandbLogger
+
+    run = open_run(instantiate(logger), folder, config=config, choices=choices, seed=seed)
+    return [WandbLogger(experiment=run)]
+
+
+def log_finished(logger: dict[str, Any], folder: Path) -> None:
+    """Hand a finished run's figures and images to the logger."""
+    if logger:
+        log_run(folder, instantiate(logger))
+
+
+def log_again(logger: dict[str, Any], folder: Path) -> None:
+    """Hand over a run that was finished before, if a W&B sweep waits for its figure."""
+    if "WANDB_SWEEP_ID" in os.environ:
+        log_finished(logger, folder)
+
+
+SHOWN = ("method", "class_name", "caption", "similarity", "guidance_scale", "strength")
+"""Fields of an example that are columns beside its images."""
+
+
+def class_table(result: Result) -> wandb.Table:
+    """A row per class with its test top-1 in percent."""
+    import wandb
+
+    rows: list[Any] = [[name, value] for name, value in result.class_accuracy.items()]
+    return wandb.Table(columns=["class", "top1"], data=rows)
+
+
+def example_table(examples: Sequence[Example]) -> wandb.Table:
+    """A row per augmented image, its original beside it, and whether a filter kept it."""
+    import wandb
+    from PIL import Image
+
+    def picture(encoded: bytes) -> wandb.Image:
+        return wandb.Image(Image.open(io.BytesIO(encoded)))
+
+    rows: list[Any] = []
+    for one in examples:
+        original = picture(one.original)
+        for image, kept in zip(one.images, one.kept, strict=True):
+            rows.append([original, picture(image), kept, *(getattr(one, name) for name in SHOWN)])
+    return wandb.Table(columns=["original", "augmented", "kept", *SHOWN], data=rows)
