@@ -28,7 +28,7 @@ from sgid.config.schema import Config
 from sgid.data.dataset import Dataset
 from sgid.data.image_set import ImageSet
 from sgid.errors import message
-from sgid.stores.files import write_atomic
+from sgid.runtime.files import write_atomic
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

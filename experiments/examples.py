@@ -18,7 +18,7 @@ from pathlib import Path
 
 from sgid.reporting.format import steering_text
 from sgid.reporting.results import Example, read_examples
-from sgid.stores.files import write_atomic
+from sgid.runtime.files import write_atomic
 
 ACROSS, DOWN = 2, 3
 IMAGES = 4

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any, final
 
 from sgid.config.compose import CONF
 from sgid.errors import _raised_here, message
-from sgid.launched import ERROR, POINTER
-from sgid.signals import stop_behind, stop_on_signals
+from sgid.runtime.launcher import ERROR, POINTER
+from sgid.runtime.signals import stop_behind, stop_on_signals
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -151,7 +151,7 @@ def _places(config: DictConfig, output: Path, mode: str) -> dict[str, str | Path
 
 def _say_stopped(stop: KeyboardInterrupt, line: str) -> int:
     """How to go on; the exit code."""
-    from sgid.launched import stop as stop_launched
+    from sgid.runtime.launcher import stop as stop_launched
 
     heard = stop_behind(stop)
     by, code = (f" by {heard.signal.name}", heard.code) if heard else ("", 130)

@@ -13,12 +13,12 @@ from typing import Any
 
 from sgid.cluster.limits import wrong
 from sgid.config.schema import SLOTS, Config, GeneratorConfig, Stage, in_slot
-from sgid.device import DEVICES, DTYPES
-from sgid.generation.batch_size import AUTO
 from sgid.generation.diffusers_pipeline import OWN_LOOP, PipelineEngine
 from sgid.methods import requests as prompts
 from sgid.methods.describe import CAPTIONS
 from sgid.methods.requests import Recipe
+from sgid.runtime.batching import AUTO
+from sgid.runtime.device import DEVICES, DTYPES
 
 GUIDANCE = 30.0
 """The largest guidance scale; images are burnt long before it."""

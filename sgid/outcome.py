@@ -10,8 +10,8 @@ from rich.console import Console
 
 from sgid.job import Run
 from sgid.reproducibility import commit, content, versions
+from sgid.runtime.files import write_atomic
 from sgid.stages.judge import OF_ALL
-from sgid.stores.files import write_atomic
 
 
 def evaluate(run: Run, console: Console) -> None:

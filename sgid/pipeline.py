@@ -16,11 +16,10 @@ from sgid.models.loader import Loaded
 from sgid.outcome import evaluate
 from sgid.preflight import rehearse, warn
 from sgid.reporting.wandb import log_again, log_finished, log_stores, tracking, training_loggers
+from sgid.runtime.files import alone, require_writable
 from sgid.stages.augment import augment
 from sgid.stages.data import show
 from sgid.stages.judge import measuring
-from sgid.stores.files import require_writable
-from sgid.stores.locks import alone
 
 
 def run(

@@ -36,7 +36,7 @@ def make_captioner() -> Callable[..., Any]:
     import torch
 
     from sgid.models.blip import BlipCaptioner
-    from sgid.quiet import quiet_generation
+    from sgid.runtime.terminal import quiet_generation
 
     quiet_generation()
 
@@ -54,7 +54,7 @@ def make_scorer() -> Callable[..., Any]:
     import torch
 
     from sgid.models.clip import OpenClipScorer
-    from sgid.quiet import quiet_generation
+    from sgid.runtime.terminal import quiet_generation
 
     quiet_generation()
 
@@ -71,7 +71,7 @@ def make_engine() -> Callable[..., Any]:
     import torch
 
     from sgid.generation.stable_diffusion import StableDiffusionEngine
-    from sgid.quiet import quiet_generation
+    from sgid.runtime.terminal import quiet_generation
 
     quiet_generation()
 

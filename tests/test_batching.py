@@ -8,8 +8,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from sgid import batching
-from sgid.batching import Batches, DoesNotFit
+from sgid.runtime import batching
+from sgid.runtime.batching import Batches, DoesNotFit
 
 
 def doubled(batch):

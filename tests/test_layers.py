@@ -17,14 +17,14 @@ LAYERS = (
     (
         "sgid.reproducibility",
         "sgid.reproducibility",
-        "sgid.progress",
-        "sgid.quiet",
-        "sgid.device",
-        "sgid.batching",
-        "sgid.overlap",
-        "sgid.signals",
+        "sgid.runtime.terminal",
+        "sgid.runtime.terminal",
+        "sgid.runtime.device",
+        "sgid.runtime.batching",
+        "sgid.runtime.threads",
+        "sgid.runtime.signals",
         "sgid.errors",
-        "sgid.launched",
+        "sgid.runtime.launcher",
     ),
     ("sgid.stores",),
     ("sgid.records", "sgid.models.weights"),
@@ -125,7 +125,7 @@ def test_these_import_nothing_heavy(module):
 
 def test_a_training_is_quiet_without_the_libraries_of_generation():
     code = (
-        "import sys; from sgid.quiet import quiet; quiet(); "
+        "import sys; from sgid.runtime.terminal import quiet; quiet(); "
         "assert not {'torch', 'transformers', 'diffusers'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], capture_output=True, check=True)

@@ -7,7 +7,7 @@ from contextlib import closing
 
 import pytest
 
-from sgid.overlap import TRIED, Behind, ahead, together
+from sgid.runtime.threads import TRIED, Behind, ahead, together
 
 
 def until(done) -> None:

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from sgid.signals import AGAIN, GRACE, SIGNALS, Stopped, stop_behind, stop_on_signals
+from sgid.runtime.signals import AGAIN, GRACE, SIGNALS, Stopped, stop_behind, stop_on_signals
 
 
 def wait(seconds: float) -> None:
@@ -80,7 +80,7 @@ def test_it_is_raised_once_though_it_takes_long_to_leave():
 def test_a_second_one_ends_a_process_that_hangs():
     code = (
         "import time\n"
-        "from sgid.signals import stop_on_signals\n"
+        "from sgid.runtime.signals import stop_on_signals\n"
         "with stop_on_signals():\n"
         "    try:\n"
         "        print('on', flush=True)\n"

@@ -46,8 +46,8 @@ def main() -> None:
         raise SystemExit(f"--size {given.size}: unknown; one of {', '.join(SIZES)}")
     import torch
 
-    from sgid.device import pick_device, pick_dtype
-    from sgid.quiet import quiet_generation
+    from sgid.runtime.device import pick_device, pick_dtype
+    from sgid.runtime.terminal import quiet_generation
 
     quiet_generation()
     device = pick_device(given.device)

@@ -207,7 +207,7 @@ class Bench:
 
     def _batched(self, engine: Any, size: int | None = None) -> Callable[[], float]:
         """Our engine, in batches of `size` or as it has them."""
-        from sgid.batching import Batches
+        from sgid.runtime.batching import Batches
 
         def turn() -> float:
             engine.known.forget()  # prompts and originals are encoded anew

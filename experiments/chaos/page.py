@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from experiments.chaos.story import Story
-from sgid.stores.files import write_atomic
+from sgid.runtime.files import write_atomic
 
 BEGIN, END = "<!-- made by make chaos -->", "<!-- end -->"
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from experiments.charts.style import encode
 from experiments.paper.page import Page
 from sgid.reporting.results import Result
-from sgid.stores.files import write_atomic
+from sgid.runtime.files import write_atomic
 
 
 @dataclass(frozen=True)

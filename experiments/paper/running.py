@@ -14,9 +14,9 @@ from pathlib import Path
 
 from experiments.paper.cells import JUDGE, Cell, Wanted
 from experiments.paper.grid import Options, Sweep, products, swept, words
-from sgid.launched import ERROR
-from sgid.progress import progress
 from sgid.reporting.sweep import read_jobs
+from sgid.runtime.launcher import ERROR
+from sgid.runtime.terminal import progress
 
 ROOT = Path(__file__).resolve().parents[2]
 APART = ("seed", "backbone", "dataset", "dataset.shots")

@@ -22,9 +22,9 @@ from experiments.paper.running import Runner
 from experiments.paper.scales import NAMES, Scale
 from sgid.errors import message
 from sgid.models.loader import Loaded
-from sgid.progress import progress
 from sgid.reporting.format import command
 from sgid.reporting.results import Result, load_each
+from sgid.runtime.terminal import progress
 
 
 @dataclass

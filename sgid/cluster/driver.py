@@ -24,7 +24,7 @@ from sgid.cluster.storage import Storage, absolute
 from sgid.cluster.worker import CAPTIONS, DIED, Maker, Order, Tally, not_shared, order, seen
 from sgid.config.schema import ClusterConfig
 from sgid.job import Run
-from sgid.progress import progress
+from sgid.runtime.terminal import progress
 from sgid.stages.augment import Augmentation, mend
 from sgid.stores.store import Store
 

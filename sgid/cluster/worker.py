@@ -98,8 +98,7 @@ class Maker:
         import torch
 
         from sgid.job import prepare
-        from sgid.stores.files import require_writable
-        from sgid.stores.locks import alone
+        from sgid.runtime.files import alone, require_writable
 
         config = self.order.config
         torch.set_num_threads(config.cluster.cpus)
@@ -137,7 +136,7 @@ class Maker:
     def _bring(self, captions: Store) -> None:
         """Wait until the captions are here that the driver knows to be made."""
         from sgid.cluster.storage import Storage
-        from sgid.stores.locks import alone
+        from sgid.runtime.files import alone
 
         url, artifacts = self.order.config.cluster.storage, self._run.config.paths.artifacts
         if url is not None:

@@ -13,10 +13,10 @@ import PIL
 from sgid.data.decode import decode
 from sgid.data.image_set import ImageSet
 from sgid.data.listing import Listing
-from sgid.overlap import together
-from sgid.progress import progress
 from sgid.reproducibility import fingerprint
-from sgid.stores.files import replacing
+from sgid.runtime.files import replacing
+from sgid.runtime.terminal import progress
+from sgid.runtime.threads import together
 
 
 class Finding(NamedTuple):

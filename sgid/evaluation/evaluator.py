@@ -30,8 +30,8 @@ from sgid.evaluation.metrics import (
 )
 from sgid.models.loader import Models
 from sgid.reproducibility import fingerprint
+from sgid.runtime.files import write_atomic
 from sgid.stages.classifier import Judge, predictions
-from sgid.stores.files import write_atomic
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,10 @@ from sgid.evaluation.metrics import Part, Real
 from sgid.evaluation.store_summary import class_embeddings
 from sgid.models.clip import OpenClipScorer
 from sgid.models.loader import Models
-from sgid.overlap import ahead, together
-from sgid.progress import progress
 from sgid.reproducibility import fingerprint
-from sgid.stores.files import replacing
+from sgid.runtime.files import replacing
+from sgid.runtime.terminal import progress
+from sgid.runtime.threads import ahead, together
 from sgid.stores.store import Store
 
 if TYPE_CHECKING:

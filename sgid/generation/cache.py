@@ -8,9 +8,9 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, final
 
-from sgid.batching import Batches
 from sgid.generation.autoencoder import Autoencoder
 from sgid.generation.denoising import Text, encode, encode_none
+from sgid.runtime.batching import Batches
 
 if TYPE_CHECKING:
     import torch

@@ -19,11 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ImageOps
 
-from sgid.batching import out_of_memory
-from sgid.generation.batch_size import batches
 from sgid.generation.engine import Drawn, redrawn
 from sgid.models.diffusers import load
 from sgid.records import Generated, Request
+from sgid.runtime.batching import batches, out_of_memory
 
 if TYPE_CHECKING:
     import torch
@@ -44,7 +43,7 @@ class PipelineEngine:
         scheduler: "own", or the name of a diffusers scheduler class to take its place.
         resolution: side in pixels of images drawn from text alone.
         batch_size: images per call; halved, for good, when the device runs out of memory. "auto"
-            finds it: see `sgid.generation.batch_size`.
+            finds it: see `sgid.runtime.batching`.
         remembered: where the sizes that "auto" finds are written down, or `None`.
         own_loop: what only `sgid.generation.stable_diffusion` has, and must be off here.
 

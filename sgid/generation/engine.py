@@ -13,8 +13,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
-from sgid.batching import out_of_memory
 from sgid.records import Generated, Request
+from sgid.runtime.batching import out_of_memory
 
 if TYPE_CHECKING:
     import torch

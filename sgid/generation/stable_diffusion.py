@@ -18,12 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, final
 
 from sgid.generation.autoencoder import Autoencoder
-from sgid.generation.batch_size import batches
 from sgid.generation.cache import Known
 from sgid.generation.denoising import Denoiser, Text
 from sgid.generation.engine import Drawn, redrawn
 from sgid.models.diffusers import load
 from sgid.records import Generated, Request
+from sgid.runtime.batching import batches
 
 if TYPE_CHECKING:
     import torch
@@ -54,7 +54,7 @@ class StableDiffusionEngine:
             folder's own; or "own" for that one itself.
         resolution: side in pixels of images drawn from text alone.
         batch_size: images per batch; halved, for good, when the device runs out of memory. "auto"
-            finds it: see `sgid.generation.batch_size`.
+            finds it: see `sgid.runtime.batching`.
         compile: mode of `torch.compile` for the UNet, or `None` for none.
         guidance_interval, deep_cache, tiny_vae: trade exactness for speed, each off as it is; see
             `sgid.generation.acceleration`.

@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from sgid.data.image_set import ImageSet
 from sgid.methods.describe import choose
 from sgid.records import Described
-from sgid.stores.files import replacing
-from sgid.stores.locks import alone
+from sgid.runtime.files import alone, replacing
 from sgid.stores.parts import Damaged
 from sgid.stores.store import Store
 

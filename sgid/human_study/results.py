@@ -24,7 +24,7 @@ from sgid.human_study.study import Rating, Study
 from sgid.reporting.figures import BLUE
 from sgid.reporting.format import ABSENT, difference_text, mean_text
 from sgid.reporting.table import Cell, Table
-from sgid.stores.files import write_atomic
+from sgid.runtime.files import write_atomic
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -21,9 +21,9 @@ from PIL.Image import Image
 from sgid.config.schema import Config, in_slot
 from sgid.data.image_set import ImageSet
 from sgid.methods.guidance import Guidance, follows_similarity
-from sgid.overlap import together
 from sgid.records import Described, Request
 from sgid.reproducibility import derive_seed
+from sgid.runtime.threads import together
 
 
 @dataclass(frozen=True)

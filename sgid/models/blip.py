@@ -19,9 +19,9 @@ from typing import TYPE_CHECKING, Any, Protocol, final
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from sgid.batching import Batches
 from sgid.reproducibility import derive_seed
-from sgid.semantics.pixels import pixel_batches
+from sgid.runtime.batching import Batches
+from sgid.runtime.threads import pixel_batches
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, final
 
 import numpy as np
 
-from sgid.batching import Batches
 from sgid.data.decode import centre
-from sgid.semantics.pixels import pixel_batches
+from sgid.runtime.batching import Batches
+from sgid.runtime.threads import pixel_batches
 
 if TYPE_CHECKING:
     import torch

@@ -11,9 +11,9 @@ from typing import Any, final
 from hydra.utils import instantiate
 
 from sgid.config.schema import Config, ModelConfig
-from sgid.device import pick_device, pick_dtype, widest_dtype
 from sgid.models.weights import Located, content_hash
-from sgid.quiet import quiet_generation
+from sgid.runtime.device import pick_device, pick_dtype, widest_dtype
+from sgid.runtime.terminal import quiet_generation
 
 
 @final

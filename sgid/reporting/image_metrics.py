@@ -13,7 +13,7 @@ from sgid.reporting.format import ABSENT
 from sgid.reporting.html import judge_text, render, shown_pairs
 from sgid.reporting.results import EVALUATION, read_pairs
 from sgid.reporting.table import Cell, Table
-from sgid.stores.files import write_atomic
+from sgid.runtime.files import write_atomic
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -38,7 +38,7 @@ from sgid.reporting.results import (
     read_examples,
     read_pairs,
 )
-from sgid.stores.files import write_atomic
+from sgid.runtime.files import write_atomic
 
 
 def write_report(run_folder: Path, baseline: Result | None) -> Path:

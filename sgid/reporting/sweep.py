@@ -12,13 +12,13 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from sgid.data.listing import printable
-from sgid.launched import ERROR, POINTER, begin, wait
 from sgid.reporting.comparison import comparison_table, matrix_table
 from sgid.reporting.format import command
 from sgid.reporting.image_metrics import evaluations_table, load_evaluation
 from sgid.reporting.results import load_each, load_result
 from sgid.reporting.table import Table
-from sgid.stores.files import write_atomic
+from sgid.runtime.files import write_atomic
+from sgid.runtime.launcher import ERROR, POINTER, begin, wait
 
 
 @dataclass(frozen=True)

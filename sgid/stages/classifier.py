@@ -17,9 +17,9 @@ from sgid.config.compose import CONF, compose
 from sgid.config.targets import OPTION as ALLOW
 from sgid.data.dataset import Dataset
 from sgid.models.weights import Located, locate
-from sgid.progress import progress
 from sgid.reporting.arms import generates
 from sgid.reporting.results import Result, load_result
+from sgid.runtime.terminal import progress
 
 if TYPE_CHECKING:
     import torch

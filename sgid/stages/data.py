@@ -17,7 +17,7 @@ from sgid.data.dataset import Dataset
 from sgid.data.image_set import ImageSet
 from sgid.evaluation.store_summary import spread
 from sgid.preflight import Ready
-from sgid.stores.files import write_atomic
+from sgid.runtime.files import write_atomic
 
 SIZES = 500
 """Images of each split that are measured."""

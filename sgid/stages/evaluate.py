@@ -16,11 +16,11 @@ from sgid.evaluation.statistics import wilson
 from sgid.evaluation.store_summary import examples, png
 from sgid.generation.stored import stored_images
 from sgid.models.loader import Models
-from sgid.progress import progress
+from sgid.runtime.files import write_atomic
+from sgid.runtime.terminal import progress
 from sgid.stages.augment import Augmentation
 from sgid.stages.judge import Judgement
 from sgid.stages.train import Training, keep_decoded
-from sgid.stores.files import write_atomic
 
 EXAMPLES = 10
 SIDE = 512
@@ -31,7 +31,7 @@ def evaluate_classifier(
     training: Training, config: Config, dataset: Dataset, folder: Path
 ) -> dict[str, float]:
     """Test the best checkpoint; leaves `predictions.parquet` behind."""
-    from sgid.device import pick_device
+    from sgid.runtime.device import pick_device
     from sgid.training.fit import test
 
     keep_decoded(training, config, "test")

@@ -32,9 +32,9 @@ from sgid.models.loader import Models
 from sgid.reporting.image_metrics import print_evaluation, write_page
 from sgid.reporting.results import EVALUATION, load_result
 from sgid.reproducibility import fingerprint
+from sgid.runtime.files import write_atomic
 from sgid.stages.evaluate import nearest_pairs, write_table
 from sgid.stages.judge import measuring
-from sgid.stores.files import write_atomic
 from sgid.stores.store import Store
 
 OPTION = "evaluation.images"

@@ -29,11 +29,11 @@ from sgid.evaluation.metrics import Made
 from sgid.evaluation.store_summary import judge_store, labels, origin, summarise
 from sgid.generation.stored import stored_images
 from sgid.models.loader import Models
-from sgid.progress import progress
 from sgid.reporting.format import call_text
 from sgid.reproducibility import fingerprint
+from sgid.runtime.files import replacing, write_atomic
+from sgid.runtime.terminal import progress
 from sgid.stages.classifier import find_judge
-from sgid.stores.files import replacing, write_atomic
 from sgid.stores.store import Store
 
 OF_ALL = ("cosine", "label_agreement", "diversity")

@@ -16,11 +16,11 @@ from sgid.generation.rows import to_row
 from sgid.methods.describe import describe
 from sgid.methods.requests import Plan
 from sgid.models.loader import Models
-from sgid.overlap import THREADS, Behind, ahead, together
-from sgid.progress import progress
 from sgid.records import Request, Sample
+from sgid.runtime.files import PATIENCE
+from sgid.runtime.terminal import progress
+from sgid.runtime.threads import THREADS, Behind, ahead, together
 from sgid.stores.claims import Claim, Claims
-from sgid.stores.locks import PATIENCE
 from sgid.stores.store import Store
 
 PIECE = 64

@@ -29,11 +29,11 @@ from sgid.data.datamodule import DataModule
 from sgid.data.dataset import Dataset
 from sgid.data.image_set import ImageSet
 from sgid.data.pixel_cache import prune
-from sgid.device import pick_device
 from sgid.models.weights import Located
-from sgid.progress import progress
 from sgid.reproducibility import derive_seed
-from sgid.stores.files import write_atomic
+from sgid.runtime.device import pick_device
+from sgid.runtime.files import write_atomic
+from sgid.runtime.terminal import progress
 from sgid.training import checkpoints
 from sgid.training import content as contents
 from sgid.training.backbones import image_size

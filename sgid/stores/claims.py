@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
-from sgid.stores import locks
+from sgid.runtime.files import UNLOCKED, take
 from sgid.stores.parts import stamp
 from sgid.stores.store import Store
 
@@ -99,10 +99,10 @@ class Claims:
 
     def _claim(self, shard: int) -> Claim | None:
         """`None` where another process has it."""
-        release = locks.take(_path(self.store, shard))
+        release = take(_path(self.store, shard))
         if release is None:
             return None
-        if release is not locks.UNLOCKED:
+        if release is not UNLOCKED:
             name = self.store.part(shard).name
             for path in self._unfinished:
                 if path.name.startswith(f".{name}."):  # nobody is at it now

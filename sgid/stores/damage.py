@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
+from sgid.runtime.files import alone
 from sgid.stores.ledger import Note, note
-from sgid.stores.locks import alone
 from sgid.stores.parts import DOUBTFUL, Damaged, Stamp, sha256, stamp
 from sgid.stores.store import Store
 

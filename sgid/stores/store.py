@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from sgid.reproducibility import fingerprint
-from sgid.stores.files import replacing, write_atomic
+from sgid.runtime.files import replacing, write_atomic
 from sgid.stores.ledger import Note, note, read_notes
 from sgid.stores.parts import Stamp, read_part, rows_in, sha256, stamp, write_part
 

@@ -15,7 +15,7 @@ from sgid.augmentation.sizes import SMALL, training_size
 from sgid.config.schema import BackboneConfig
 from sgid.data.image_set import ImageSet
 from sgid.models.weights import Located
-from sgid.quiet import quiet
+from sgid.runtime.terminal import quiet
 from sgid.training.parameters import head
 
 if TYPE_CHECKING:

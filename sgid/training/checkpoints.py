@@ -11,7 +11,7 @@ from typing import IO, Any, final
 import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
-from sgid.stores.files import replacing
+from sgid.runtime.files import replacing
 
 log = logging.getLogger(__name__)
 

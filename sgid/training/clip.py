@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from sgid.models.clip import clip_tokenizer
-from sgid.quiet import quiet
+from sgid.runtime.terminal import quiet
 
 HEADS = ("random", "zero_shot")
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sgid.stores.files import write_atomic
+from sgid.runtime.files import write_atomic
 
 if TYPE_CHECKING:
     from sgid.data.datamodule import DataModule

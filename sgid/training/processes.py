@@ -21,7 +21,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from sgid.signals import SIGNALS
+from sgid.runtime.signals import SIGNALS
 from sgid.training.rank import work
 
 if TYPE_CHECKING:

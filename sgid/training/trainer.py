@@ -15,7 +15,7 @@ import torch
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from pytorch_lightning.strategies import DDPStrategy
 
-from sgid.quiet import quiet
+from sgid.runtime.terminal import quiet
 from sgid.training.checkpoints import WholeFiles
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from sgid.generation.batch_size import batches
+from sgid.runtime.batching import batches
 from tests.test_batching import Clock
 
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from sgid.batching import DoesNotFit
+from sgid.runtime.batching import DoesNotFit
 from tests.data.writers import picture
 from tests.generation.requests import PROMPTS, difference, draw, request
 

@@ -197,7 +197,7 @@ def test_out_of_memory_halves_the_batch_and_is_not_taken_for_an_inability(caplog
     small._call = small_device
     images = draw(engine, same(8))
     assert sizes == calls and engine.batches.size == min(fits, 2)
-    assert {record.name for record in said(caplog)} == {"sgid.batching"}
+    assert {record.name for record in said(caplog)} == {"sgid.runtime.batching"}
     assert all(difference(images[name], expected[name]) <= 1 for name in expected)
 
 

@@ -22,7 +22,7 @@ from tests.safety.sources import evil
 EVIL = [
     ("dataset.source", "os.system"),
     ("dataset.source", "sgid.data.sources.download.shutil.rmtree"),
-    ("dataset.source", "sgid.stores.files.write_atomic"),
+    ("dataset.source", "sgid.runtime.files.write_atomic"),
     ("dataset.source", "sgid.data.sources.bundled.files"),  # imports what it is told to
     ("dataset.source", "sgid.data.sources.download.Path"),
     ("dataset.source", "sgid.data.sources.not_there.run"),

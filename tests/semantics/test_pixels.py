@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from sgid.semantics.pixels import PIECE, pixel_batches
+from sgid.runtime.threads import PIECE, pixel_batches
 
 CPU = torch.device("cpu")
 IMAGES = [Image.new("RGB", (2, 2), (i, 0, 0)) for i in range(3 * PIECE + 5)]

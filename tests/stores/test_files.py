@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from sgid.stores.files import ABANDONED, replacing, require_writable, write_atomic
+from sgid.runtime.files import ABANDONED, replacing, require_writable, write_atomic
 
 
 def killed(path: Path) -> None:

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sgid.reproducibility import fingerprint
-from sgid.stores.files import replacing, write_atomic
+from sgid.runtime.files import replacing, write_atomic
 from sgid.stores.store import Store
 
 SPEC = {"kind": "test", "steps": 3, "name": "é"}

@@ -17,7 +17,7 @@ from torch.utils.data import TensorDataset
 
 from sgid.augmentation.mixing import Mixed
 from sgid.augmentation.transforms import evaluation_transform
-from sgid.signals import Stopped
+from sgid.runtime.signals import Stopped
 from sgid.training.checkpoints import load
 from sgid.training.processes import check_devices, fit_together
 from tests.training.small import CPU, PLAN, curves, equal, make, random_part, run

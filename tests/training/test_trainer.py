@@ -12,7 +12,7 @@ from torch import nn
 
 from sgid.augmentation.mixing import Mixed
 from sgid.augmentation.transforms import evaluation_transform
-from sgid.signals import Stopped, stop_on_signals
+from sgid.runtime.signals import Stopped, stop_on_signals
 from sgid.training import fit as fitting
 from tests.training.small import CPU, curves, equal, make, run, weights
 

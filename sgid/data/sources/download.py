@@ -14,7 +14,7 @@ from pathlib import Path
 from textwrap import indent
 from typing import final
 
-from sgid.stores import locks
+from sgid.runtime.files import alone
 
 PATIENCE = 60.0
 """Seconds without an answer after which a server is taken to be gone."""
@@ -76,7 +76,7 @@ class Home:
         lock = place.with_suffix(".lock")
         waits = socket.getdefaulttimeout()
         try:
-            with locks.alone(lock, on_wait=lambda: log.info("%s is being fetched", self.title)):
+            with alone(lock, on_wait=lambda: log.info("%s is being fetched", self.title)):
                 try:
                     if not (top / self.folder).is_dir():  # else another process was quicker
                         log.info("fetching %s (%s) into %s", self.title, self.size, top)

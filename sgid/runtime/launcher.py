@@ -15,6 +15,8 @@ from pathlib import Path
 # A job that finishes leaves the path of its result folder under this name in its own folder, or
 # nothing but an empty file where its stage has no result.
 POINTER = "result.txt"
+
+
 # One that fails leaves why: the first line for people, then where it arose.
 ERROR = "error.txt"
 

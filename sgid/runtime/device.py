@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
+
 DEVICES = ("auto", "cpu", "cuda", "mps")
+
+
 DTYPES = ("auto", "float32", "float16", "bfloat16")
 
 

@@ -3,21 +3,31 @@
 Threads, not processes: decoding and encoding images, hashing and writing Parquet all release the
 interpreter's lock, and no image has to travel.
 """
+# MERGED-DOC sgid/runtime/threads.py: """Images as what models take, made in threads while the model is busy with those before."""
 
 from __future__ import annotations
 
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from statistics import median
 from types import TracebackType
-from typing import ParamSpec, TypeVar, final
+from typing import TYPE_CHECKING, ParamSpec, TypeVar, final
+
+if TYPE_CHECKING:
+    import torch
+    from PIL.Image import Image
+
 
 T = TypeVar("T")
+
+
 R = TypeVar("R")
+
+
 P = ParamSpec("P")
 
 THREADS = min(8, os.cpu_count() or 1)
@@ -25,6 +35,8 @@ THREADS = min(8, os.cpu_count() or 1)
 
 TRIED = 16
 """Items that tell how long one takes."""
+
+
 LONG = 0.0005
 """Seconds for an item from which threads are worth it."""
 
@@ -124,3 +136,48 @@ class Behind:
         self.pool.shutdown()
         if error is None:
             self.check()
+
+
+PIECE = 16
+"""Images that a thread prepares in one go: small ones take less time than handing them over."""
+
+
+def pixel_batches(
+    images: Sequence[Image],
+    size: int,
+    prepare: Callable[[Sequence[Image]], torch.Tensor],
+    device: torch.device,
+) -> Iterator[torch.Tensor]:
+    """Batches of up to `size` images on `device`, as (B, 3, H, W) of what `prepare` makes of them.
+
+    `prepare` is called in threads, with a few images at a time. The next batch is begun before one
+    is yielded.
+    """
+    import torch
+
+    def piece(start: int, stop: int) -> torch.Tensor:
+        made = prepare(images[start:stop])
+        return made.pin_memory() if device.type == "cuda" else made
+
+    threads = torch.get_num_threads()
+    # One each: or every thread would begin as many of its own.
+    pool = ThreadPoolExecutor(threads, "pixels", lambda: torch.set_num_threads(1))
+    begun = deque()
+    try:
+        for first in range(0, len(images), size):
+            last = min(first + size, len(images))
+            starts = range(first, last, PIECE)
+            begun.append([pool.submit(piece, at, min(at + PIECE, last)) for at in starts])
+            if len(begun) == 2:
+                yield _joined(begun.popleft(), device)
+        while begun:
+            yield _joined(begun.popleft(), device)
+    finally:
+        pool.shutdown(cancel_futures=True)
+        torch.set_num_threads(threads)  # what new threads begin with
+
+
+def _joined(pieces, device: torch.device) -> torch.Tensor:
+    import torch
+
+    return torch.cat([piece.result().to(device, non_blocking=True) for piece in pieces])

@@ -18,6 +18,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 GRACE = 1.0
 """Seconds in which a second signal is the same request, sent to a process and to its group."""
+
+
 AGAIN = 0.1
 """Seconds until a signal is raised again whose exception a library has swallowed."""
 

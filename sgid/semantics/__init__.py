@@ -1,1 +1,0 @@
-"""Step 1 of SGID: captions, their similarity to the image, the prompt and the guidance scale."""
