@@ -86,9 +86,9 @@ def figure(config: Config) -> Figure:
     from sgid.config.schema import in_slot
     from sgid.evaluation.store_summary import spread
     from sgid.models.loader import Models
-    from sgid.preflight import check, warn
     from sgid.reporting.image_grids import augmentation_grid
     from sgid.stages.data import load
+    from sgid.stages.preflight import check, warn
     from sgid.training.backbones import image_size
 
     offline = in_slot(config, "offline")

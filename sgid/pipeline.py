@@ -11,15 +11,15 @@ from rich.console import Console
 from rich.markup import escape
 
 from sgid.config.schema import Config, Stage
-from sgid.job import Run, prepare
 from sgid.models.loader import Loaded
-from sgid.outcome import evaluate
-from sgid.preflight import rehearse, warn
 from sgid.reporting.wandb import log_again, log_finished, log_stores, tracking, training_loggers
 from sgid.runtime.files import alone, require_writable
 from sgid.stages.augment import augment
 from sgid.stages.data import show
-from sgid.stages.judge import measuring
+from sgid.stages.evaluate import evaluate
+from sgid.stages.preflight import rehearse, warn
+from sgid.stages.run import Run, prepare
+from sgid.stages.store_evaluation import measuring
 
 
 def run(
@@ -45,7 +45,7 @@ def run(
         show(this.dataset, Path(config.paths.artifacts), console)
         return None
     if config.evaluation.images is not None:
-        from sgid.stages.images import evaluate_images
+        from sgid.stages.evaluate_images import evaluate_images
 
         return evaluate_images(config, this.dataset, this.models, console)
     warn(config, console)

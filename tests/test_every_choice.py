@@ -12,9 +12,9 @@ from omegaconf import OmegaConf
 
 from sgid.config.compose import CONF
 from sgid.config.schema import SLOTS, Config, in_slot, register
-from sgid.limits import out_of_range
 from sgid.methods.requests import recipes
 from sgid.stages.train import transforms
+from sgid.stages.validation import out_of_range
 from sgid.training.backbones import own_size
 from sgid.training.parameters import make_optimizer
 

@@ -6,7 +6,7 @@ from omegaconf import OmegaConf
 
 from sgid.config.compose import CONF
 from sgid.config.schema import Config, register
-from sgid.limits import out_of_range
+from sgid.stages.validation import out_of_range
 
 
 def lines(*overrides: str) -> list[str]:

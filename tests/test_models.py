@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from sgid.config.compose import CONF
 from sgid.config.schema import Config, register
 from sgid.models.loader import Loaded, Models
-from sgid.preflight import check
+from sgid.stages.preflight import check
 
 
 @pytest.fixture

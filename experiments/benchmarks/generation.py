@@ -147,9 +147,9 @@ def products(engine: Any, requests: Sequence[Request]) -> float:
 def prepare(given: Any, artifacts: str, *options: str) -> tuple[Any, Any, Any, Any]:
     """Config, dataset, models and augmentation, its images captioned; none is generated yet."""
     from sgid.models.loader import Models
-    from sgid.preflight import check
     from sgid.stages.augment import augmentations, planned
     from sgid.stages.data import load
+    from sgid.stages.preflight import check
 
     config = compose(
         [

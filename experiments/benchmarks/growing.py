@@ -71,9 +71,9 @@ def read(config: Any) -> dict[str, float]:
 
 def _ready(config: Any) -> tuple[Any, Any, Any]:
     from sgid.models.loader import Models
-    from sgid.preflight import check
     from sgid.stages.augment import augmentations
     from sgid.stages.data import load
+    from sgid.stages.preflight import check
 
     ready = check(config)
     dataset = load(config, ready)

@@ -56,9 +56,9 @@ class Setting:
 
     def __init__(self, images: int, *, noise_rate: float, device: str, artifacts: Path) -> None:
         from sgid.models.loader import Models
-        from sgid.preflight import check
         from sgid.stages.augment import augmentations, planned
         from sgid.stages.data import load
+        from sgid.stages.preflight import check
 
         config = compose(
             [

@@ -76,8 +76,8 @@ def configure(backbone: str, device: str) -> Config:
 
 def maker(config: Config, steps: int) -> Callable[[int], Any]:
     """From a number of workers to a fresh `Training` of `steps` steps; images are decoded once."""
-    from sgid.preflight import check
     from sgid.stages.data import load
+    from sgid.stages.preflight import check
     from sgid.stages.train import keep_decoded, prepare
 
     dataset = load(config, check(config))

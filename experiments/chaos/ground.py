@@ -171,7 +171,7 @@ def _run(top: str, arguments: list[str], largest: int | None) -> None:
 
 
 def _note_what_is_drawn(log: int) -> None:
-    import sgid.stages.shards as stage
+    import sgid.stages.augment as stage
     from sgid.generation.stable_diffusion import StableDiffusionEngine
 
     draw, describe = StableDiffusionEngine.generate, stage.describe

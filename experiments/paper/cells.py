@@ -9,9 +9,9 @@ from pathlib import Path
 from experiments.paper.grid import Options, Sweep, words
 from sgid.config.compose import compose
 from sgid.config.schema import Config, in_slot
-from sgid.job import Run, prepare
 from sgid.models.loader import Loaded
 from sgid.reproducibility import fingerprint
+from sgid.stages.run import Run, prepare
 
 JUDGE = "evaluation.classifier"
 

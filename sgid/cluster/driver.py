@@ -23,9 +23,9 @@ from rich.console import Console
 from sgid.cluster.storage import Storage, absolute
 from sgid.cluster.worker import CAPTIONS, DIED, Maker, Order, Tally, not_shared, order, seen
 from sgid.config.schema import ClusterConfig
-from sgid.job import Run
 from sgid.runtime.terminal import progress
 from sgid.stages.augment import Augmentation, mend
+from sgid.stages.run import Run
 from sgid.stores.store import Store
 
 log = logging.getLogger(__name__)

@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any, final
 from sgid.cluster.storage import absolute
 from sgid.config.schema import Config, Stage
 from sgid.errors import fault
-from sgid.job import Run
 from sgid.stages.augment import Augmentation
+from sgid.stages.run import Run
 from sgid.stores.store import Store
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ class Maker:
         return {"shard": shards, **{key: [value] * len(shards) for key, value in alike.items()}}
 
     def _make(self, shards: list[int]) -> None:
-        from sgid.stages.shards import describe_shards, generate_shards
+        from sgid.stages.augment import describe_shards, generate_shards
 
         run, store, storage = self._run, self._store, self._storage
         if storage is not None:  # what a worker has left there that died before it said so
@@ -97,8 +97,8 @@ class Maker:
             os.environ.setdefault("HF_HUB_OFFLINE", "1")
         import torch
 
-        from sgid.job import prepare
         from sgid.runtime.files import alone, require_writable
+        from sgid.stages.run import prepare
 
         config = self.order.config
         torch.set_num_threads(config.cluster.cpus)

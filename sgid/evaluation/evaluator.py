@@ -31,7 +31,7 @@ from sgid.evaluation.metrics import (
 from sgid.models.loader import Models
 from sgid.reproducibility import fingerprint
 from sgid.runtime.files import write_atomic
-from sgid.stages.classifier import Judge, predictions
+from sgid.stages.reference_classifier import Judge, predictions
 
 
 @dataclass(frozen=True)

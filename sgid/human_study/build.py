@@ -52,9 +52,9 @@ def build(
     from sgid.config.compose import compose
     from sgid.config.schema import in_slot
     from sgid.models.loader import Models
-    from sgid.preflight import check
     from sgid.stages.augment import augmentations
     from sgid.stages.data import load
+    from sgid.stages.preflight import check
 
     config = compose(options)
     methods = list(in_slot(config, "offline"))

@@ -16,8 +16,8 @@ from sgid.data import dataset as datasets
 from sgid.data.dataset import Dataset
 from sgid.data.image_set import ImageSet
 from sgid.evaluation.store_summary import spread
-from sgid.preflight import Ready
 from sgid.runtime.files import write_atomic
+from sgid.stages.preflight import Ready
 
 SIZES = 500
 """Images of each split that are measured."""

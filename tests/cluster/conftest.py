@@ -16,8 +16,8 @@ from rich.console import Console
 
 from sgid.cluster.driver import LOOPBACK, QUIET, TOKEN
 from sgid.config.compose import compose
-from sgid.job import Run, prepare
 from sgid.stages.augment import Augmentation, augment
+from sgid.stages.run import Run, prepare
 from tests.cluster.light import HOLD
 
 OPTIONS = (

@@ -2,8 +2,8 @@
 
 import pytest
 
-from sgid.cluster.limits import wrong
 from sgid.config.compose import compose
+from sgid.stages.validation import wrong
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,6 @@ def test_what_can_be_is_let_through(options):
 
 
 def test_without_ray_the_extra_is_named(monkeypatch):
-    monkeypatch.setattr("sgid.cluster.limits.find_spec", lambda name: None)
+    monkeypatch.setattr("sgid.stages.validation.find_spec", lambda name: None)
     (line,) = wrong(compose(["cluster=ray"]).cluster)
     assert 'pip install "sgid[cluster]"' in line

@@ -17,7 +17,7 @@ from hydra.utils import instantiate
 from PIL import ImageOps
 
 from sgid.config.compose import compose
-from sgid.limits import out_of_range
+from sgid.stages.validation import out_of_range
 from tests.data.writers import picture
 from tests.docs.pages import WRITTEN, snippets
 from tests.end_to_end.command import Place

@@ -13,7 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from experiments.paper.__main__ import read
 from sgid.config.compose import CONF, compose
 from sgid.config.help import option_names
-from sgid.limits import out_of_range
+from sgid.stages.validation import out_of_range
 from tests.docs.pages import (
     PAGES,
     README,

@@ -12,9 +12,9 @@ import pytest
 from PIL import Image
 
 from sgid.config.compose import compose
-from sgid.preflight import warn
 from sgid.reporting.arms import find_baseline
 from sgid.reporting.results import load_results
+from sgid.stages.preflight import warn
 from tests.end_to_end.command import SHORT, Place
 
 FIGURES = {"test/top1", "test/top1_low", "test/top1_high", "test/loss", "validation/top1"}

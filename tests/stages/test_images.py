@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 
-from sgid.stages.images import _no_images
+from sgid.stages.evaluate_images import _no_images
 from tests.end_to_end.command import ROOT
 
 
@@ -32,7 +32,9 @@ def test_a_folder_of_stores_names_them_whatever_lies_beside_them(tmp_path):
 def test_a_pipe_in_place_of_a_spec_is_not_waited_for(tmp_path):
     (tmp_path / "a").mkdir()
     os.mkfifo(tmp_path / "a" / "spec.json")
-    code = "import sys; from pathlib import Path; from sgid.stages.images import _no_images\n"
+    code = (
+        "import sys; from pathlib import Path; from sgid.stages.evaluate_images import _no_images\n"
+    )
     code += "assert _no_images(Path(sys.argv[1])) is None"
     line = [sys.executable, "-c", code, str(tmp_path)]
     subprocess.run(line, cwd=ROOT, check=True, timeout=120)  # it would wait for ever

@@ -13,7 +13,7 @@ from sgid.generation.rows import schema
 from sgid.methods.guidance import fixed
 from sgid.methods.requests import Plan, Recipe, Undescribed
 from sgid.records import Generated
-from sgid.stages.shards import generate_shards
+from sgid.stages.augment import generate_shards
 from sgid.stores.store import Store
 
 REPEATS, SHARD = 2, 8
@@ -110,7 +110,7 @@ def test_a_full_disk_stops_the_engine_soon(store, plan, monkeypatch):
 
 
 def test_an_image_that_cannot_be_encoded_is_told_with_its_traceback(store, plan, monkeypatch):
-    monkeypatch.setattr("sgid.stages.shards.to_row", lambda *_, **__: 1 // 0)
+    monkeypatch.setattr("sgid.stages.augment.to_row", lambda *_, **__: 1 // 0)
     with pytest.raises(ZeroDivisionError):
         generate(store, plan, Turned())
     assert store.missing() == list(range(store.shards))

@@ -25,8 +25,13 @@ if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
+
 OPTION = "evaluation.classifier"
+
+
 HOW = f"{OPTION} takes the result folder of a run without generated images, such as aug=flip_crop"
+
+
 BATCH = 256
 
 

@@ -18,13 +18,13 @@ from sgid.data import dataset as datasets
 from sgid.data.dataset import Protocol
 from sgid.data.listing import Splits
 from sgid.evaluation.lpips import lacks_weights
-from sgid.limits import out_of_range
 from sgid.methods.guidance import follows_similarity
 from sgid.methods.requests import recipes
 from sgid.models.weights import Located, locate
 from sgid.reporting.wandb import unready
 from sgid.reproducibility import derive_seed
 from sgid.runtime.device import pick_device
+from sgid.stages.validation import out_of_range
 from sgid.training.processes import check_devices
 
 

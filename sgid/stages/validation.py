@@ -1,4 +1,5 @@
 """The values that a config may have, whatever the machine; what is beyond them is told at once."""
+# MERGED-DOC sgid/stages/validation.py: """The values that `cluster` may have."""
 
 from __future__ import annotations
 
@@ -11,8 +12,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from sgid.cluster.limits import wrong
-from sgid.config.schema import SLOTS, Config, GeneratorConfig, Stage, in_slot
+from sgid.config.schema import SLOTS, ClusterConfig, Config, GeneratorConfig, Stage, in_slot
 from sgid.generation.diffusers_pipeline import OWN_LOOP, PipelineEngine
 from sgid.methods import requests as prompts
 from sgid.methods.describe import CAPTIONS
@@ -235,3 +235,26 @@ def _schedulers() -> frozenset[str]:
     assert found is not None and found.origin is not None
     index = Path(found.origin).parent / "schedulers" / "__init__.py"
     return frozenset(re.findall(r'"(\w+Scheduler)"', index.read_text(encoding="utf-8")))
+
+
+NAMES = ("none", "ray")
+
+
+def wrong(asked: ClusterConfig) -> Iterator[str]:
+    """A line for each value that cannot be; none when all can."""
+    if asked.name not in NAMES:
+        yield f"cluster.name={asked.name}: must be one of {', '.join(NAMES)}"
+        return
+    if asked.name == "none":
+        for one in fields(ClusterConfig)[1:]:
+            if (value := getattr(asked, one.name)) != one.default:
+                yield f"cluster.{one.name}={value}: without cluster=ray there is no cluster"
+        return
+    if find_spec("ray") is None:
+        yield 'cluster=ray needs Ray: pip install "sgid[cluster]", or take cluster=none'
+    if (asked.address or "").startswith("ray:"):
+        yield f"cluster.address={asked.address}: run it on a node of the cluster, with auto"
+    if asked.gpus is not None and asked.gpus > 1 and asked.gpus % 1:
+        yield f"cluster.gpus={asked.gpus}: must be a whole number, or a share of one GPU"
+    if asked.max_workers is not None and asked.max_workers < asked.min_workers:
+        yield f"cluster.max_workers={asked.max_workers}: below cluster.min_workers"

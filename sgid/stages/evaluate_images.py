@@ -34,7 +34,7 @@ from sgid.reporting.results import EVALUATION, load_result
 from sgid.reproducibility import fingerprint
 from sgid.runtime.files import write_atomic
 from sgid.stages.evaluate import nearest_pairs, write_table
-from sgid.stages.judge import measuring
+from sgid.stages.store_evaluation import measuring
 from sgid.stores.store import Store
 
 OPTION = "evaluation.images"

@@ -2,10 +2,6 @@
 
 All of it lies beside the store that it is about, under the fingerprint of what it depends on.
 """
-# MERGED-DOC sgid/evaluation/evaluator.py: """What a set of generated images comes to, as a summary that JSON can say.
-#
-# The same for the images of a run and for those of `evaluation.images`.
-# """
 
 from __future__ import annotations
 
@@ -33,7 +29,7 @@ from sgid.reporting.format import call_text
 from sgid.reproducibility import fingerprint
 from sgid.runtime.files import replacing, write_atomic
 from sgid.runtime.terminal import progress
-from sgid.stages.classifier import find_judge
+from sgid.stages.reference_classifier import find_judge
 from sgid.stores.store import Store
 
 OF_ALL = ("cosine", "label_agreement", "diversity")

@@ -14,16 +14,17 @@ from typing import TYPE_CHECKING, Any
 from sgid.config.schema import Config, Stage, in_slot
 from sgid.data.dataset import Dataset
 from sgid.models.loader import Loaded, Models
-from sgid.preflight import Ready, check
 from sgid.reproducibility import fingerprint
 from sgid.stages.augment import Augmentation, augmentations
 from sgid.stages.data import load
-from sgid.stages.judge import Judgement
+from sgid.stages.preflight import Ready, check
+from sgid.stages.store_evaluation import Judgement
 from sgid.stores.damage import take_back_damaged
 from sgid.training.processes import check_devices
 
 if TYPE_CHECKING:
     from sgid.stages.train import Training
+
 
 CODE = 4
 """Raised when the code changes what the same config gives, so that old results are not reused."""
