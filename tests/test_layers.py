@@ -113,7 +113,7 @@ def test_there_are_no_cycles():
 
 
 @pytest.mark.parametrize(
-    "module", ["sgid.cli", "sgid.config.help", "sgid.stores.store", "sgid.records"]
+    "module", ["sgid.cli", "sgid.config.help", "sgid.store.store", "sgid.records"]
 )
 def test_these_import_nothing_heavy(module):
     heavy = {"torch", "transformers", "diffusers", "open_clip", "timm", "pytorch_lightning"}

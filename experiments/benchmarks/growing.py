@@ -57,7 +57,7 @@ def make(config: Any) -> dict[str, float]:
 
 def read(config: Any) -> dict[str, float]:
     """Open the store as a set to train on and decode random images of it."""
-    from sgid.generation.stored import stored_images
+    from sgid.store.tables import stored_images
 
     dataset, _, augmentation = _ready(config)
     started = time.perf_counter()

@@ -26,7 +26,7 @@ from sgid.config.schema import ClusterConfig
 from sgid.runtime.terminal import progress
 from sgid.stages.augment import Augmentation, mend
 from sgid.stages.run import Run
-from sgid.stores.store import Store
+from sgid.store.store import Store
 
 log = logging.getLogger(__name__)
 

@@ -13,8 +13,7 @@ from pathlib import Path
 from typing import final
 from uuid import uuid4
 
-from sgid.stores.parts import sha256
-from sgid.stores.store import Store
+from sgid.store.store import Store, sha256
 
 OPTION = "cluster.storage"
 

@@ -21,7 +21,7 @@ from sgid.config.schema import Config, Stage
 from sgid.errors import fault
 from sgid.stages.augment import Augmentation
 from sgid.stages.run import Run
-from sgid.stores.store import Store
+from sgid.store.store import Store
 
 if TYPE_CHECKING:
     import numpy as np

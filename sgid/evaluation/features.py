@@ -24,7 +24,7 @@ from sgid.reproducibility import fingerprint
 from sgid.runtime.files import replacing
 from sgid.runtime.terminal import progress
 from sgid.runtime.threads import ahead, together
-from sgid.stores.store import Store
+from sgid.store.store import Store
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -16,7 +16,7 @@ from sgid.data.image_set import ImageSet
 from sgid.evaluation.filters import Judged, judge, per_class
 from sgid.models.clip import OpenClipScorer
 from sgid.reproducibility import derive_seed
-from sgid.stores.store import Store
+from sgid.store.store import Store
 
 CLASS_PROMPT = "a photo of a {}"
 

@@ -30,7 +30,7 @@ from sgid.reproducibility import derive_seed
 if TYPE_CHECKING:
     from sgid.config.schema import Config
     from sgid.data.image_set import ImageSet
-    from sgid.stores.store import Store
+    from sgid.store.store import Store
 
 
 LARGEST = 768

@@ -23,8 +23,6 @@ from tqdm import tqdm
 from sgid.config.schema import Config, in_slot
 from sgid.data.dataset import Dataset
 from sgid.data.image_set import ImageSet
-from sgid.generation.rows import schema, to_row
-from sgid.generation.stored import StoredDescriptions
 from sgid.methods.describe import PLACES, describe
 from sgid.methods.requests import Plan, Recipe, Undescribed, recipes
 from sgid.models.loader import Models
@@ -32,9 +30,10 @@ from sgid.records import Request, Sample
 from sgid.runtime.files import PATIENCE
 from sgid.runtime.terminal import progress
 from sgid.runtime.threads import THREADS, Behind, ahead, together
-from sgid.stores.claims import Claim, Claims
-from sgid.stores.damage import take_back_damaged
-from sgid.stores.store import Store
+from sgid.store.claims import Claim, Claims
+from sgid.store.integrity import take_back_damaged
+from sgid.store.store import Store
+from sgid.store.tables import StoredDescriptions, schema, to_row
 
 log = logging.getLogger(__name__)
 

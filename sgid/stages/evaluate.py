@@ -18,7 +18,6 @@ from sgid.config.schema import Config
 from sgid.data.dataset import Dataset
 from sgid.evaluation.statistics import wilson
 from sgid.evaluation.store_summary import examples, png
-from sgid.generation.stored import stored_images
 from sgid.models.loader import Models
 from sgid.reproducibility import commit, content, versions
 from sgid.runtime.files import write_atomic
@@ -27,6 +26,7 @@ from sgid.stages.augment import Augmentation
 from sgid.stages.run import Run
 from sgid.stages.store_evaluation import OF_ALL, Judgement
 from sgid.stages.train import Training, keep_decoded
+from sgid.store.tables import stored_images
 
 EXAMPLES = 10
 

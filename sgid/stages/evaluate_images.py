@@ -26,7 +26,6 @@ from sgid.evaluation.features import part, stored_embeddings, stored_thumbnails
 from sgid.evaluation.filters import per_class
 from sgid.evaluation.metrics import Made, Part, to_original
 from sgid.evaluation.store_summary import origin
-from sgid.generation.stored import stored_images
 from sgid.methods.requests import Recipe
 from sgid.models.loader import Models
 from sgid.reporting.image_metrics import print_evaluation, write_page
@@ -35,7 +34,8 @@ from sgid.reproducibility import fingerprint
 from sgid.runtime.files import write_atomic
 from sgid.stages.evaluate import nearest_pairs, write_table
 from sgid.stages.store_evaluation import measuring
-from sgid.stores.store import Store
+from sgid.store.store import Store
+from sgid.store.tables import stored_images
 
 OPTION = "evaluation.images"
 

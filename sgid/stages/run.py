@@ -19,7 +19,7 @@ from sgid.stages.augment import Augmentation, augmentations
 from sgid.stages.data import load
 from sgid.stages.preflight import Ready, check
 from sgid.stages.store_evaluation import Judgement
-from sgid.stores.damage import take_back_damaged
+from sgid.store.integrity import take_back_damaged
 from sgid.training.processes import check_devices
 
 if TYPE_CHECKING:
@@ -123,8 +123,8 @@ class Run:
         Raises:
             ValueError: if images that it is to be trained on are not there.
         """
-        from sgid.generation.stored import stored_images
         from sgid.stages import train
+        from sgid.store.tables import stored_images
 
         generated = []
         for one in self.augmentations:

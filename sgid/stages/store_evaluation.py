@@ -23,14 +23,14 @@ from sgid.evaluation.filters import Judged
 from sgid.evaluation.lpips import weights_file
 from sgid.evaluation.metrics import Made
 from sgid.evaluation.store_summary import judge_store, labels, origin, summarise
-from sgid.generation.stored import stored_images
 from sgid.models.loader import Models
 from sgid.reporting.format import call_text
 from sgid.reproducibility import fingerprint
 from sgid.runtime.files import replacing, write_atomic
 from sgid.runtime.terminal import progress
 from sgid.stages.reference_classifier import find_judge
-from sgid.stores.store import Store
+from sgid.store.store import Store
+from sgid.store.tables import stored_images
 
 OF_ALL = ("cosine", "label_agreement", "diversity")
 """The measures that a result also gives for the images of all its methods together."""

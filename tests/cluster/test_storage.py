@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from sgid.cluster.storage import Storage
-from sgid.stores.store import Store
+from sgid.store.store import Store
 
 ROWS = [{"key": f"{number}", "image": bytes([number]) * 1000} for number in range(6)]
 

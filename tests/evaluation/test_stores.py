@@ -8,9 +8,9 @@ import pytest
 from sgid.data.decode import decode
 from sgid.evaluation.features import embed, stored_embeddings
 from sgid.evaluation.store_summary import class_embeddings, examples, judge_store, summarise
-from sgid.generation.rows import schema, to_row
 from sgid.records import Described, Generated, Request
-from sgid.stores.store import Store
+from sgid.store.store import Store
+from sgid.store.tables import schema, to_row
 
 REPEATS = 2
 

@@ -8,11 +8,10 @@ import pyarrow as pa
 import pytest
 
 from sgid.data.decode import decode
-from sgid.generation.rows import FORMATS, schema, to_row
-from sgid.generation.stored import MappedRows, StoredDescriptions, stored_images
 from sgid.methods.describe import CAPTIONS, choose
 from sgid.records import Described, Generated
-from sgid.stores.store import Store
+from sgid.store.store import Store
+from sgid.store.tables import FORMATS, MappedRows, StoredDescriptions, schema, stored_images, to_row
 from tests.generation.requests import difference, key, reference, varied
 
 REQUESTS = [replace(one, label=i % 3, repeat=i % 2) for i, one in enumerate(varied(8))]

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from sgid.generation.rows import to_row
 from sgid.methods.describe import describe
 from sgid.methods.guidance import linear
 from sgid.methods.requests import Plan, Recipe
+from sgid.store.tables import to_row
 from tests.generation.requests import difference, key
 
 SGID = Recipe(

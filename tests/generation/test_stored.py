@@ -9,11 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sgid.generation.rows import schema, to_row
-from sgid.generation.stored import stored_images
 from sgid.records import Described, Generated, Request
-from sgid.stores.parts import Damaged
-from sgid.stores.store import Store
+from sgid.store.store import Damaged, Store
+from sgid.store.tables import schema, stored_images, to_row
 
 NAMES = ("hat", "coat", "bag")
 

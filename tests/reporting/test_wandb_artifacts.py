@@ -9,7 +9,7 @@ import pytest
 from sgid.reporting.results import load_result
 from sgid.reporting.wandb import log_finished, log_stores, tracking
 from sgid.reporting.wandb_artifacts import store_artifact
-from sgid.stores.store import Store
+from sgid.store.store import Store
 from tests.reporting.wandb_file import read_back
 
 SCHEMA = pa.schema([("key", pa.string())])

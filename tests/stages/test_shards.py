@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from sgid.data.decode import decode
-from sgid.generation.rows import schema
 from sgid.methods.guidance import fixed
 from sgid.methods.requests import Plan, Recipe, Undescribed
 from sgid.records import Generated
 from sgid.stages.augment import generate_shards
-from sgid.stores.store import Store
+from sgid.store.store import Store
+from sgid.store.tables import schema
 
 REPEATS, SHARD = 2, 8
 

@@ -12,9 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from sgid.stores.claims import Claims
-from sgid.stores.parts import stamp
-from sgid.stores.store import Store
+from sgid.store.claims import Claims
+from sgid.store.store import Store, stamp
 from tests.stores.test_store import make, rows_of
 
 PROCESSES = multiprocessing.get_context("spawn")

@@ -10,11 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from sgid.stores.claims import Claims
-from sgid.stores.damage import take_back_damaged
-from sgid.stores.ledger import read_notes
-from sgid.stores.parts import Damaged, stamp
-from sgid.stores.store import Store
+from sgid.store.claims import Claims
+from sgid.store.integrity import take_back_damaged
+from sgid.store.store import Damaged, Store, read_notes, stamp
 from tests.stores.test_store import fill, make, rows_of
 
 
@@ -73,7 +71,7 @@ def test_what_is_whole_stays_and_is_hashed_but_once(store, tmp_path, monkeypatch
     shutil.copytree(store.folder, copied.folder, copy_function=shutil.copyfile)
     assert take_back_damaged(copied) == []  # younger than its manifest, and the same
     assert copied.complete and copied.content == store.content
-    monkeypatch.setattr("sgid.stores.damage.sha256", pytest.fail)
+    monkeypatch.setattr("sgid.store.integrity.sha256", pytest.fail)
     assert take_back_damaged(copied) == []
 
 
@@ -167,7 +165,7 @@ def test_shards_of_the_future_are_hashed_but_once(store, monkeypatch):
     ahead = store.manifest.stat().st_mtime_ns + 10**15
     os.utime(store.part(2), ns=(ahead, ahead))
     assert take_back_damaged(store) == []
-    monkeypatch.setattr("sgid.stores.damage.sha256", pytest.fail)
+    monkeypatch.setattr("sgid.store.integrity.sha256", pytest.fail)
     assert take_back_damaged(store) == []
 
 

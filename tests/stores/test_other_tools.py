@@ -4,9 +4,9 @@ import io
 
 import pytest
 
-from sgid.generation.rows import schema, to_row
 from sgid.records import Described, Generated, Request
-from sgid.stores.store import Store
+from sgid.store.store import Store
+from sgid.store.tables import schema, to_row
 from tests.data.writers import picture
 from tests.stores.test_store import SPEC
 

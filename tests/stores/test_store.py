@@ -11,7 +11,7 @@ import pytest
 
 from sgid.reproducibility import fingerprint
 from sgid.runtime.files import replacing, write_atomic
-from sgid.stores.store import Store
+from sgid.store.store import Store
 
 SPEC = {"kind": "test", "steps": 3, "name": "é"}
 

@@ -9,16 +9,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from sgid.runtime.files import alone
-from sgid.stores.ledger import Note, note
-from sgid.stores.parts import DOUBTFUL, Damaged, Stamp, sha256, stamp
-from sgid.stores.store import Store
+from sgid.store.store import DOUBTFUL, Damaged, Note, Stamp, Store, note, sha256, stamp
 
 
 def take_back_damaged(store: Store, *, everything: bool = False) -> list[str]:
     """The files of a complete store that are not what was written: their shards are missing.
 
     What is younger than the manifest, or of another size, is hashed; `everything`, if asked for.
-    Damage that leaves no such trace is found where it is read: see `sgid.stores.parts.read_part`.
+    Damage that leaves no such trace is found where it is read: see `sgid.store.store.read_part`.
 
     Raises:
         Damaged: if something is damaged that this process may not mend.

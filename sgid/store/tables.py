@@ -1,35 +1,41 @@
 """What the stores of a run hold, read as it is asked for: descriptions, and images to train on."""
+# MERGED-DOC sgid/store/tables.py: """A generated image as a row of the store, and back."""
 
 from __future__ import annotations
 
 import hashlib
+import io
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property, lru_cache
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Generic, TypeVar, final, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, final, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sgid.data.image_set import ImageSet
 from sgid.methods.describe import choose
-from sgid.records import Described
+from sgid.records import Described, Generated
 from sgid.runtime.files import alone, replacing
-from sgid.stores.parts import Damaged
-from sgid.stores.store import Store
+from sgid.store.store import Damaged, Store
 
 if TYPE_CHECKING:
     import pyarrow as pa
+
 
 T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
 DIGEST = b"digest of the columns without the images"
+
+
 IMAGE = "image.bytes"
+
+
 COLUMNS = ["key", "repeat", "label", "checksum", IMAGE]
 
 
@@ -220,3 +226,66 @@ def digest(tables: Iterable[pa.Table]) -> bytes:
             for chunk in table[name].chunks:
                 hash.update("".join(f"{value}\n" for value in chunk.to_pylist()).encode())
     return "".join(hash.hexdigest() for hash in hashes.values()).encode()
+
+
+FORMATS: dict[str, dict[str, Any]] = {
+    "png": {"format": "PNG", "compress_level": 1},
+    "webp": {"format": "WEBP", "lossless": True, "method": 0},
+    "jpeg": {"format": "JPEG", "quality": 95, "subsampling": 0},
+}
+
+
+def schema() -> pa.Schema:
+    """The columns of a generated store; `datasets.load_dataset("parquet")` decodes `image`."""
+    from datasets import Features, Image, Value
+
+    text, real, whole = Value("string"), Value("float64"), Value("int64")
+    return Features(
+        {
+            "key": text,
+            "repeat": whole,
+            "label": whole,
+            "class_name": text,
+            "caption": text,
+            "similarity": real,
+            "prompt": text,
+            "guidance_scale": real,
+            "strength": real,
+            "seed": whole,
+            "method": text,
+            "dtype": text,
+            "image": Image(),
+            "width": whole,
+            "height": whole,
+            "checksum": text,
+        }
+    ).arrow_schema
+
+
+def to_row(generated: Generated, *, format: str) -> dict[str, Any]:
+    """The row of one image; `checksum` is the SHA-256 of the encoded bytes.
+
+    `format` is one of `FORMATS`; png and webp are lossless.
+    """
+    request, described = generated.request, generated.request.described
+    buffer = io.BytesIO()
+    generated.image.save(buffer, **FORMATS[format])
+    data = buffer.getvalue()
+    return {
+        "key": described.key,
+        "repeat": request.repeat,
+        "label": request.label,
+        "class_name": described.class_name,
+        "caption": described.caption,
+        "similarity": described.similarity,
+        "prompt": request.prompt,
+        "guidance_scale": request.guidance_scale,
+        "strength": request.strength,
+        "seed": request.seed,
+        "method": request.method,
+        "dtype": generated.dtype,
+        "image": {"bytes": data, "path": None},
+        "width": generated.image.width,
+        "height": generated.image.height,
+        "checksum": hashlib.sha256(data).hexdigest(),
+    }

@@ -11,8 +11,7 @@ from pathlib import Path
 from typing import Any, final
 
 from sgid.runtime.files import UNLOCKED, take
-from sgid.stores.parts import stamp
-from sgid.stores.store import Store
+from sgid.store.store import Store, stamp
 
 
 @final

@@ -12,24 +12,26 @@ whole. What is done is what is there; resuming is the set difference. A shard th
 is hashed, and missing again if it is not what was written (`damage`). Several processes may be at
 one store (`claims`).
 """
+# MERGED-DOC sgid/store/store.py: """What each shard of an unfinished store was when it was written: a line of JSON for each."""
+# MERGED-DOC sgid/store/store.py: """One shard's file: Parquet with a checksum in every page, and a hash of the whole."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import groupby
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, final
 
 from sgid.reproducibility import fingerprint
 from sgid.runtime.files import replacing, write_atomic
-from sgid.stores.ledger import Note, note, read_notes
-from sgid.stores.parts import Stamp, read_part, rows_in, sha256, stamp, write_part
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -178,3 +180,170 @@ class Store:
 
 def _json(value: Any) -> bytes:
     return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+class Note(NamedTuple):
+    """The file of a shard: how large and when, and its SHA-256."""
+
+    stamp: Stamp
+    sha256: str
+
+
+def note(ledger: Path, notes: Mapping[int, Note]) -> None:
+    """Add lines, in one write, so that those of other processes stay whole.
+
+    Raises:
+        OSError: if they could not be written whole, as on a full disk.
+    """
+    lines = [
+        json.dumps({"shard": shard, "stamp": list(one.stamp), "sha256": one.sha256}) + "\n"
+        for shard, one in notes.items()
+    ]
+    # A line that was cut off before these ends here.
+    data = ("\n" + "".join(lines)).encode()
+    descriptor = os.open(ledger, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
+    try:
+        if os.write(descriptor, data) != len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(ledger))
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_notes(ledger: Path) -> dict[int, Note]:
+    """The last note of each shard; lines that were cut off or damaged are passed over."""
+    found: dict[int, Note] = {}
+    try:
+        text = ledger.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        return found
+    for line in text.splitlines():
+        try:
+            told = json.loads(line)
+            size, written = map(int, told["stamp"])
+            found[int(told["shard"])] = Note(Stamp(size, written), str(told["sha256"]))
+        except (ValueError, TypeError, KeyError):
+            continue
+    return found
+
+
+ROW_GROUP = 64
+"""Rows that are compressed together: few, so that single rows can be read cheaply."""
+
+
+DOUBTFUL = 0
+"""The date, in ns, of a file that was found damaged: no other file has it."""
+
+
+class Stamp(NamedTuple):
+    """A file's size in bytes, and when it was last written, in ns."""
+
+    size: int
+    written: int
+
+    @staticmethod
+    def of(path: Path) -> Stamp:
+        status = path.stat()
+        return Stamp(status.st_size, status.st_mtime_ns)
+
+
+class Damaged(ValueError):
+    """A file is not what was written."""
+
+
+def write_part(path: Path, rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> str:
+    """Write `rows` and flush them to the disk; the SHA-256 of the file."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    # Images are large and all different: no dictionary of them, no smallest and largest.
+    plain = [field.name for field in schema if not pa.types.is_nested(field.type)]
+    options: dict[str, Any] = {"use_dictionary": plain, "write_statistics": plain}
+    options |= {"compression": "zstd", "write_page_checksum": True}
+    with path.open("wb") as stream:
+        hashed = _Hashed(stream)
+        with pq.ParquetWriter(hashed, schema, **options) as writer:
+            for start in range(0, len(rows), ROW_GROUP):
+                group = rows[start : start + ROW_GROUP]
+                writer.write_table(pa.Table.from_pylist(group, schema))
+        stream.flush()
+        os.fsync(stream.fileno())
+    return hashed.sha256.hexdigest()
+
+
+def read_part(path: Path, columns: list[str] | None = None) -> pa.Table:
+    """The rows of a shard, checked page by page.
+
+    Raises:
+        FileNotFoundError: if there is no such file.
+        OSError: if the system refuses to read it.
+        Damaged: if a page is not what was written. The file is dated `DOUBTFUL`, so that the next
+            run hashes it, and makes the shard again.
+    """
+    try:
+        return _read(path, columns)
+    except Damaged:
+        with suppress(OSError):
+            os.utime(path, ns=(DOUBTFUL, DOUBTFUL))
+        raise
+
+
+def rows_in(path: Path) -> int | None:
+    """How many rows a shard has, all of them read; `None` if it is damaged or not there."""
+    try:
+        return len(_read(path, None))
+    except (FileNotFoundError, Damaged):
+        return None
+
+
+def _read(path: Path, columns: list[str] | None) -> pa.Table:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        # Not `read_table`, which looks for a partitioned data set first, at twice the time.
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            return file.read(columns)
+    except MemoryError:
+        raise
+    except (pa.ArrowException, OSError) as error:
+        # What Parquet finds wrong has no number; too many open files, or no permission, has.
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise Damaged(
+            f"{path} is damaged ({error}). The same command, or stage=augment, makes it again"
+        ) from error
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def stamp(path: Path) -> Stamp | None:
+    """That of the file, if there is one."""
+    try:
+        return Stamp.of(path)
+    except FileNotFoundError:
+        return None
+
+
+@final
+class _Hashed:
+    """A file to write to, which keeps the SHA-256 of what went through it."""
+
+    closed = False
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self.stream = stream
+        self.sha256 = hashlib.sha256()
+
+    def write(self, data: bytes) -> int:
+        self.sha256.update(data)
+        return self.stream.write(data)
+
+    def tell(self) -> int:
+        return self.stream.tell()
+
+    def flush(self) -> None:
+        self.stream.flush()

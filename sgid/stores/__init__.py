@@ -1,1 +1,0 @@
-"""Stores: tables in whole files, shared by processes, checked."""
