@@ -128,8 +128,8 @@ def perturbed(config: Config, images: ImageSet, size: int) -> list[Image]:
     import torch
     from torchvision.transforms.v2 import functional
 
-    from sgid.augmentation.transforms import batch_transform, flip_crop, training_transform
     from sgid.stages.train import transforms
+    from sgid.training.transforms import batch_transform, flip_crop, training_transform
 
     torch.manual_seed(config.seed)
     random.seed(config.seed)

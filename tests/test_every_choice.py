@@ -15,8 +15,7 @@ from sgid.config.schema import SLOTS, Config, in_slot, register
 from sgid.methods.requests import recipes
 from sgid.stages.train import transforms
 from sgid.stages.validation import out_of_range
-from sgid.training.backbones import own_size
-from sgid.training.parameters import make_optimizer
+from sgid.training.backbones import make_optimizer, own_size
 
 DATASETS, BACKBONES, AUGS = (
     sorted(file.stem for file in CONF.glob(f"{group}/*.yaml"))

@@ -4,7 +4,7 @@
     python -m experiments.benchmarks.training --device cuda --backbone resnet50 --steps 60
 
 Bare: the same network, optimizer, schedule and normalisation, fed slices of one uint8 tensor of
-images that are augmented already. Ours: `sgid.training.fit` with the data module, reading,
+images that are augmented already. Ours: `sgid.training.trainer` with the data module, reading,
 flipping and cropping the bundled images. Both leave out their first steps; validation and
 checkpoints come after the last one that is timed. The loader alone has nothing but itself to do.
 """
@@ -120,7 +120,7 @@ def bare(training: Any, device: torch.device) -> float:
 
 def ours(training: Any, config: Config, device: torch.device) -> float:
     """Images/s of `fit`, from the end of its first steps to the end of its last."""
-    from sgid.training.fit import fit
+    from sgid.training.trainer import fit
 
     clock = Clock(device, training.plan.steps)
     fit(

@@ -98,7 +98,7 @@ class Ground:
     def content(self) -> dict[str, Any]:
         """Every byte of the stores, the predictions, the weights, and what was measured."""
         from sgid.reproducibility import content as measured
-        from sgid.training.content import content
+        from sgid.training.checkpoints import content
 
         found: dict[str, Any] = {}
         for kind in ("described", "generated"):

@@ -36,11 +36,11 @@ PLACES = {
         "sgid.generation.stable_diffusion",
         "sgid.generation.diffusers_pipeline",
     ),
-    r"backbone\.model": ("sgid.training.backbones", "sgid.training.clip"),
+    r"backbone\.model": ("sgid.training.backbones", "sgid.training.clip_backbone"),
     r"backbone\.optimizer": ("torch.optim", "timm.optim"),
     r"(aug\.[^.]+\.)?guidance": ("sgid.methods.guidance",),
     r"aug\.[^.]+\.transform": (
-        *("sgid.augmentation.transforms", "sgid.augmentation.erasing"),
+        *("sgid.training.transforms", "sgid.training.erasing"),
         *("torchvision.transforms", "torchvision.transforms.v2"),
     ),
     r"filter": ("sgid.evaluation.filters",),

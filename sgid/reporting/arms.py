@@ -16,7 +16,7 @@ from sgid.reproducibility import fingerprint
 BASELINE = "flip_crop"
 
 
-# Its options, as they are beneath the others. `sgid.augmentation.transforms` has them as defaults,
+# Its options, as they are beneath the others. `sgid.training.transforms` has them as defaults,
 # but PyTorch can no longer be imported when the table of a sweep that failed is made.
 PLAIN = {"padding": 0.125, "area": [0.25, 1.0], "flip": 0.5}
 

@@ -40,7 +40,7 @@ def evaluate_classifier(
 ) -> dict[str, float]:
     """Test the best checkpoint; leaves `predictions.parquet` behind."""
     from sgid.runtime.device import pick_device
-    from sgid.training.fit import test
+    from sgid.training.trainer import test
 
     keep_decoded(training, config, "test")
     with progress("test", len(training.data.test_dataloader()), "batches") as bar:

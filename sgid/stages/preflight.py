@@ -25,7 +25,7 @@ from sgid.reporting.wandb import unready
 from sgid.reproducibility import derive_seed
 from sgid.runtime.device import pick_device
 from sgid.stages.validation import out_of_range
-from sgid.training.processes import check_devices
+from sgid.training.distributed import check_devices
 
 
 @dataclass(frozen=True)
@@ -124,8 +124,7 @@ def rehearse(config: Config, ready: Ready) -> None:
     folder = weights and weights.folder
 
     def classifier() -> None:
-        from sgid.training.backbones import own_size
-        from sgid.training.parameters import make_optimizer
+        from sgid.training.backbones import make_optimizer, own_size
 
         make = instantiate(backbone.model)
         size = backbone.image_size or own_size(make, folder) or 32

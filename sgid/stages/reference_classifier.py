@@ -116,9 +116,9 @@ def predictions(
     """(count,) the class that the judge gives each image, seen as test images are."""
     import torch
 
-    from sgid.augmentation.transforms import evaluation_transform
     from sgid.training.backbones import image_size
-    from sgid.training.module import Classifier
+    from sgid.training.classifier import Classifier
+    from sgid.training.transforms import evaluation_transform
 
     backbone, weights = judge.backbone, judge.weights
     size = image_size(backbone, weights, dataset.train)

@@ -20,7 +20,7 @@ from sgid.stages.data import load
 from sgid.stages.preflight import Ready, check
 from sgid.stages.store_evaluation import Judgement
 from sgid.store.integrity import take_back_damaged
-from sgid.training.processes import check_devices
+from sgid.training.distributed import check_devices
 
 if TYPE_CHECKING:
     from sgid.stages.train import Training

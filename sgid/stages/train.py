@@ -17,15 +17,7 @@ from typing import Any
 
 from hydra.utils import instantiate
 
-from sgid.augmentation.mixing import Mixed
-from sgid.augmentation.transforms import (
-    batch_transform,
-    evaluation_transform,
-    flip_crop,
-    training_transform,
-)
 from sgid.config.schema import Config, TrainerConfig, in_slot
-from sgid.data.datamodule import DataModule
 from sgid.data.dataset import Dataset
 from sgid.data.image_set import ImageSet
 from sgid.data.pixel_cache import prune
@@ -35,11 +27,19 @@ from sgid.runtime.device import pick_device
 from sgid.runtime.files import write_atomic
 from sgid.runtime.terminal import progress
 from sgid.training import checkpoints
-from sgid.training import content as contents
+from sgid.training import checkpoints as contents
 from sgid.training.backbones import image_size
-from sgid.training.fit import Schedule, fit, schedule
-from sgid.training.module import Classifier
-from sgid.training.processes import fit_together
+from sgid.training.classifier import Classifier
+from sgid.training.datamodule import DataModule
+from sgid.training.distributed import fit_together
+from sgid.training.mixing import Mixed
+from sgid.training.trainer import Schedule, fit, schedule
+from sgid.training.transforms import (
+    batch_transform,
+    evaluation_transform,
+    flip_crop,
+    training_transform,
+)
 
 log = logging.getLogger(__name__)
 

@@ -1,12 +1,19 @@
 """Lightning's trainer: quiet, and what ends its loops comes out of them as what it is."""
+# MERGED-DOC sgid/training/trainer.py: """Training one classifier, and testing it once."""
+# MERGED-DOC sgid/training/trainer.py: """What is looked after during a training: seeds, its steps, its metrics, and that it is sane."""
 
 from __future__ import annotations
 
+import csv
+import io
+import math
 import signal
 import threading
+import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
@@ -15,13 +22,20 @@ import torch
 from lightning_fabric.plugins.environments.lightning import LightningEnvironment
 from pytorch_lightning.strategies import DDPStrategy
 
+from sgid.reproducibility import derive_seed
+from sgid.runtime.files import write_atomic
 from sgid.runtime.terminal import quiet
 from sgid.training.checkpoints import WholeFiles
+from sgid.training.datamodule import seed_draws
 
 if TYPE_CHECKING:
-    from sgid.data.datamodule import DataModule
+    from sgid.training.classifier import Classifier
+    from sgid.training.datamodule import DataModule
+
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
 ALLOCATORS = ("DefaultCPUAllocator", "ALLOC_FAILED", "out of memory")
 """How errors of PyTorch and CUDA begin, or name themselves, that have no class of their own."""
 
@@ -142,3 +156,219 @@ def _died(data: DataModule, error: BaseException) -> str:
         f"out: lower trainer.workers (now {data.workers}; 0 loads them in the process that "
         "trains). The same command goes on from the last checkpoint"
     )
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """`epochs` Lightning epochs of `steps_per_epoch` optimizer steps, a validation after each."""
+
+    epochs: int
+    steps_per_epoch: int
+
+    @property
+    def steps(self) -> int:
+        return self.epochs * self.steps_per_epoch
+
+
+def schedule(
+    *, steps: int | None, epochs: int | None, originals: int, batch_size: int, validations: int
+) -> Schedule:
+    """Optimizer steps, cut into `validations` equal pieces.
+
+    `epochs` counts passes over the originals alone, so that arms with generated images get the
+    same number of steps as arms without.
+    """
+    if (steps is None) == (epochs is None):
+        raise ValueError(
+            f"backbone.steps={steps} and backbone.epochs={epochs}: give exactly one of them"
+        )
+    if steps is None:
+        steps = (epochs or 0) * math.ceil(originals / batch_size)
+    if steps < 1 or validations < 1:
+        raise ValueError(
+            f"{steps} training steps and {validations} validations: both must be at least 1"
+        )
+    validations = min(validations, steps)
+    return Schedule(epochs=validations, steps_per_epoch=math.ceil(steps / validations))
+
+
+def fit(
+    classifier: Classifier,
+    data: DataModule,
+    *,
+    plan: Schedule,
+    folder: Path,
+    device: Any,
+    precision: str,
+    loggers: list[Any],
+    devices: int = 1,
+    on_step: Callable[[int, int], object] | None = None,
+    on_epoch: Callable[[dict[str, float]], object] | None = None,
+) -> dict[str, float]:
+    """Train, going on from `folder`/last.ckpt where that is there; the metrics of the best epoch.
+
+    The checkpoint with the best accuracy on the validation part is kept as `folder`/best.ckpt. With
+    `devices` above 1 this is one of as many processes (`sgid.training.distributed`), of which the
+    first leaves the files.
+
+    Raises:
+        ValueError: if memory ran out, or a loss is not finite.
+        ChildProcessError: if a process that loads data died.
+    """
+    from pytorch_lightning.callbacks import ModelCheckpoint
+
+    from sgid.training.checkpoints import resumable
+
+    watch = Watch(data, plan.steps, on_step, on_epoch)
+    best = ModelCheckpoint(
+        folder, "best", monitor="validation/top1", mode="max",
+        save_weights_only=True, enable_version_counter=False,
+    )  # fmt: skip
+    # Not `save_last`, which saves nothing where an epoch is not the best so far.
+    latest = ModelCheckpoint(folder, "last", enable_version_counter=False)
+    if devices > 1 and device.type == "cuda":
+        _synchronise(classifier)
+    trainer = make_trainer(
+        device, precision, loggers,
+        devices=devices, max_epochs=plan.epochs, callbacks=[watch, best, latest],
+    )  # fmt: skip
+    last = resumable(folder)
+    started = time.perf_counter()
+    with running(data, precision):
+        trainer.fit(classifier, data, ckpt_path=last, weights_only=True)
+    assert best.best_model_score is not None
+    if trainer.is_global_zero:
+        _write_curves(folder.parent / "curves.csv", watch.rows)
+    metrics = {
+        "validation/top1": float(best.best_model_score),
+        "train/steps": float(trainer.global_step),
+        "train/seconds": time.perf_counter() - started,
+    }
+    if classifier.compiled and watch.first is not None:
+        metrics["train/compile_seconds"] = watch.first
+    return metrics
+
+
+def test(
+    classifier: Classifier,
+    data: DataModule,
+    *,
+    folder: Path,
+    device: Any,
+    precision: str,
+    on_batch: Callable[[], object] | None = None,
+) -> tuple[dict[str, float], list[int]]:
+    """Metrics and predicted labels of the best checkpoint on the test part."""
+    import pytorch_lightning as pl
+    import torch
+
+    class Tell(pl.Callback):
+        def on_test_batch_end(self, *args: Any, **kwargs: Any) -> None:
+            if on_batch:
+                on_batch()
+
+    trainer = make_trainer(device, precision, callbacks=[Tell()], enable_checkpointing=False)
+    best = folder / "best.ckpt"
+    with running(data, precision):
+        (metrics,) = trainer.test(classifier, data, best, verbose=False, weights_only=True)
+    return dict(metrics), torch.cat(classifier.predictions).tolist()
+
+
+def _synchronise(classifier: Classifier) -> None:
+    """Have batch norms take the statistics of all processes' images together; on GPUs alone.
+
+    By timm's way: PyTorch's, and so Lightning's, drops the activations that timm's norms hold.
+    """
+    from timm.layers import convert_sync_batchnorm  # pyright: ignore[reportPrivateImportUsage]
+
+    classifier.network = convert_sync_batchnorm(classifier.network)
+
+
+def _write_curves(path: Path, rows: list[dict[str, float]]) -> None:
+    names = sorted({name for row in rows for name in row} - {"step"})
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, ["step", *names])
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomic(path, stream.getvalue().encode())
+
+
+EVERY = 50
+"""Steps after which losses are looked at: to look at each makes a GPU wait for each."""
+
+
+@final
+class Watch(pl.Callback):
+    """Seeds and tells the steps, and keeps the metrics of each epoch with the checkpoint.
+
+    Args:
+        steps: of the whole training.
+        on_step: told the number of the step that is done, and `steps`.
+        on_epoch: told a row of the curves, `step` and the metrics by name.
+
+    Raises:
+        ValueError: from its hooks, if a loss is not finite.
+    """
+
+    def __init__(
+        self,
+        data: DataModule,
+        steps: int,
+        on_step: Callable[[int, int], object] | None,
+        on_epoch: Callable[[dict[str, float]], object] | None,
+    ) -> None:
+        self.data = data
+        self.steps = steps
+        self.on_step = on_step
+        self.on_epoch = on_epoch
+        self.rows: list[dict[str, float]] = []
+        self.first: float | None = None
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self.began = time.perf_counter()
+        if batch_idx == 0:  # dropout, Mixup: as augmentations, they go on where an epoch begins
+            own = [trainer.global_rank] if trainer.world_size > 1 else []
+            seed_draws(derive_seed(self.data.seed, "network", trainer.current_epoch, *own))
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if self.first is None:
+            self.first = time.perf_counter() - self.began
+        if trainer.is_last_batch or (batch_idx + 1) % EVERY == 0:
+            _check(torch.stack(pl_module.losses[-EVERY:]), trainer)
+        if self.on_step:
+            self.on_step(trainer.global_step, self.steps)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        # The last step may have spoilt the weights; the checkpoints are saved after this.
+        _check(trainer.callback_metrics["validation/loss"].reshape(1), trainer)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        row = {"step": trainer.global_step, **metrics}
+        self.rows = [*self.rows, row]
+        if self.on_epoch:
+            self.on_epoch(row)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.rows = state_dict["rows"]
+
+
+def _check(losses: torch.Tensor, trainer: pl.Trainer) -> None:
+    """`losses`: (N,), of the last steps."""
+    values = losses.tolist()
+    for index, value in enumerate(values):
+        if not math.isfinite(value):
+            step = trainer.global_step - len(values) + 1 + index
+            rate = max(group["lr"] for group in trainer.optimizers[0].param_groups)
+            raise ValueError(
+                f"The loss is {value} at step {step}, and no training: lower "
+                f"backbone.optimizer.lr (the learning rate is {rate:.2g} there), or take "
+                f"trainer.precision=32-true (now {trainer.precision})"
+            )

@@ -11,7 +11,7 @@ from scipy import stats
 from torch import Tensor
 from torchvision.transforms import v2
 
-from sgid.augmentation.transforms import batch_transform
+from sgid.training.transforms import batch_transform
 from tests.data.writers import picture
 
 COUNT = 6

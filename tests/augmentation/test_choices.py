@@ -10,11 +10,11 @@ import torch
 import yaml
 from torchvision.transforms import v2
 
-from sgid.augmentation.mixing import Mixed
-from sgid.augmentation.transforms import batch_transform, flip_crop, training_transform
 from sgid.config.compose import CONF
-from sgid.data.datamodule import DataModule
 from sgid.data.image_set import ImageSet
+from sgid.training.datamodule import DataModule
+from sgid.training.mixing import Mixed
+from sgid.training.transforms import batch_transform, flip_crop, training_transform
 from tests.data.writers import encoded
 
 SLOTS = {

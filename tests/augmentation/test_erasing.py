@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage, stats
 
-from sgid.augmentation.erasing import Cutout, GridMask, RandomErasing
+from sgid.training.erasing import Cutout, GridMask, RandomErasing
 
 FILL = (124, 116, 104)
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torchvision.transforms import v2
 
-from sgid.augmentation.mixing import Mixed
 from sgid.data.image_set import ImageSet
+from sgid.training.mixing import Mixed
 from tests.data.writers import encoded, picture
 
 REPEATS = 3

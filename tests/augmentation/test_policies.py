@@ -163,7 +163,7 @@ def test_autoaugment_takes_one_of_25_pairs_of_operations(make, coloured, policy)
 
 
 def test_autoaugment_names_its_policies():
-    from sgid.augmentation.transforms import autoaugment
+    from sgid.training.transforms import autoaugment
 
     with pytest.raises(ValueError, match="policy=imagnet: must be one of imagenet, cifar10, svhn"):
         autoaugment(policy="imagnet")

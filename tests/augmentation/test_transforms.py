@@ -7,9 +7,16 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from sgid.augmentation.sizes import LARGE, SMALL, training_size
-from sgid.augmentation.transforms import as_is, evaluation_transform, flip_crop, training_transform
 from sgid.data.image_set import ImageSet
+from sgid.training.transforms import (
+    LARGE,
+    SMALL,
+    as_is,
+    evaluation_transform,
+    flip_crop,
+    training_size,
+    training_transform,
+)
 from tests.data.writers import encoded, picture
 
 

@@ -25,7 +25,7 @@ def test_of_a_long_one_the_centre_is_left(turned):
 
 def test_a_line_is_resized_for_a_classifier_in_little_memory():
     """Of what is made on the way, the largest was 1.7 million × 256 pixels."""
-    from sgid.augmentation.transforms import as_is
+    from sgid.training.transforms import as_is
 
     transform = as_is(224)
     image, sizes = Image.new("RGB", (20_000, 3), "red"), []

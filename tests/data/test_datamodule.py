@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch.utils.data import Dataset, TensorDataset
 
-from sgid.data.datamodule import DataModule
+from sgid.training.datamodule import DataModule
 
 
 def make(count, *, epoch=0, seed=0, batch_size=8, steps=5, workers=0, train=None, rank=0, world=1):

@@ -21,12 +21,12 @@ CLASSES = ("T-shirt/top", "sneaker", "<script>alert(1)</script>", "ankle boot & 
 AUGS: dict[str, dict[str, Any]] = {
     "none": {
         "slot": "base",
-        "transform": {"_target_": "sgid.augmentation.transforms.as_is", "_partial_": True},
+        "transform": {"_target_": "sgid.training.transforms.as_is", "_partial_": True},
     },
     "flip_crop": {
         "slot": "base",
         "transform": {
-            "_target_": "sgid.augmentation.transforms.flip_crop",
+            "_target_": "sgid.training.transforms.flip_crop",
             "_partial_": True,
             "padding": 0.125,
             "area": [0.25, 1.0],

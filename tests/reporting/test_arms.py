@@ -110,7 +110,7 @@ def test_null_is_what_older_results_do_not_have(make_run):
 
 
 def test_the_plain_flip_crop_is_what_lies_beneath_the_others():
-    from sgid.augmentation.transforms import flip_crop
+    from sgid.training.transforms import flip_crop
 
     parameters = signature(flip_crop).parameters
     defaults = {name: parameters[name].default for name in PLAIN}

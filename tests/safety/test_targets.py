@@ -29,7 +29,7 @@ EVIL = [
     ("backbone.optimizer", "torch.optim.lr_scheduler"),
     ("backbone.optimizer", "timm.optim.create_optimizer_v2"),
     ("backbone.model", "torch.hub.load"),
-    ("backbone.model", "sgid.training.fit.os.system"),
+    ("backbone.model", "sgid.training.trainer.os.system"),
     ("backbone.optimizer", "torch.load"),
     ("backbone.optimizer", "torch.optim.adamw.torch.load"),
     ("backbone.optimizer", "torch.optim"),
@@ -42,7 +42,7 @@ EVIL = [
     ("filter", "subprocess.run"),
     ("logger", "sgid"),
     ("logger", "sgid.reporting.wandb"),
-    ("trainer.workers", "sgid.training.fit.fit"),
+    ("trainer.workers", "sgid.training.trainer.fit"),
     ("hydra.callbacks.x", "os.system"),
 ]
 

@@ -7,12 +7,12 @@ import torch
 from torch.utils.data import TensorDataset
 from torchvision.transforms import v2
 
-from sgid.augmentation.mixing import Mixed
-from sgid.augmentation.transforms import batch_transform, training_transform
-from sgid.data.datamodule import DataModule
 from sgid.training.backbones import small_resnet
-from sgid.training.fit import Schedule, fit
-from sgid.training.module import Classifier
+from sgid.training.classifier import Classifier
+from sgid.training.datamodule import DataModule
+from sgid.training.mixing import Mixed
+from sgid.training.trainer import Schedule, fit
+from sgid.training.transforms import batch_transform, training_transform
 
 PLAN = Schedule(epochs=3, steps_per_epoch=4)
 CPU = torch.device("cpu")

@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import save_file
 
 from sgid.training.backbones import normalisation, own_size, small_resnet, timm_model
-from sgid.training.clip import open_clip_model
+from sgid.training.clip_backbone import open_clip_model
 from tests.conftest import MODELS
 
 

@@ -14,9 +14,8 @@ import torch
 
 from sgid.stages.train import Training
 from sgid.stages.train import trained as trained_before
-from sgid.training import fit as fitting
-from sgid.training.checkpoints import WholeFiles, load, whole
-from sgid.training.content import content
+from sgid.training.checkpoints import WholeFiles, content, load, whole
+from sgid.training.trainer import test
 from tests.training.small import CPU, PLAN, curves, equal, make, run, weights
 
 
@@ -109,7 +108,7 @@ def test_code_in_a_checkpoint_is_never_run(fashion, trained, tmp_path, save):
     with pytest.raises(ValueError, match="last.ckpt holds more than weights and numbers"):
         WholeFiles().load_checkpoint(folder / "last.ckpt", weights_only=False)
     with pytest.raises(ValueError, match="best.ckpt holds more than weights and numbers"):
-        fitting.test(*make(fashion), folder=folder, device=CPU, precision="32-true")
+        test(*make(fashion), folder=folder, device=CPU, precision="32-true")
     parts = make(fashion)
     if whole(folder / "last.ckpt"):
         with pytest.raises(ValueError, match="last.ckpt holds more than weights and numbers"):

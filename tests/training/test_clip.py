@@ -11,8 +11,8 @@ from torch.nn import functional as F
 from torchvision.transforms.v2 import PILToTensor
 
 from sgid.training.backbones import normalisation
-from sgid.training.clip import ImageTower, open_clip_model
-from sgid.training.module import Classifier
+from sgid.training.classifier import Classifier
+from sgid.training.clip_backbone import ImageTower, open_clip_model
 from tests.conftest import MODELS
 
 CLIP = MODELS / "clip"

@@ -7,8 +7,7 @@ import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from sgid.training import fit as fitting
-from sgid.training.fit import schedule
+from sgid.training.trainer import schedule, test
 from tests.training.small import CPU, PLAN, curves, equal, make, run, weights
 
 
@@ -75,7 +74,7 @@ def test_a_compiled_network_is_trained_and_stored_as_any(fashion, whole, tmp_pat
     assert set(stored) == set(plain)
     for name, value in plain.items():
         torch.testing.assert_close(stored[name], value, atol=0.05, rtol=0.05)
-    tested, predictions = fitting.test(
+    tested, predictions = test(
         *make(fashion), folder=tmp_path / "checkpoints", device=CPU, precision="32-true"
     )
     assert len(predictions) == 300
@@ -155,7 +154,7 @@ def test_the_best_epoch_on_validation_is_tested(fashion, tmp_path):
     metrics = run((classifier, data), tmp_path, on_step=on_step)
     assert metrics["validation/top1"] == 75
     assert network.epoch == 2  # the last epoch's weights are in memory
-    tested, predictions = fitting.test(
+    tested, predictions = test(
         classifier, data, folder=tmp_path / "checkpoints", device=CPU, precision="32-true"
     )
     assert network.epoch == 1 and tested["test/top1"] == 75
@@ -164,7 +163,7 @@ def test_the_best_epoch_on_validation_is_tested(fashion, tmp_path):
 
 def test_predictions_are_those_of_each_test_image_in_order(fashion, whole):
     folder, _, (classifier, data), _ = whole
-    metrics, predictions = fitting.test(
+    metrics, predictions = test(
         classifier, data, folder=folder / "checkpoints", device=CPU, precision="32-true"
     )
     images, labels = data.parts["test"].tensors

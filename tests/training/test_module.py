@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from sgid.training.backbones import small_resnet
-from sgid.training.module import Classifier
+from sgid.training.classifier import Classifier
 
 
 def make(network=None, **options):

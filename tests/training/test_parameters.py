@@ -7,8 +7,8 @@ import timm
 import torch
 from torch import nn
 
-from sgid.training.clip import open_clip_model
-from sgid.training.parameters import head, make_optimizer
+from sgid.training.backbones import head, make_optimizer
+from sgid.training.clip_backbone import open_clip_model
 
 
 def clip_tower(name, size=224):

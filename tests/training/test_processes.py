@@ -15,11 +15,11 @@ import torch
 from timm.layers import convert_sync_batchnorm
 from torch.utils.data import TensorDataset
 
-from sgid.augmentation.mixing import Mixed
-from sgid.augmentation.transforms import evaluation_transform
 from sgid.runtime.signals import Stopped
 from sgid.training.checkpoints import load
-from sgid.training.processes import check_devices, fit_together
+from sgid.training.distributed import check_devices, fit_together
+from sgid.training.mixing import Mixed
+from sgid.training.transforms import evaluation_transform
 from tests.training.small import CPU, PLAN, curves, equal, make, random_part, run
 
 ROOT = Path(__file__).parents[2]

@@ -12,7 +12,7 @@ from torchvision.transforms.v2.functional import pil_to_tensor
 from sgid.config.compose import CONF
 from sgid.config.schema import BackboneConfig, register
 from sgid.training.backbones import normalisation, own_size
-from sgid.training.module import Classifier
+from sgid.training.classifier import Classifier
 from tests.conftest import MODELS
 
 NAMES = sorted(file.stem for file in (CONF / "backbone").glob("*.yaml"))

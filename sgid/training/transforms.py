@@ -1,8 +1,10 @@
 """Per-image and per-batch transforms around the augmentations that a config names."""
+# MERGED-DOC sgid/training/transforms.py: """The side, in pixels, at which a classifier sees the images of a set."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from statistics import median
 from typing import Any, final
 
 import numpy as np
@@ -11,8 +13,8 @@ from PIL.Image import Image, Transpose, fromarray
 from torch import Tensor
 from torchvision.transforms import v2
 
-from sgid.augmentation.sizes import SMALL
 from sgid.data.decode import centre
+from sgid.data.image_set import ImageSet
 
 Base = Callable[[int], Callable[[Image], Image]]
 """From a side in pixels to what brings each image to it; every training begins with one."""
@@ -160,3 +162,17 @@ def batch_transform(choices: Sequence[Callable[..., Any]], num_classes: int) -> 
         return None
     made = [choice(num_classes=num_classes) for choice in choices]
     return made[0] if len(made) == 1 else v2.RandomChoice(made)
+
+
+SMALL = 96
+"""Images up to this side are small: they are padded and cropped, not cropped and resized, and
+backbones keep their resolution."""
+
+LARGE = 224
+"""What larger images are brought to."""
+
+
+def training_size(images: ImageSet) -> int:
+    """The median shorter side of the first images, to a multiple of 8, where that is small."""
+    side = median(min(images[i].image.size) for i in range(min(32, len(images))))
+    return max(8, round(side / 8) * 8) if side <= SMALL else LARGE

@@ -11,8 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from sgid.training.backbones import normalisation
-from sgid.training.parameters import TRAINED, freeze_all_but_head, head, make_optimizer
+from sgid.training.backbones import (
+    TRAINED,
+    freeze_all_but_head,
+    head,
+    make_optimizer,
+    normalisation,
+)
 
 
 @final

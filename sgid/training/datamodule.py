@@ -17,7 +17,7 @@ from torch.utils.data import (
     Sampler,
     SequentialSampler,
     default_collate,
-)  # fmt: skip
+)
 
 from sgid.reproducibility import derive_seed
 
