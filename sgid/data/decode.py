@@ -9,7 +9,6 @@ from functools import cache
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
-from PIL.Image import Image
 
 # Pillow's own threshold for "may be a decompression bomb", but here it refuses: 268 MB as RGB.
 MAX_PIXELS = 89_478_485
@@ -97,7 +96,7 @@ LONGEST = 8.0
 """Times as long as wide, or as wide as long, beyond which an image is cut before it is resized."""
 
 
-def centre(image: Image) -> Image:
+def centre(image: Image.Image) -> Image.Image:
     """The image itself; of one of more than `LONGEST` to 1, as much of its centre.
 
     To be put before what brings the shorter side to a size and takes the central square: 20,000

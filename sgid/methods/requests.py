@@ -16,7 +16,6 @@ from typing import final, overload
 from hydra.utils import instantiate
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
-from PIL.Image import Image
 
 from sgid.config.schema import Config, in_slot
 from sgid.data.image_set import ImageSet
@@ -106,12 +105,12 @@ class Plan:
         inits = dict(zip(samples, together(self._init_image, samples), strict=True))
         return [self._request(*divmod(row, self.expansion), inits) for row in rows]
 
-    def _init_image(self, sample: int) -> Image | None:
+    def _init_image(self, sample: int) -> Image.Image | None:
         if not self.recipe.from_image:
             return None
         return fit(self.images[sample].image, resolution=self.resolution, multiple=self.multiple)
 
-    def _request(self, sample: int, repeat: int, inits: dict[int, Image | None]) -> Request:
+    def _request(self, sample: int, repeat: int, inits: dict[int, Image.Image | None]) -> Request:
         described = self.described[sample]
         return Request(
             described=described,
