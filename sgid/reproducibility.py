@@ -1,6 +1,8 @@
-"""Fingerprints: a short hash of exactly what determines a result."""
-# MERGED-DOC sgid/reproducibility.py: """Which code and which libraries made a result, and what it says, as one short text."""
-# MERGED-DOC sgid/reproducibility.py: """Seeds that are hashes of what they are for: order, batch size and workers never matter."""
+"""Fingerprints, seeds and versions: the identity of a result, and the code that made it.
+
+A fingerprint is a short hash of exactly what determines a result. Seeds are hashes of what they are
+for, so that order, batch size and workers never matter.
+"""
 
 from __future__ import annotations
 

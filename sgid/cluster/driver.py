@@ -1,9 +1,9 @@
-"""`cluster=ray`: the missing shards of an augmentation, made by workers on Ray Data.
+"""`cluster=ray`: make the missing shards of an augmentation with workers on Ray Data.
 
-Each worker is an actor that holds the models and is handed a few shards at a time. A shard is the
-same whoever makes it, so that work may be handed out again when a worker or its machine dies.
+Each worker is an actor that holds the models and is given a few shards at a time. A shard is the same
+whoever makes it, so that work may be given out again when a worker or its machine dies. A Ray that a
+run starts itself listens on the loopback alone, and asks for a token.
 """
-# MERGED-DOC sgid/cluster/driver.py: """Ray, quiet and closed: on this machine it listens on the loopback alone, and asks for a token."""
 
 from __future__ import annotations
 

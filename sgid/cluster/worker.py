@@ -1,5 +1,4 @@
-"""A worker: it holds the models, and makes the shards that it is handed."""
-# MERGED-DOC sgid/cluster/worker.py: """What workers are asked for: one store of a run, with all that they need to make its shards."""
+"""Ray workers: each holds the models, and makes the shards that it is given."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""The typed config of a run from options as `run.py` takes them, for other command lines."""
-# MERGED-DOC sgid/config/compose.py: """The files that a command line adds to `conf/`, looked at before Hydra reads them.
-#
-# Hydra does what a file says to it, below `hydra`, before a run begins: it imports, calls and sets
-# whatever is named there. A folder that somebody hands on is to be read as data.
-# """
+"""Compose the typed config of a run from options as `run.py` takes them, and check the files that a
+command line adds to `conf/`.
+
+Hydra obeys what a file says below `hydra` before a run begins: it imports, calls and sets whatever is
+named there. A folder that somebody hands on is to be read as data.
+"""
 
 from __future__ import annotations
 

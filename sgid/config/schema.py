@@ -1,13 +1,11 @@
-"""The typed root config: what `conf/` may say, and what it means.
+"""The typed root config: every option that `conf/` may set, with its type.
 
 Hydra checks every key and type against these dataclasses, so that a mistyped option is an error.
-The stages never see this: `sgid.pipeline` turns it into plain objects once, at the entry.
+The stages never see this: `sgid.stages.run` turns it into plain objects once, at the entry.
+
+An entry of `conf/aug/` names the slot it fills: `offline` (a generative method), `base` (what all
+training images go through first), `online` (per image), or `batch` (Mixup and its like).
 """
-# MERGED-DOC sgid/config/schema.py: """The chosen augmentations, slot by slot, as the stages take them.
-#
-# An entry of `conf/aug/` says which slot it fills: `offline` (a generative method), `base` (what all
-# training images go through first), `online` (per image), or `batch` (Mixup and its like).
-# """
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
-"""From what a source lists to the images that a run trains, validates and tests on."""
-# MERGED-DOC sgid/data/dataset.py: """Drawing images of each class: a few, a share, a long tail, or what is held out of them.
-#
-# Nothing here depends on the order of the images, and with one seed a smaller draw is part of a
-# larger one.
-# """
+"""Datasets: the images that a run trains, validates and tests on, drawn from the splits of a source.
+
+Draws (shots, a fraction, a long tail, held-out parts) do not depend on the order of the images, and
+with one seed a smaller draw is part of a larger one.
+"""
 
 from __future__ import annotations
 

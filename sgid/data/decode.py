@@ -1,5 +1,4 @@
-"""Encoded image bytes to an RGB picture, the same way everywhere."""
-# MERGED-DOC sgid/data/decode.py: """Images that are far longer than wide: only their centre is ever looked at."""
+"""Decode image bytes to an RGB picture, the same way on every machine."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
 """A set of labelled images that are decoded only when they are asked for."""
-# MERGED-DOC sgid/data/image_set.py: """Very many short strings in little memory."""
 
 from __future__ import annotations
 

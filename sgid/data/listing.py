@@ -1,5 +1,4 @@
-"""What a source says is there, before any image has been opened."""
-# MERGED-DOC sgid/data/listing.py: """Class names as words: from folder codes to names, and from names to what a prompt says."""
+"""Listings: the images that a source offers, before any of them is opened, and class names as words."""
 
 from __future__ import annotations
 

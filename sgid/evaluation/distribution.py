@@ -1,9 +1,8 @@
-"""How the distribution of generated images compares with that of held-out real ones.
+"""Distribution metrics of generated against held-out real images: FID, KID, density, coverage, Vendi.
 
-All functions take CLIP embeddings: unit vectors (N, D).
+All functions take CLIP embeddings: unit vectors (N, D). Neighbours are searched a slice at a time, so
+that any number of vectors fits.
 """
-# MERGED-DOC sgid/evaluation/distribution.py: """How different images are from one another. All functions take unit vectors."""
-# MERGED-DOC sgid/evaluation/distribution.py: """Nearest neighbours among unit vectors, a slice at a time, so that any number of them fits."""
 
 from __future__ import annotations
 

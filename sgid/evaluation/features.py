@@ -1,5 +1,4 @@
-"""CLIP embeddings and thumbnails of images, kept: of a set, and of a store beside it."""
-# MERGED-DOC sgid/evaluation/features.py: """The real images that generated ones are measured against: embedded once, then read."""
+"""CLIP embeddings and thumbnails of image sets and stores, computed once and cached on disk."""
 
 from __future__ import annotations
 

@@ -1,11 +1,8 @@
-"""Which generated images are trained on: judged by CLIP, as ALIA and others do after generation.
+"""Filters of generated images by CLIP, as ALIA and others apply after generation.
 
-A filter is a pure function of `Judged`; it drops nothing from a store, only from a training.
+A filter is a pure function of `Judged`; it drops images from a training, never from a store. All
+functions take unit vectors, so that a dot product is a cosine.
 """
-# MERGED-DOC sgid/evaluation/filters.py: """Semantic consistency and diversity of generated images, in the eyes of a CLIP.
-#
-# All functions take unit vectors, so that a dot product is a cosine.
-# """
 
 from __future__ import annotations
 

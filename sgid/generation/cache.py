@@ -1,5 +1,4 @@
-"""What prompts say and what originals are in latents, computed once for all who ask for it."""
-# MERGED-DOC sgid/generation/cache.py: """What was computed once and will be asked for again, up to a number of bytes."""
+"""Cache of prompt embeddings and VAE posteriors, shared by all requests."""
 
 from __future__ import annotations
 

@@ -1,9 +1,9 @@
-"""From noisy latents to clean ones: the schedule, and classifier-free guidance image by image."""
-# MERGED-DOC sgid/generation/denoising.py: """What the denoising network is told of a prompt: Stable Diffusion 1, 2 and XL.
-#
-# XL differs in two ways: its second text encoder also gives one vector for the whole prompt, and the
-# network is told the size of the image (Podell et al., 2023, section 2.2).
-# """
+"""The denoising loop of Stable Diffusion 1, 2 and XL: schedule, text conditioning, and classifier-free
+guidance with a scale for each image.
+
+XL differs in two ways: its second text encoder also gives one pooled vector per prompt, and the
+UNet receives the size of the image (Podell et al., 2023, section 2.2).
+"""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
-"""Any text-to-image or image-to-image pipeline of diffusers, called as it is.
+"""An engine around any text-to-image or image-to-image pipeline of diffusers, called as it is.
 
-Slower than `sgid.generation.stable_diffusion` where that one serves: only requests of one strength and one
-guidance scale share a call. Each image is what the pipeline gives for its request alone.
+Slower than `sgid.generation.stable_diffusion` where that one serves: only requests of one strength
+and one guidance scale share a call, and only if the pipeline draws a list as it draws each alone.
 """
-# MERGED-DOC sgid/generation/diffusers_pipeline.py: """One diffusers pipeline for one task, called with several requests where it draws them rightly."""
 
 from __future__ import annotations
 

@@ -1,10 +1,9 @@
-"""The batched engine: many sources, captions, guidance scales and seeds in one batch.
+"""The batched Stable Diffusion engine: many sources, prompts, guidance scales and seeds in one batch.
 
-It takes the parts of a Stable Diffusion pipeline and runs its own loop over them. Each image gets
-what diffusers' own pipeline gives for it alone: its noise comes from a generator of its own, its
-guidance scale is its own, and the unconditional half is left out where guidance is 1 or less.
+It takes the parts of a Stable Diffusion pipeline and runs its own loop over them. Each image equals
+what diffusers' own pipeline gives for it alone: its noise comes from its own generator, its guidance
+scale is its own, and the unconditional half is left out where guidance is 1 or less.
 """
-# MERGED-DOC sgid/generation/stable_diffusion.py: """How a device is kept at work: what begins a batch, and how many are begun ahead."""
 
 from __future__ import annotations
 

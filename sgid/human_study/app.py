@@ -1,14 +1,13 @@
-"""The pages of a study. What is sent says nothing of methods: not in addresses, names or sizes.
+"""The web pages of a study, and the server that serves them.
 
     /              a name, to begin with
     /r/CODE        the rater's own page: what is asked, how far, go on
     /r/CODE/7      their seventh question; posting a form answers it
     /image/ID      an image
 
-All links are relative, so that a proxy may put the pages below any path. There are no cookies: who
-knows a rater's link is that rater.
+Nothing that is sent names a method: not in addresses, names or sizes. All links are relative, so that
+a proxy may put the pages below any path. There are no cookies: who knows a rater's link is that rater.
 """
-# MERGED-DOC sgid/human_study/app.py: """Serving a study: one process, SQLite underneath, nothing to set up."""
 
 from __future__ import annotations
 

@@ -1,10 +1,9 @@
-"""The results of a study: two tables in three formats, a figure, and all ratings as CSV."""
-# MERGED-DOC sgid/human_study/results.py: """What ratings say of methods: means, paired differences, and how far raters agree.
-#
-# The originals are the sample. Of each, what the raters say counts once, as their mean, so that many
-# ratings of one original are not taken for many originals. An interval then covers another draw of
-# originals, judged by the same raters.
-# """
+"""Results of a study: means, paired differences, agreement of raters, as tables, a figure and CSV.
+
+The originals are the sample. Of each, what the raters say counts once, as their mean, so that many
+ratings of one original are not taken for many originals. An interval then covers another draw of
+originals, judged by the same raters.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A study is one SQLite file: images, questions, raters, and each rating as it is given.
+"""A study in one SQLite file: images, questions, raters, and each rating as it is given.
 
     study      what it was made of, as JSON
     image      the images, under ids that say nothing
@@ -7,11 +7,9 @@
     turn       the order in which a rater meets the questions
     rating     at most one per rater and question; no value means that it was skipped
 
-It can be copied to another machine and served there. Each call opens the file anew, so that any
+It can be copied to another machine and served there. Each call opens the file again, so that any
 number of threads and processes may use it; a rating is on disk when the call returns.
 """
-# MERGED-DOC sgid/human_study/study.py: """What a study holds, as the other files pass it on."""
-# MERGED-DOC sgid/human_study/study.py: """The file of a study that nobody has answered yet: what `build` writes, once and whole."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-""""""
+"""Generative methods: description of the originals, guidance maps, and requests to an engine."""

@@ -1,10 +1,8 @@
-"""A generative method is a recipe: how requests are made from described samples.
+"""Generative methods: requests made from described samples.
 
 SGID, in the words of the paper's two steps: the prompt is made of label and caption, the image is
 re-drawn at a noise rate, and the guidance scale follows the caption's similarity to the image.
 """
-# MERGED-DOC sgid/methods/requests.py: """The size at which an image is re-drawn."""
-# MERGED-DOC sgid/methods/requests.py: """The prompt made of label and caption."""
 
 from __future__ import annotations
 

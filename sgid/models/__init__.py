@@ -1,1 +1,1 @@
-""""""
+"""Pretrained models: their weights on disk, loading, and captioner, scorer and diffusion pipeline."""

@@ -1,13 +1,10 @@
-"""Candidate captions of an image: BLIP (Li et al., ICML 2022), greedy and nucleus."""
-# MERGED-DOC sgid/models/blip.py: """BLIP's attention by torch's fused kernels, with one copy of an image for all its captions.
-#
-# transformers writes BLIP's attention out as matrix products, and repeats the image for each caption.
-# """
-# MERGED-DOC sgid/models/blip.py: """Captions word by word: nucleus sampling (Holtzman et al., ICLR 2020) that batches do not change.
-#
-# Each token of a caption has a number in [0, 1) of its own, made before, and is the one at which the
-# probabilities, summed from the most likely on, pass that number.
-# """
+"""BLIP captioner (Li et al., ICML 2022): one greedy and several nucleus captions of each image.
+
+Nucleus sampling (Holtzman et al., ICLR 2020) does not depend on the batch: each token of a caption
+has its own number in [0, 1), drawn before, and is the one at which the probabilities, summed from the
+most likely on, pass that number. Attention runs on torch's fused kernels, with one copy of an image
+for all its captions, where transformers writes it out and repeats the image for each.
+"""
 
 from __future__ import annotations
 

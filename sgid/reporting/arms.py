@@ -1,5 +1,4 @@
-"""What makes two runs the same arm of an experiment, and which run another is measured against."""
-# MERGED-DOC sgid/reporting/arms.py: """The row of a table: the runs of one arm, a seed each, and what can be said of them."""
+"""Arms of an experiment: the runs that differ in their seed alone, and the baseline of each."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Charts of one run. Colours are Okabe and Ito's, told apart by the colour-blind."""
-# MERGED-DOC sgid/reporting/html.py: """The pictures of a run's report, drawn once for the page and for the files beside it."""
+"""Charts of one run, in Okabe and Ito's colours, which the colour-blind can tell apart."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""The pictures of a run's report, drawn once for the page and for the files beside it."""
-# MERGED-DOC sgid/reporting/html.py: """What a page shows of generated images beside test images, and who judged their labels."""
-# MERGED-DOC sgid/reporting/html.py: """The HTML templates that lie beside this file."""
+"""HTML templates, and the parts that several pages share."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""What was measured of generated images, in words: for reports, pages and tables."""
-# MERGED-DOC sgid/reporting/image_metrics.py: """Images that were measured without a run: their page, and tables of one or of several."""
+"""Metrics of generated images as text, tables and pages, for runs and for images of any origin."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""The page that a finished run leaves: `report.html`, readable anywhere, and its pictures."""
-# MERGED-DOC sgid/reporting/report.py: """What a report says of how a run was made: pairs of a term and its text."""
-# MERGED-DOC sgid/reporting/report.py: """The end of a run: its page, and the table in the terminal."""
+"""The report of a finished run: `report.html` with its figures, and the table in the terminal."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""What finished runs left on disk, read back: all that tables and figures are made of."""
-# MERGED-DOC sgid/reporting/results.py: """What a run keeps beside its result: examples, the nearest test images, predictions, curves."""
+"""Finished runs read back from disk: the source of all tables and figures."""
 
 from __future__ import annotations
 

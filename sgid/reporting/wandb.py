@@ -1,9 +1,7 @@
-"""A run in Weights & Biases: live curves while it trains, figures and images when it is done.
+"""Logging to Weights & Biases: curves while a run trains, figures, tables and images when it is done.
 
 One W&B run holds both: `open_run` returns the one that is open for a result folder, or begins it.
 """
-# MERGED-DOC sgid/reporting/wandb.py: """What `logger=` switches on: over the stages of a run, during training, and at the end."""
-# MERGED-DOC sgid/reporting/wandb.py: """Tables of a run for Weights & Biases: accuracy by class, and its augmented images."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-""""""
+"""The machine below: device, batches, threads, files, terminal, signals and launchers."""

@@ -1,10 +1,9 @@
-"""Items that are alike, in batches that the device's memory can hold."""
-# MERGED-DOC sgid/runtime/batching.py: """The batch size that suits a device and a model, found without being asked for.
-#
-# On a CUDA GPU it is measured on the work itself, and written down for the next time. Elsewhere it
-# follows from the size of the latents: on a CPU throughput is flat over a wide range (measured from
-# 2,048 to 16,384 positions a batch, `experiments/LOG.md`), and memory that runs out ends the process.
-# """
+"""Batches of similar items that fit into the device's memory, and the batch size that suits it.
+
+On a CUDA GPU the size is measured on the work itself, and remembered. Elsewhere it follows from the
+size of the latents: on a CPU throughput is flat over a wide range (measured from 2,048 to 16,384
+positions a batch, `experiments/LOG.md`), and memory that runs out ends the process.
+"""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
-"""Files that are there whole, or not at all."""
-# MERGED-DOC sgid/runtime/files.py: """File locks between processes: the system lets go of those of a process that dies.
-#
-# `flock` itself, since libraries go over to files that outlive their process where a file system has
-# no locks, or wait for ever.
-# """
+"""Atomic writes, and file locks that the system releases when their process dies.
+
+The locks are `flock` itself: libraries fall back to files that outlive their process where a file
+system has no locks, or wait for ever.
+"""
 
 from __future__ import annotations
 

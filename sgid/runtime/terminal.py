@@ -1,5 +1,4 @@
-"""One progress bar for all long work: what is done of how much, the rate, the time left."""
-# MERGED-DOC sgid/runtime/terminal.py: """Keeps the libraries' own chatter out of the terminal; their errors still come through."""
+"""Progress bars, and filters for the libraries' own chatter; their errors still come through."""
 
 from __future__ import annotations
 

@@ -1,9 +1,8 @@
-"""Work beside other work: what comes next is made ahead, what is done is put away behind.
+"""Background threads: prefetching, ordered parallel map, deferred writes.
 
 Threads, not processes: decoding and encoding images, hashing and writing Parquet all release the
-interpreter's lock, and no image has to travel.
+interpreter's lock, and no image has to be copied to another process.
 """
-# MERGED-DOC sgid/runtime/threads.py: """Images as what models take, made in threads while the model is busy with those before."""
 
 from __future__ import annotations
 

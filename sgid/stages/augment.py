@@ -1,10 +1,10 @@
 """`stage=augment`: caption, score, and re-draw the training images, into content-addressed stores.
 
 A described store depends on the images, the captioner and the scorer alone; a generated store on a
-described store (or, for methods without captions, on the images) and on the recipe. So a sweep
-captions once, and all backbones share one set of generated images.
+described store (or, for methods without captions, on the images) and on the method. So a sweep
+captions once, and all backbones share one set of generated images. Both are made shard by shard,
+skipping the shards that another process is making.
 """
-# MERGED-DOC sgid/stages/augment.py: """Captions and images, shard by shard: those that no other process is at, whoever asks for them."""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-"""`stage=evaluate`: the test set, once, and what the generated images are like."""
-# MERGED-DOC sgid/stages/evaluate.py: """What a run is found to be worth: `result.json`, from its tested classifier and its images."""
+"""`stage=evaluate`: write `result.json`, with test metrics of the best checkpoint and metrics of the
+generated images.
+"""
 
 from __future__ import annotations
 

@@ -1,9 +1,4 @@
-"""`stage=train`: one backbone on originals plus generated images."""
-# MERGED-DOC sgid/config/schema.py: """The chosen augmentations, slot by slot, as the stages take them.
-#
-# An entry of `conf/aug/` says which slot it fills: `offline` (a generative method), `base` (what all
-# training images go through first), `online` (per image), or `batch` (Mixup and its like).
-# """
+"""`stage=train`: train one backbone on originals plus generated images."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""The values that a config may have, whatever the machine; what is beyond them is told at once."""
-# MERGED-DOC sgid/stages/validation.py: """The values that `cluster` may have."""
+"""Ranges and choices of every option, checked before any work."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-""""""
+"""Content-addressed stores of Parquet shards, and their rows as image sets."""

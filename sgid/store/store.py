@@ -1,4 +1,4 @@
-"""Tables that survive being killed: Parquet shards, content-addressed, written once.
+"""Content-addressed stores of Parquet shards that survive being killed.
 
 A store is a folder named by the fingerprint of its spec:
 
@@ -7,13 +7,10 @@ A store is a folder named by the fingerprint of its spec:
     written.jsonl     a line for each shard, written before it: its hash; until there is a manifest
     manifest.json     written last: the shards with their rows, sizes and hashes
 
-A shard is written under a temporary name, flushed, and renamed, so that a shard that exists is
-whole. What is done is what is there; resuming is the set difference. A shard that was changed since
-is hashed, and missing again if it is not what was written (`damage`). Several processes may be at
-one store (`claims`).
+A shard is written under a temporary name, flushed, and renamed, so that a shard that exists is whole;
+resuming is the set difference. A shard that was changed since is hashed, and missing again if it is
+not what was written (`integrity`). Several processes may work on one store (`claims`).
 """
-# MERGED-DOC sgid/store/store.py: """What each shard of an unfinished store was when it was written: a line of JSON for each."""
-# MERGED-DOC sgid/store/store.py: """One shard's file: Parquet with a checksum in every page, and a hash of the whole."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""What the stores of a run hold, read as it is asked for: descriptions, and images to train on."""
-# MERGED-DOC sgid/store/tables.py: """A generated image as a row of the store, and back."""
+"""Rows of described and generated stores, and complete stores as image sets."""
 
 from __future__ import annotations
 

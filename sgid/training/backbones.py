@@ -1,5 +1,4 @@
-"""Classifiers: timm's models, and how they are adapted to small images."""
-# MERGED-DOC sgid/training/backbones.py: """Which weights of a network are trained, and how fast each of them."""
+"""Classifier networks from timm, adapted to small images, and their trained parameter groups."""
 
 from __future__ import annotations
 

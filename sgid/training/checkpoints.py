@@ -1,5 +1,4 @@
-"""Checkpoints that are whole or not there, hold no code, and are not trusted when damaged."""
-# MERGED-DOC sgid/training/checkpoints.py: """What a training ended with, as one short text that two machines can compare."""
+"""Checkpoints that are written whole, hold no code, and are set aside when damaged."""
 
 from __future__ import annotations
 

@@ -1,10 +1,9 @@
-"""Training one classifier with several processes of this machine, each on a device of its own.
+"""Training of one classifier by several processes of this machine, each on its own device.
 
-The process that asks for it stays as it is. It starts clean ones, which fit by Lightning's DDP, it
-hears of their steps, and ends them all when one fails, or when it is stopped itself; should it be
-killed, they see that and end. They meet through a file, and talk over the loopback interface alone.
+The calling process stays as it is. It starts clean ones, which fit by Lightning's DDP, follows their
+steps, and ends them all when one fails or when it is stopped itself; if it is killed, they notice and
+end. They meet through a file, and talk over the loopback interface alone.
 """
-# MERGED-DOC sgid/training/distributed.py: """One of the processes that train a classifier together, from its start to its end."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
-"""Lightning's trainer: quiet, and what ends its loops comes out of them as what it is."""
-# MERGED-DOC sgid/training/trainer.py: """Training one classifier, and testing it once."""
-# MERGED-DOC sgid/training/trainer.py: """What is looked after during a training: seeds, its steps, its metrics, and that it is sane."""
+"""Fit one classifier with Lightning, and test it once.
+
+Lightning's trainer is made quiet, and an error that ends its loops is raised as the error it is.
+"""
 
 from __future__ import annotations
 

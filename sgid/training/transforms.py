@@ -1,5 +1,6 @@
-"""Per-image and per-batch transforms around the augmentations that a config names."""
-# MERGED-DOC sgid/training/transforms.py: """The side, in pixels, at which a classifier sees the images of a set."""
+"""Per-image and per-batch transforms around the augmentations that a config names, and the side in
+pixels at which a classifier sees the images of a set.
+"""
 
 from __future__ import annotations
 

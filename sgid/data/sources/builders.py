@@ -1,5 +1,4 @@
-"""Listings of image files, from a set's own lists or from torchvision's reading of them."""
-# MERGED-DOC sgid/data/sources/builders.py: """Listings of images that a set keeps as one array of pixels."""
+"""Builders of listings from image files and from arrays of pixels, shared by the sources."""
 
 from __future__ import annotations
 

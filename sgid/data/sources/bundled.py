@@ -1,5 +1,4 @@
-"""The images that come with the package."""
-# MERGED-DOC sgid/data/sources/bundled.py: """Images in Parquet files, one per split, as the `datasets` library writes them."""
+"""Images in Parquet files, one per split, as `datasets` writes them: the bundled Fashion-MNIST."""
 
 from __future__ import annotations
 

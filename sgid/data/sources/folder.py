@@ -1,10 +1,8 @@
-"""A folder of images, one sub-folder per class."""
-# MERGED-DOC sgid/data/sources/folder.py: """A folder of images that belong to no split: with a folder for each class, or without labels."""
-# MERGED-DOC sgid/data/sources/folder.py: """The folders in a folder and the files below it: links followed, without loops.
-#
-# Links are followed because sets are often put together from them, but never to a folder that holds
-# the place where the link was met: so there is no loop, and no way up and out by `..`.
-# """
+"""A folder of images, one sub-folder per class, with or without splits.
+
+Links are followed because sets are often put together from them, but never to a folder that holds
+the place where the link was met: so there is no loop, and no way up and out by `..`.
+"""
 
 from __future__ import annotations
 

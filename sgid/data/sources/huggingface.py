@@ -1,6 +1,7 @@
-"""Any image classification set of the Hugging Face hub, or in a folder that `datasets` can load."""
-# MERGED-DOC sgid/data/sources/huggingface.py: """Which columns of a set are the images and the labels, and what the classes are called."""
-# MERGED-DOC sgid/data/sources/huggingface.py: """A set of the Hugging Face hub, from the hub, its cache or a folder: never by running its code."""
+"""Any image classification set of the Hugging Face hub, or in a folder that `datasets` can load.
+
+It is read from the hub, its cache or a folder, never by running its code.
+"""
 
 from __future__ import annotations
 
