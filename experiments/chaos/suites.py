@@ -33,12 +33,12 @@ SUITES = (
     ),
     Suite(
         "latents that are not finite, or all-black images",
-        ("tests/generation/test_redrawing.py",),
+        ("tests/generation/test_engine.py",),
         "drawn again in float32, as that model draws them; their neighbours stay as they are",
     ),
     Suite(
         "memory runs out",
-        ("tests/test_batching.py", "tests/generation/test_engine_memory.py"),
+        ("tests/runtime/test_batching.py", "tests/generation/test_memory.py"),
         "batches are halved for good; what does not fit alone is told with the option to change",
     ),
     Suite(
@@ -53,12 +53,12 @@ SUITES = (
     ),
     Suite(
         "one of several training processes is killed",
-        ("tests/training/test_processes.py",),
+        ("tests/training/test_distributed.py",),
         "no process is left behind; the same command ends with the same bytes",
     ),
     Suite(
         "a worker or a node of a Ray cluster is killed; shards damaged in its storage",
-        ("tests/cluster/test_make.py", "tests/cluster/test_storage.py"),
+        ("tests/cluster/test_driver.py", "tests/cluster/test_storage.py"),
         "its shards are made elsewhere; nothing lost, nothing double; the same bytes",
     ),
     Suite(

@@ -1,199 +1,225 @@
-"""The batched engine against diffusers' own pipelines, one image at a time."""
+"""What overflows a narrow format is what the engine gives in float32; its neighbours stay."""
 
-from dataclasses import replace
+import gc
+import warnings
+import weakref
 
 import pytest
 import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
 
+from sgid.generation.diffusers_pipeline import PipelineEngine
+from sgid.generation.engine import redrawn
 from sgid.generation.stable_diffusion import StableDiffusionEngine
+from tests.conftest import MODELS
 from tests.data.writers import picture
 from tests.generation import small_pipelines
-from tests.generation.requests import (
-    PROMPTS,
-    difference,
-    draw,
-    key,
-    reference,
-    request,
-    varied,
-)
+from tests.generation.requests import difference, draw, key, reference, request, varied
 
-SCHEDULERS = [
-    "DPMSolverMultistepScheduler",
-    "DDIMScheduler",
-    "EulerAncestralDiscreteScheduler",
-    "UniPCMultistepScheduler",
-]
+HALF, SINGLE = torch.float16, torch.float32
+STEPS = 2
+ENGINES = [StableDiffusionEngine, PipelineEngine]
 
 
-# As the published models differ from Stable Diffusion 1.5. Turbo models are run without guidance.
-V_PREDICTION = {"_class_name": "DDIMScheduler", "prediction_type": "v_prediction"}
-TURBO = {"_class_name": "EulerDiscreteScheduler", "timestep_spacing": "trailing"}
-KINDS = {
-    "v_prediction": (small_pipelines.write_sd, V_PREDICTION, "DPMSolverMultistepScheduler"),
-    "sd_turbo": (small_pipelines.write_sd, TURBO, "EulerAncestralDiscreteScheduler"),
-    "sdxl": (small_pipelines.write_sdxl, {}, "EulerDiscreteScheduler"),
-    "sdxl_not_zeros": (small_pipelines.write_sdxl, {"zeros": False}, "own"),
-    "sdxl_shifted": (small_pipelines.write_sdxl, {"shifted": True}, "own"),
-}
+def make(kind, folder, dtype, **options):
+    settings = {"steps": STEPS, "scheduler": "own", "resolution": 32, "batch_size": 4}
+    return kind(folder, device=torch.device("cpu"), dtype=dtype, **{**settings, **options})
+
+
+def changed(folder, part, *, by, name="conv_in"):
+    """`folder` with the weights that begin with `name` as `by` makes them."""
+    (file,) = (folder / part).glob("*.safetensors")
+    tensors = load_file(file)
+    tensors |= {key: by(value) for key, value in tensors.items() if key.startswith(name)}
+    save_file(tensors, file, metadata={"format": "pt"})
+    return folder
 
 
 @pytest.fixture(scope="module")
-def engine(make_engine):
-    return make_engine()
+def overflowing(tmp_path_factory):
+    """Models that pass what float16 holds with some images: in the VAE, and XL's in the UNet.
 
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    """Kind -> folder of a small pipeline."""
+    All that they make large is normalised later, so that float32 draws as if it were not.
+    """
     top = tmp_path_factory.mktemp("pipelines")
-    return {kind: write(top / kind, **options) for kind, (write, options, _) in KINDS.items()}
+    sd, xl = small_pipelines.write_sd(top / "sd"), small_pipelines.write_sdxl(top / "xl")
+    return {
+        "sd": changed(sd, "vae", name="decoder.conv_in", by=lambda weight: 10_000 * weight),
+        "xl": changed(xl, "unet", by=lambda weight: 5_000 * weight),
+    }
 
 
-def make(folder, *, dtype=torch.float32, **options):
-    settings = {"steps": 4, "scheduler": "own", "resolution": 32, "batch_size": 16}
-    return StableDiffusionEngine(
-        folder, device=torch.device("cpu"), dtype=dtype, **{**settings, **options}
-    )
+def some():
+    from_text = [request(20 + i, init=None, strength=1.0, scale=7.5 - 2 * i) for i in range(4)]
+    return varied(8) + from_text
 
 
-@pytest.mark.parametrize("scheduler", SCHEDULERS)
-def test_mixed_batches_are_what_diffusers_gives_one_by_one(make_engine, scheduler):
-    images = draw(make_engine(scheduler=scheduler), varied())
-    for one in varied():
-        expected = reference(one, steps=6, scheduler=scheduler)
-        assert difference(images[key(one)], expected) <= 1, one
-
-
-@pytest.mark.parametrize("scheduler", SCHEDULERS)
-def test_text_to_image_is_what_diffusers_gives(make_engine, scheduler):
-    requests = [
-        request(i, init=None, strength=1.0, scale=scale, prompt=PROMPTS[i % 3])
-        for i, scale in enumerate((7.5, 1.0, 3.0))
-    ]
-    images = draw(make_engine(scheduler=scheduler, steps=4), requests)
-    for one in requests:
-        assert difference(images[key(one)], reference(one, steps=4, scheduler=scheduler)) <= 1
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_each_kind_is_what_diffusers_gives_one_by_one(folders, kind):
-    folder, scheduler = folders[kind], KINDS[kind][2]
-    requests = [
-        request(20 + i, init=None, strength=1.0, scale=scale, prompt=PROMPTS[i % 3])
-        for i, scale in enumerate((7.5, 1.0, 3.0))
-    ]
-    requests += varied(8)
-    if "turbo" in kind:
-        requests = [replace(one, guidance_scale=1.0) for one in requests]
-    images = draw(make(folder, scheduler=scheduler), requests)
-    for one in requests:
-        expected = reference(one, folder=folder, steps=4, scheduler=scheduler)
-        assert difference(images[key(one)], expected) <= 1, one
-
-
-@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
-def test_the_vae_of_xl_computes_in_float32(folders, dtype):
-    """As diffusers' own pipeline has it, though in bfloat16 only for the encoder."""
-    one = request(0, init=picture(0, 0, 32), strength=0.5)
-    engine = make(folders["sdxl"], dtype=dtype)
-    image = draw(engine, [one])["k0"]
-    assert (engine.pipe.vae.dtype, engine.pipe.unet.dtype) == (torch.float32, dtype)
-    if dtype == torch.float16:
-        expected = reference(one, folder=folders["sdxl"], steps=4, dtype=dtype)
-        assert difference(image, expected) <= 1
-
-
-@pytest.mark.parametrize("turbo", [True, False])
-def test_few_steps_start_from_pure_noise_only_if_trailing(folders, turbo):
-    """What makes few steps work: the first one is at the last timestep of the training."""
-    folder = folders["sd_turbo" if turbo else "v_prediction"]
-    scheduler = make(folder, scheduler="EulerAncestralDiscreteScheduler").pipe.scheduler
-    scheduler.set_timesteps(4)
-    assert (scheduler.timesteps[0] == 999) == turbo
-
-
-def inpainting(folder):
-    small_pipelines.write_sd(folder)
-    small_pipelines.edit_index(folder, _class_name="StableDiffusionInpaintPipeline")
-
-
-def told_its_guidance(folder):
-    small_pipelines.write_sd(folder)
-    small_pipelines.edit_unet(folder, time_cond_proj_dim=8)
-
-
-def refiner(folder):
-    small_pipelines.write_sdxl(folder)
-    named = "StableDiffusionXLImg2ImgPipeline"
-    small_pipelines.edit_index(folder, _class_name=named, requires_aesthetics_score=True)
+def said(caplog):
+    return [one.getMessage() for one in caplog.records if one.name == "sgid.generation.engine"]
 
 
 @pytest.mark.parametrize(
-    ("write", "said"),
+    ("kind", "name", "threads"),
     [
-        (inpainting, "holds a StableDiffusionInpaintPipeline"),
-        (told_its_guidance, "is told its guidance scale"),
-        (refiner, "is a refiner"),
+        (StableDiffusionEngine, "sd", 1),
+        (StableDiffusionEngine, "sd", 2),  # several batches at once
+        (StableDiffusionEngine, "xl", 2),
+        (PipelineEngine, "sd", 1),
+        (PipelineEngine, "xl", 1),
     ],
 )
-def test_what_this_loop_would_draw_differently_is_refused(tmp_path, write, said):
-    write(tmp_path / "pipeline")
-    with pytest.raises(ValueError, match=f"{said}.*models=any"):
-        make(tmp_path / "pipeline")
-
-
-def test_an_image_depends_on_all_of_its_request(engine):
-    one = request(0, init=picture(0, 0, 32), scale=7.5)
-    others = [
-        replace(one, prompt=PROMPTS[1]),
-        replace(one, init_image=picture(1, 0, 32)),
-        replace(one, strength=1.0),
-        replace(one, guidance_scale=1.0),
-        replace(one, guidance_scale=2.0),
-        replace(one, seed=3),
+def test_what_overflows_is_drawn_again_in_float32(overflowing, caplog, kind, name, threads):
+    engine, requests = make(kind, overflowing[name], HALF), some()
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        plain = {key(one): image for one, image in engine.draw(requests)}
+        made = {key(one.request): one for one in engine.generate(requests)}
+        exact = draw(make(kind, overflowing[name], SINGLE, batch_size=1), requests)
+    finally:
+        torch.set_num_threads(before)
+    broken = {name for name, image in plain.items() if image is None}
+    assert 0 < len(broken) < len(requests) and made.keys() == plain.keys()
+    for name, one in made.items():
+        again = name in broken
+        assert one.image.tobytes() == (exact if again else plain)[name].tobytes(), name
+        assert one.dtype == ("float32" if again else "float16")
+    assert said(caplog) == [
+        f"{len(broken)} of 12 images drawn again in float32: not finite or black in float16"
     ]
-    image = draw(engine, [one])["k0"]
-    for other in others:
-        assert difference(draw(engine, [other])["k0"], image) > 0, other
 
 
-def test_batch_size_and_order_never_change_an_image(make_engine):
-    requests = varied() + [request(90 + i, init=None, strength=1.0) for i in range(2)]
-    images = [
-        draw(make_engine(batch_size=size), order)
-        for size, order in ((64, requests), (1, requests), (7, requests[::-1]))
+def test_diffusers_makes_the_image_again_in_the_format_that_its_row_tells(overflowing):
+    for one in make(StableDiffusionEngine, overflowing["sd"], HALF).generate(varied(8)):
+        dtype = getattr(torch, one.dtype)
+        expected = reference(one.request, steps=STEPS, folder=overflowing["sd"], dtype=dtype)
+        assert difference(one.image, expected) <= 1
+
+
+@pytest.mark.parametrize("kind", ENGINES)
+def test_the_engine_is_afterwards_what_it_was(overflowing, kind):
+    engine, requests = make(kind, overflowing["sd"], HALF), some()
+    first = draw(engine, requests)
+    pipe = engine.pipe if kind is StableDiffusionEngine else engine.loaded
+    parts = [part for part in pipe.components.values() if isinstance(part, torch.nn.Module)]
+    assert {tensor.dtype for part in parts for tensor in part.parameters()} == {HALF}
+    again = draw(engine, requests)
+    assert all(first[name].tobytes() == again[name].tobytes() for name in first)
+
+
+def test_the_second_model_is_let_go(overflowing):
+    engine = make(StableDiffusionEngine, overflowing["sd"], HALF, deep_cache=2)
+    held, load = [], engine.in_float32
+
+    def watched(**options):
+        second = load(**options)
+        held.append(weakref.ref(second.pipe.unet))
+        return second
+
+    engine.in_float32 = watched
+    gc.disable()
+    try:
+        draw(engine, varied(8))
+        assert len(held) == 1 and held[0]() is None
+    finally:
+        gc.enable()
+
+
+@pytest.mark.parametrize("kind", ENGINES)
+def test_in_float32_nothing_is_drawn_again(overflowing, kind, caplog):
+    engine = make(kind, overflowing["sd"], SINGLE)
+    engine.in_float32 = None
+    assert {one.dtype for one in engine.generate(varied(8))} == {"float32"}
+    assert said(caplog) == []
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, SINGLE])
+@pytest.mark.parametrize("kind", ENGINES)
+def test_what_is_not_finite_in_float32_either_is_an_error(tmp_path, kind, dtype):
+    folder = small_pipelines.write_sd(tmp_path / "sd")
+    changed(folder, "unet", name="conv_out", by=lambda weight: weight * float("nan"))
+    engine = make(kind, folder, dtype)
+    with warnings.catch_warnings(), pytest.raises(ValueError) as told:
+        warnings.simplefilter("error", RuntimeWarning)  # as of what is no number made black
+        list(engine.generate([request(3, init=picture(3, 0, 32), scale=5.0)]))
+    said = str(told.value)
+    assert said.startswith("k3, repeat 0, prompt 'a photo of a bag': not finite, in float32")
+    assert "noise_rate=0.5" in said and f"{folder} may be damaged" in said
+    assert "guidance.max" in said and "models.generator.scheduler" in said
+
+
+@pytest.mark.parametrize("kind", ENGINES)
+def test_what_is_black_in_float32_too_is_kept_and_told(tmp_path, kind, caplog):
+    folder = small_pipelines.write_sd(tmp_path / "sd")
+    changed(folder, "vae", name="decoder.conv_out.bias", by=lambda bias: bias - 1000)
+    (made,) = make(kind, folder, HALF).generate([request(3, init=picture(3, 0, 32))])
+    assert made.image.getbbox() is None and made.dtype == "float32"
+    assert said(caplog) == [
+        "1 of 1 images drawn again in float32: not finite or black in float16",
+        "k3, repeat 0, prompt 'a photo of a bag': black in float32 too, and kept",
     ]
-    for one in requests:
-        assert difference(images[0][key(one)], images[1][key(one)]) <= 1
-        assert difference(images[0][key(one)], images[2][key(one)]) <= 1
+    caplog.clear()
+    (made,) = make(kind, folder, SINGLE).generate([request(3, init=picture(3, 0, 32))])
+    assert (made.dtype, said(caplog)) == ("float32", [])
 
 
-def test_it_batches(make_engine):
-    engine = make_engine(batch_size=5)
-    sizes = []
-    hook = engine.pipe.unet.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
-    scales = [2.0 + i / 10 for i in range(12)]
-    draw(engine, [request(i, init=picture(i, 0, 32), scale=s) for i, s in enumerate(scales)])
-    hook.remove()
-    assert sorted(sizes) == sorted([10, 10, 4] * 3)  # both halves; int(6 steps * 0.5) steps
+REQUESTS = [request(i, init=None) for i in range(4)]
+RED, BLACK = Image.new("RGB", (2, 2), (1, 0, 0)), Image.new("RGB", (2, 2))
 
 
-def test_without_guidance_the_unconditional_half_is_left_out(make_engine, monkeypatch):
-    engine = make_engine()
-    sizes = []
-    hook = engine.pipe.unet.register_forward_pre_hook(lambda _, args: sizes.append(len(args[0])))
-    draw(engine, [request(i, init=picture(i, 0, 32), scale=1.0) for i in range(4)])
-    hook.remove()
-    assert sizes == [4, 4, 4]  # int(6 steps * 0.5)
+def drawn(*images):
+    yield from zip(REQUESTS, images, strict=False)
 
 
-def test_the_global_generator_is_left_alone(make_engine):
-    engine = make_engine(scheduler="EulerAncestralDiscreteScheduler")
-    before = torch.random.get_rng_state()
-    draw(engine, [request(0, init=picture(0, 0, 32))])
-    assert torch.equal(torch.random.get_rng_state(), before)
+def finished(images, exactly):
+    return redrawn(
+        drawn(*images), asked=len(images), dtype=HALF, exactly=exactly, weights=MODELS / "sd"
+    )
 
 
-def test_no_requests(engine):
-    assert list(engine.generate([])) == []
+def test_black_is_drawn_again_and_all_that_is_not_quite_black_is_not():
+    asked = []
+
+    def exactly(some):
+        asked.extend(some)
+        yield from ((one, RED) for one in some)
+
+    made = list(finished([RED, BLACK, None, RED], exactly))
+    assert asked == REQUESTS[1:3]
+    assert [one.dtype for one in made] == ["float16"] * 2 + ["float32"] * 2
+    assert [one.request for one in made] == [REQUESTS[i] for i in (0, 3, 1, 2)]
+
+
+def test_no_memory_for_the_second_model():
+    def exactly(some):
+        torch.empty(2**50)
+        yield from ((one, RED) for one in some)
+
+    made = finished([RED, None], exactly)
+    assert next(made).image is RED
+    with pytest.raises(ValueError, match=r"1 of 2 images .* models\.generator\.dtype=bfloat16"):
+        next(made)
+
+
+def test_who_wants_no_more_images_ends_what_draws_them():
+    source = drawn(RED, RED, RED)
+    made = redrawn(source, asked=3, dtype=HALF, exactly=drawn, weights=MODELS)
+    next(made)
+    made.close()
+    assert next(source, None) is None
+
+
+def test_infinite_latents_are_seen_though_a_tiny_vae_makes_finite_pixels_of_them():
+    from diffusers import AutoencoderTiny
+
+    engine = make(StableDiffusionEngine, MODELS / "sd", SINGLE)
+    torch.manual_seed(0)
+    tiny = AutoencoderTiny(latent_channels=8).eval()
+    engine.autoencoder.decoder = tiny
+    latents = torch.randn(3, 8, 4, 4)
+    latents[1, 0, 0, 0] = float("inf")
+    with torch.inference_mode():
+        assert tiny.decode(latents).sample.isfinite().all()
+        images = engine.autoencoder.decode(latents)()
+    assert [image is None for image in images] == [False, True, False]

@@ -9,7 +9,7 @@ import pytest
 
 from sgid.human_study import __main__ as command
 from sgid.human_study.app import _greeting, _listen
-from tests.evaluation.human.conftest import study  # noqa: F401  a fixture
+from tests.human_study.conftest import study  # noqa: F401  a fixture
 from tests.safety.sources import FILES
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from sgid.runtime.batching import batches
-from tests.test_batching import Clock
+from tests.runtime.test_batching import Clock
 
 
 def test_what_was_found_is_remembered_by_device_and_model(tmp_path, monkeypatch):

@@ -8,7 +8,7 @@ from sgid.records import Described, Generated, Request
 from sgid.store.store import Store
 from sgid.store.tables import schema, to_row
 from tests.data.writers import picture
-from tests.stores.test_store import SPEC
+from tests.store.test_store import SPEC
 
 
 @pytest.fixture

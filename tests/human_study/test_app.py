@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 
 from sgid.human_study.app import make_app, time
 from sgid.human_study.questions import UNCHANGED
-from tests.evaluation.human.conftest import METHODS
+from tests.human_study.conftest import METHODS
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ import pytest
 from sgid.human_study import study as study_module
 from sgid.human_study import study as writing
 from sgid.human_study.study import FILE, Study, write_study
-from tests.evaluation.human.conftest import questions
+from tests.human_study.conftest import questions
 
 
 def test_what_was_written_is_read_back(study):

@@ -13,7 +13,7 @@ import pytest
 from sgid.store.claims import Claims
 from sgid.store.integrity import take_back_damaged
 from sgid.store.store import Damaged, Store, read_notes, stamp
-from tests.stores.test_store import fill, make, rows_of
+from tests.store.test_store import fill, make, rows_of
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ import pytest
 
 from sgid.store.claims import Claims
 from sgid.store.store import Store, stamp
-from tests.stores.test_store import make, rows_of
+from tests.store.test_store import make, rows_of
 
 PROCESSES = multiprocessing.get_context("spawn")
 

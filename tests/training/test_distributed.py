@@ -159,7 +159,7 @@ PARENT = """
     import sys
     from pathlib import Path
     from tests.training.small import bundled, make
-    from tests.training.test_processes import together
+    from tests.training.test_distributed import together
 
     if __name__ == "__main__":
         tell = lambda *step: print(*step, flush=True)

@@ -8,7 +8,7 @@ from itertools import pairwise
 import pytest
 
 from sgid.human_study.questions import CONSISTENCY, DIVERSITY, UNCHANGED, choose, order, originals
-from tests.evaluation.human.conftest import questions
+from tests.human_study.conftest import questions
 
 
 def test_every_rater_meets_every_question_once():

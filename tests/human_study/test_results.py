@@ -25,7 +25,7 @@ from sgid.human_study.results import (
     write_results,
 )
 from sgid.human_study.study import FILE, Rating, Study, write_study
-from tests.evaluation.human.conftest import METHODS, questions
+from tests.human_study.conftest import METHODS, questions
 from tests.experiments.finished import run
 
 
