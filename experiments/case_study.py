@@ -88,12 +88,14 @@ def figure(config: Config) -> Figure:
     from sgid.models.loader import Models
     from sgid.reporting.image_grids import augmentation_grid
     from sgid.stages.data import load
-    from sgid.stages.preflight import check, warn
+    from sgid.stages.preflight import preflight, warn
     from sgid.training.backbones import image_size
 
     offline = in_slot(config, "offline")
     # Each is drawn alone, so that what cannot be combined, as none and flip_crop, can be shown.
-    ready = check(replace(config, aug={name: config.aug[name] for name in offline or config.aug}))
+    ready = preflight(
+        replace(config, aug={name: config.aug[name] for name in offline or config.aug})
+    )
     dataset = load(config, ready)
     models = Models(config, ready.weights)
     warn(config, Console())
@@ -113,10 +115,10 @@ def figure(config: Config) -> Figure:
 
 def generated(config: Config, dataset: Dataset, models: Any, chosen: Sequence[int]) -> list[Image]:
     """The first image that the config's generative method makes of each."""
-    from sgid.stages.augment import augmentations, planned
+    from sgid.stages.augment import augmentations, request_plan
 
     (augmentation,) = augmentations(config, dataset, models)
-    plan = planned(augmentation, config, dataset, models)
+    plan = request_plan(augmentation, config, dataset, models)
     requests = plan.requests([i * config.expansion for i in chosen])
     made = {one.request.described.key: one.image for one in models.generator.generate(requests)}
     return [made[request.described.key] for request in requests]

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, final
 from sgid.config.compose import CONF
 from sgid.errors import _raised_here, message
 from sgid.runtime.launcher import ERROR, POINTER
-from sgid.runtime.signals import stop_behind, stop_on_signals
+from sgid.runtime.signals import find_stop, stop_on_signals
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -67,7 +67,7 @@ def _main() -> int:
     except Failed:
         return 1
     except Exception as error:
-        if stop := stop_behind(error):
+        if stop := find_stop(error):
             raise stop from error
         if debug:
             raise
@@ -109,7 +109,7 @@ class Job:
             with stop_on_signals():  # a launcher's process has no `main`
                 _run(config, self._loaded)
         except Exception as error:
-            if stop := stop_behind(error):
+            if stop := find_stop(error):
                 raise stop from error
             several = hydra_config.mode is RunMode.MULTIRUN
             mode = "hydra.sweep.dir" if several else "hydra.run.dir"
@@ -153,7 +153,7 @@ def _say_stopped(stop: KeyboardInterrupt, line: str) -> int:
     """How to go on; the exit code."""
     from sgid.runtime.launcher import stop as stop_launched
 
-    heard = stop_behind(stop)
+    heard = find_stop(stop)
     by, code = (f" by {heard.signal.name}", heard.code) if heard else ("", 130)
     text = f"Stopped{by}. What is done is kept; the same command goes on from there:\n  {line}"
     with suppress(OSError):  # a terminal that is gone

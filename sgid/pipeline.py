@@ -13,13 +13,13 @@ from rich.markup import escape
 from sgid.config.schema import Config, Stage
 from sgid.models.loader import Loaded
 from sgid.reporting.wandb import log_again, log_finished, log_stores, tracking, training_loggers
-from sgid.runtime.files import alone, require_writable
+from sgid.runtime.files import file_lock, require_writable
 from sgid.stages.augment import augment
 from sgid.stages.data import show
 from sgid.stages.evaluate import evaluate
-from sgid.stages.preflight import rehearse, warn
+from sgid.stages.preflight import rehearse_classifier, warn
 from sgid.stages.run import Run, prepare
-from sgid.stages.store_evaluation import measuring
+from sgid.stages.store_evaluation import make_evaluator
 
 
 def run(
@@ -58,11 +58,11 @@ def run(
             return this.folder
         stages = [Stage.evaluate, Stage.report]
     elif this.augmentations:
-        measuring(config, this.dataset, this.models)  # what cannot be measured is told now
+        make_evaluator(config, this.dataset, this.models)  # what cannot be measured is told now
     require_writable(Path(config.paths.artifacts), "paths.artifacts")
     require_writable(Path(config.paths.results), "paths.results")
     if Stage.train in stages and not (this.folder / "result.json").is_file():
-        rehearse(config, this.ready)
+        rehearse_classifier(config, this.ready)
     names = {"config": this.settings, "choices": choices, "seed": config.seed}
     with tracking(config.logger, this.folder, **names):
         if Stage.augment in stages:
@@ -84,7 +84,7 @@ def _alone(run: Run, console: Console) -> Iterator[None]:
             style="yellow", highlight=False, markup=False,
         )  # fmt: skip
 
-    with alone(run.folder / ".lock", on_wait=waiting):
+    with file_lock(run.folder / ".lock", on_wait=waiting):
         for left in run.folder.rglob(".*.tmp"):  # of a process that was killed
             left.unlink(missing_ok=True)
         yield
@@ -96,9 +96,9 @@ def _augment(run: Run, console: Console) -> None:
             stores = augmentation.stores.values()
             missing = [store.folder for store in stores if not store.complete]
             if run.config.cluster.name == "ray":
-                from sgid.cluster.driver import make
+                from sgid.cluster.driver import make_stores
 
-                make(run, augmentation, console)
+                make_stores(run, augmentation, console)
             else:
                 augment(augmentation, run.config, run.dataset, run.models)
             log_stores(run.config.logger, missing)

@@ -14,7 +14,7 @@ from sgid.config.compose import CONF
 from sgid.config.schema import SLOTS, Config, in_slot, register
 from sgid.methods.requests import recipes
 from sgid.stages.train import transforms
-from sgid.stages.validation import out_of_range
+from sgid.stages.validation import invalid_options
 from sgid.training.backbones import make_optimizer, own_size
 
 DATASETS, BACKBONES, AUGS = (
@@ -81,7 +81,7 @@ def test_with_every_backbone_and_augmentation(dataset):
         assert list(config.aug) == AUGS
         for name, entry in config.aug.items():
             one = replace(config, aug={name: entry})
-            assert out_of_range(one) == []
+            assert invalid_options(one) == []
             assert sum(len(in_slot(one, slot)) for slot in SLOTS) == 1
             make_augmentation(json.dumps(one.aug))
         make_network(json.dumps(asdict(config.backbone), sort_keys=True))

@@ -52,9 +52,9 @@ def main() -> None:
     given = arguments(__doc__, images=640, device="cpu")
     with TemporaryDirectory() as artifacts:
         config, dataset, models, augmentation = prepare(given, artifacts)
-        from sgid.stages.augment import augment, planned
+        from sgid.stages.augment import augment, request_plan
 
-        requests = planned(augmentation, config, dataset, models).requests(range(given.images))
+        requests = request_plan(augmentation, config, dataset, models).requests(range(given.images))
         engine = models.generator
         pipe = engine.pipe
         _, _, others, _ = prepare(given, artifacts, "models.generator.compile=default")
@@ -147,9 +147,9 @@ def products(engine: Any, requests: Sequence[Request]) -> float:
 def prepare(given: Any, artifacts: str, *options: str) -> tuple[Any, Any, Any, Any]:
     """Config, dataset, models and augmentation, its images captioned; none is generated yet."""
     from sgid.models.loader import Models
-    from sgid.stages.augment import augmentations, planned
+    from sgid.stages.augment import augmentations, request_plan
     from sgid.stages.data import load
-    from sgid.stages.preflight import check
+    from sgid.stages.preflight import preflight
 
     config = compose(
         [
@@ -158,11 +158,11 @@ def prepare(given: Any, artifacts: str, *options: str) -> tuple[Any, Any, Any, A
             f"trainer.device={given.device}", f"paths.artifacts={artifacts}", *options,
         ]
     )  # fmt: skip
-    ready = check(config)
+    ready = preflight(config)
     dataset = load(config, ready)
     models = Models(config, ready.weights)
     (augmentation,) = augmentations(config, dataset, models)
-    planned(augmentation, config, dataset, models)
+    request_plan(augmentation, config, dataset, models)
     return config, dataset, models, augmentation
 
 

@@ -207,12 +207,12 @@ class Bench:
 
     def _batched(self, engine: Any, size: int | None = None) -> Callable[[], float]:
         """Our engine, in batches of `size` or as it has them."""
-        from sgid.runtime.batching import Batches
+        from sgid.runtime.batching import AdaptiveBatcher
 
         def turn() -> float:
             engine.known.forget()  # prompts and originals are encoded anew
             if size is not None:
-                engine.batches = Batches(size)
+                engine.batches = AdaptiveBatcher(size)
             started = time.perf_counter()
             made = len(list(engine.generate(self.requests)))
             seconds = time.perf_counter() - started

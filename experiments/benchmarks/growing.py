@@ -73,9 +73,9 @@ def _ready(config: Any) -> tuple[Any, Any, Any]:
     from sgid.models.loader import Models
     from sgid.stages.augment import augmentations
     from sgid.stages.data import load
-    from sgid.stages.preflight import check
+    from sgid.stages.preflight import preflight
 
-    ready = check(config)
+    ready = preflight(config)
     dataset = load(config, ready)
     models = Models(config, ready.weights)
     (augmentation,) = augmentations(config, dataset, models)

@@ -56,9 +56,9 @@ class Setting:
 
     def __init__(self, images: int, *, noise_rate: float, device: str, artifacts: Path) -> None:
         from sgid.models.loader import Models
-        from sgid.stages.augment import augmentations, planned
+        from sgid.stages.augment import augmentations, request_plan
         from sgid.stages.data import load
-        from sgid.stages.preflight import check
+        from sgid.stages.preflight import preflight
 
         config = compose(
             [
@@ -67,13 +67,13 @@ class Setting:
                 f"paths.artifacts={artifacts}",
             ]
         )  # fmt: skip
-        ready = check(config)
+        ready = preflight(config)
         self.config = config
         self.dataset = load(config, ready)
         self.models = Models(config, ready.weights)
         self.folder = ready.weights["models.generator"].folder
         (augmentation,) = augmentations(config, self.dataset, self.models)
-        plan = planned(augmentation, config, self.dataset, self.models)
+        plan = request_plan(augmentation, config, self.dataset, self.models)
         self.requests: list[Request] = list(plan.requests(range(images)))
 
     def engine(self, **options: Any) -> Any:
@@ -106,12 +106,12 @@ class Setting:
         """What these images are worth; `like` are those of the reference."""
         from PIL import Image
 
-        from sgid.evaluation.filters import consistency, judge
+        from sgid.evaluation.filters import clip_scores, consistency
 
         vectors = self.models.scorer.embed_images([Image.fromarray(image) for image in images])
         origin = np.arange(len(images))
         labels = np.array([request.label for request in self.requests])
-        judged = judge(vectors, origin, self._originals, labels, self._classes)
+        judged = clip_scores(vectors, origin, self._originals, labels, self._classes)
         summary = consistency(judged, vectors, origin, self.dataset.train.class_names)
         off = None if like is None else float(np.abs(images - like.astype(np.float32)).mean())
         distance = self._distance(vectors)

@@ -2,11 +2,11 @@
 
     python -m experiments.benchmarks.shortcuts
 
-The options of `sgid.generation.acceleration`, each against the exact engine, with the bundled models,
-20 steps and noise rate 0.7; `all three` is a cache of 2, guidance within 0.2–0.6, and the small
-decoder; and for comparison what fewer steps do. What the figures mean is told
-in `quality`; the reference is the exact engine. The small decoder is taught to decode as the
-bundled VAE does, on the bundled training images, and kept below `--artifacts`: two minutes, once.
+The options of `sgid.generation.acceleration`, each against the exact engine, with the bundled
+models, 20 steps and noise rate 0.7; `all three` is a cache of 2, guidance within 0.2–0.6, and the
+small decoder; and for comparison what fewer steps do. What the figures mean is told in `quality`;
+the reference is the exact engine. The small decoder is taught to decode as the bundled VAE does, on
+the bundled training images, and kept below `--artifacts`: two minutes, once.
 
 Figures of the bundled models do not carry over. Their UNet has two levels, so that little lies deep
 in it, and their VAE is small already.

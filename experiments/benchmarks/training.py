@@ -77,10 +77,10 @@ def configure(backbone: str, device: str) -> Config:
 def maker(config: Config, steps: int) -> Callable[[int], Any]:
     """From a number of workers to a fresh `Training` of `steps` steps; images are decoded once."""
     from sgid.stages.data import load
-    from sgid.stages.preflight import check
+    from sgid.stages.preflight import preflight
     from sgid.stages.train import keep_decoded, prepare
 
-    dataset = load(config, check(config))
+    dataset = load(config, preflight(config))
     dataset = replace(dataset, validation=dataset.validation.select(range(8)))
     config.backbone.steps, config.backbone.epochs = WARM + steps, None
     config.trainer.validations = 1

@@ -1,8 +1,8 @@
 """`cluster=ray`: make the missing shards of an augmentation with workers on Ray Data.
 
-Each worker is an actor that holds the models and is given a few shards at a time. A shard is the same
-whoever makes it, so that work may be given out again when a worker or its machine dies. A Ray that a
-run starts itself listens on the loopback alone, and asks for a token.
+Each worker is an actor that holds the models and is given a few shards at a time. A shard is the
+same whoever makes it, so that work may be given out again when a worker or its machine dies. A Ray
+that a run starts itself listens on the loopback alone, and asks for a token.
 """
 
 from __future__ import annotations
@@ -21,10 +21,19 @@ from typing import Any
 from rich.console import Console
 
 from sgid.cluster.storage import Storage, absolute
-from sgid.cluster.worker import CAPTIONS, DIED, Maker, Order, Tally, not_shared, order, seen
+from sgid.cluster.worker import (
+    CAPTIONS,
+    DIED,
+    AttemptCounter,
+    ShardJob,
+    ShardWorker,
+    not_shared,
+    seen,
+    shard_job,
+)
 from sgid.config.schema import ClusterConfig
 from sgid.runtime.terminal import progress
-from sgid.stages.augment import Augmentation, mend
+from sgid.stages.augment import Augmentation, repair
 from sgid.stages.run import Run
 from sgid.store.store import Store
 
@@ -34,14 +43,14 @@ PIECE = 4
 """Shards that a worker is handed at a time, where there are many: it then never waits for one."""
 
 
-def make(run: Run, augmentation: Augmentation, console: Console) -> None:
+def make_stores(run: Run, augmentation: Augmentation, console: Console) -> None:
     """Make what is missing of an augmentation's stores. Safe to kill and to run again.
 
     Raises:
         ValueError: for what a worker or this process found that a person can mend.
         ChildProcessError: if workers died `cluster.attempts` times at the same work.
     """
-    if not mend(augmentation, run.config):
+    if not repair(augmentation, run.config):
         return
     stores, cluster = augmentation.stores, run.config.cluster
     storages = {kind: _storage(cluster, store) for kind, store in stores.items()}
@@ -49,10 +58,10 @@ def make(run: Run, augmentation: Augmentation, console: Console) -> None:
     gpus = cluster.gpus
     if gpus is None:
         gpus = 1.0 if run.models.device.type == "cuda" else 0.0
-    with connected(cluster, gpus) if any(missing.values()) else nullcontext():
+    with connect(cluster, gpus) if any(missing.values()) else nullcontext():
         for kind, store in stores.items():
             if missing[kind]:
-                asked = order(run, augmentation, kind)
+                asked = shard_job(run, augmentation, kind)
                 said = _made(asked, store, storages[kind], missing[kind], gpus)
                 console.print(f"{kind}: {said}", highlight=False)
             store.finish()
@@ -61,7 +70,7 @@ def make(run: Run, augmentation: Augmentation, console: Console) -> None:
 
 
 def _made(
-    asked: Order, store: Store, storage: Storage | None, missing: Sequence[int], gpus: float
+    asked: ShardJob, store: Store, storage: Storage | None, missing: Sequence[int], gpus: float
 ) -> str:
     """Have `missing` made; who made them."""
     cluster = asked.config.cluster
@@ -82,7 +91,7 @@ def _made(
     return f"{len(missing):,} shards by {len(workers):,} workers on {len(nodes):,} nodes"
 
 
-def _rows(asked: Order, missing: Sequence[int], gpus: float) -> Iterable[dict[str, Any]]:
+def _rows(asked: ShardJob, missing: Sequence[int], gpus: float) -> Iterable[dict[str, Any]]:
     """What the workers say of each shard, as it is done."""
     import ray
     from ray.data import ActorPoolStrategy, DataContext, from_items
@@ -90,7 +99,7 @@ def _rows(asked: Order, missing: Sequence[int], gpus: float) -> Iterable[dict[st
 
     cluster = asked.config.cluster
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    tally = ray.remote(num_cpus=0)(Tally).options(scheduling_strategy=here).remote()
+    tally = ray.remote(num_cpus=0)(AttemptCounter).options(scheduling_strategy=here).remote()
     # By default a machine that is lost while a worker starts on it ends all, and so do 30 minutes
     # without a result, which large images may take, or a cluster to find room.
     settings = DataContext.get_current()
@@ -106,7 +115,7 @@ def _rows(asked: Order, missing: Sequence[int], gpus: float) -> Iterable[dict[st
     )
     shards = from_items([{"shard": one} for one in missing], override_num_blocks=len(missing))
     made = shards.map_batches(
-        Maker,
+        ShardWorker,
         fn_constructor_args=(asked, tally),
         batch_size=piece,
         compute=pool,
@@ -181,7 +190,7 @@ OBJECTS = 256 * 2**20
 
 
 @contextmanager
-def connected(cluster: ClusterConfig, gpus: float) -> Iterator[None]:
+def connect(cluster: ClusterConfig, gpus: float) -> Iterator[None]:
     """A Ray of this process's own, or the one at `cluster.address`; left at the end of the block.
 
     However the block ends, the workers end with it: a cluster ends those of a driver that left.

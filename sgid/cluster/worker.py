@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sgid.cluster.storage import Storage
-    from sgid.methods.requests import Plan
+    from sgid.methods.requests import RequestPlan
 
 
 DIED = "died"
@@ -38,12 +38,12 @@ PATIENCE = 60
 
 
 @final
-class Maker:
+class ShardWorker:
     """Makes shards; lives in a process of its own, and loads nothing before it has work."""
 
-    def __init__(self, order: Order, tally: Any) -> None:
-        self.order = order
-        self.tally = tally  # a handle of the `Tally` that all workers share
+    def __init__(self, job: ShardJob, tally: Any) -> None:
+        self.job = job
+        self.tally = tally  # a handle of the `AttemptCounter` that all workers share
 
     def __call__(self, batch: dict[str, NDArray[np.int64]]) -> dict[str, list[Any]]:
         """The shards of a batch, each with what went wrong, or "", and who made it.
@@ -59,12 +59,12 @@ class Maker:
         with _warnings() as heard:
             try:
                 begun: Any = ray.get(self.tally.begin.remote(shards))
-                if begun > self.order.config.cluster.attempts:
+                if begun > self.job.config.cluster.attempts:
                     error = DIED
                 else:
                     self._make(shards)
             except Exception as raised:
-                told = _for_people(raised, self.order)
+                told = _for_people(raised, self.job)
                 if told is None:
                     raise
                 error, trace = told, traceback.format_exc()
@@ -77,7 +77,7 @@ class Maker:
         run, store, storage = self._run, self._store, self._storage
         if storage is not None:  # what a worker has left there that died before it said so
             shards = [shard for shard in shards if not storage.has(shard)]
-        if self.order.kind == CAPTIONS:
+        if self.job.kind == CAPTIONS:
             describe_shards(store, run.dataset.train, run.models, shards)
         else:
             generate_shards(store, self._plan, run.models, shards, format=run.config.store.format)
@@ -92,55 +92,57 @@ class Maker:
 
     @cached_property
     def _run(self) -> Run:
-        if self.order.offline:
+        if self.job.offline:
             os.environ.setdefault("HF_HUB_OFFLINE", "1")
         import torch
 
-        from sgid.runtime.files import alone, require_writable
+        from sgid.runtime.files import file_lock, require_writable
         from sgid.stages.run import prepare
 
-        config = self.order.config
+        config = self.job.config
         torch.set_num_threads(config.cluster.cpus)
         artifacts = Path(config.paths.artifacts)
         require_writable(artifacts, "paths.artifacts")
         if config.cluster.storage is None:
             return prepare(config, {}, [])
-        with alone(artifacts / "prepare.lock"):  # one worker of a node reads all images
+        with file_lock(artifacts / "prepare.lock"):  # one worker of a node reads all images
             return prepare(config, {}, [])
 
     @cached_property
     def _augmentation(self) -> Augmentation:
-        (one,) = (one for one in self._run.augmentations if one.recipe.method == self.order.method)
+        (one,) = (one for one in self._run.augmentations if one.recipe.method == self.job.method)
         return one
 
     @cached_property
     def _store(self) -> Store:
-        return self.order.store(self._augmentation)
+        return self.job.store(self._augmentation)
 
     @cached_property
     def _storage(self) -> Storage | None:
         from sgid.cluster.storage import Storage
 
-        url = self.order.config.cluster.storage
+        url = self.job.config.cluster.storage
         return None if url is None else Storage(url, self._store)
 
     @cached_property
-    def _plan(self) -> Plan:
-        from sgid.stages.augment import planned
+    def _plan(self) -> RequestPlan:
+        from sgid.stages.augment import request_plan
 
         if (described := self._augmentation.described) is not None:
             self._bring(described)
-        return planned(self._augmentation, self._run.config, self._run.dataset, self._run.models)
+        return request_plan(
+            self._augmentation, self._run.config, self._run.dataset, self._run.models
+        )
 
     def _bring(self, captions: Store) -> None:
         """Wait until the captions are here that the driver knows to be made."""
         from sgid.cluster.storage import Storage
-        from sgid.runtime.files import alone
+        from sgid.runtime.files import file_lock
 
-        url, artifacts = self.order.config.cluster.storage, self._run.config.paths.artifacts
+        url, artifacts = self.job.config.cluster.storage, self._run.config.paths.artifacts
         if url is not None:
             storage = Storage(url, captions)
-            with alone(Path(artifacts) / "captions.lock"):
+            with file_lock(Path(artifacts) / "captions.lock"):
                 if lost := [shard for shard in captions.missing() if not storage.get(shard)]:
                     raise ValueError(
                         f"cluster.storage={url} has lost captions (shards {lost} in "
@@ -152,7 +154,7 @@ class Maker:
 
 
 @final
-class Tally:
+class AttemptCounter:
     """How often each shard was begun; an actor beside the driver, which outlives the workers."""
 
     def __init__(self) -> None:
@@ -199,13 +201,13 @@ def _warnings() -> Iterator[list[str]]:
         logger.removeHandler(handler)
 
 
-def _for_people(error: BaseException, order: Order) -> str | None:
+def _for_people(error: BaseException, job: ShardJob) -> str | None:
     """What to tell a person, or `None` for what only a developer can mend."""
     from hydra.errors import InstantiationException
 
     while isinstance(error, InstantiationException) and error.__cause__ is not None:
         error = error.__cause__
-    told = fault(error, {"paths.artifacts": order.config.paths.artifacts})
+    told = fault(error, {"paths.artifacts": job.config.paths.artifacts})
     return told or (str(error) if isinstance(error, ValueError | OSError) else None)
 
 
@@ -224,7 +226,7 @@ OWN = "cluster"
 
 
 @dataclass(frozen=True)
-class Order:
+class ShardJob:
     """The shards of `kind` ("captions", or a method's name) that `method` needs.
 
     `config` holds no path that only the driver's working directory explains, and `spec` is what
@@ -255,9 +257,9 @@ class Order:
         return store
 
 
-def order(run: Run, augmentation: Augmentation, kind: str) -> Order:
+def shard_job(run: Run, augmentation: Augmentation, kind: str) -> ShardJob:
     """What workers need to make shards of `augmentation.stores[kind]`."""
-    return Order(
+    return ShardJob(
         config=_for_workers(run.config),
         method=augmentation.recipe.method,
         kind=kind,

@@ -1,8 +1,8 @@
 """Compose the typed config of a run from options as `run.py` takes them, and check the files that a
 command line adds to `conf/`.
 
-Hydra obeys what a file says below `hydra` before a run begins: it imports, calls and sets whatever is
-named there. A folder that somebody hands on is to be read as data.
+Hydra obeys what a file says below `hydra` before a run begins: it imports, calls and sets whatever
+is named there. A folder that somebody hands on is to be read as data.
 """
 
 from __future__ import annotations

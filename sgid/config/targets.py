@@ -24,7 +24,9 @@ OPTION = "allow_targets"
 
 
 HYDRA = "hydra"
-"""No package: files that `sgid.config.compose` lets speak to Hydra where it stands in the option."""
+"""No package: files that `sgid.config.compose` lets speak to Hydra where it stands in the
+option.
+"""
 
 # A place in the config, and the modules of which it may call something. `*` is one module. What
 # these import themselves is never reached: see `_is_own`.

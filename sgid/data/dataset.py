@@ -1,4 +1,5 @@
-"""Datasets: the images that a run trains, validates and tests on, drawn from the splits of a source.
+"""Datasets: the images that a run trains, validates and tests on, drawn from the splits of a
+source.
 
 Draws (shots, a fraction, a long tail, held-out parts) do not depend on the order of the images, and
 with one seed a smaller draw is part of a larger one.
@@ -25,7 +26,7 @@ log = logging.getLogger(__name__)
 
 @final
 @dataclass(frozen=True)
-class Protocol:
+class SplitProtocol:
     """Which of a source's images train, validate and test.
 
     First the parts that the source does not have are held out from train, the same in every run:
@@ -78,9 +79,9 @@ class Dataset:
         return tuple(phrase(name, self.noun) for name in self.class_names)
 
 
-def load(
+def load_dataset(
     splits: Splits,
-    protocol: Protocol,
+    protocol: SplitProtocol,
     *,
     name: str,
     noun: str | None = None,
@@ -128,14 +129,14 @@ def load(
     return Dataset(name, train, held["validation"], held["test"], train.class_names, noun, told)
 
 
-def check(splits: Splits, protocol: Protocol) -> None:
-    """Raise what `load` would about classes that are too small, without reading an image."""
+def check_splits(splits: Splits, protocol: SplitProtocol) -> None:
+    """Raise what `load_dataset` would about too small classes, without reading an image."""
     unread = {split: listing.images(listing.stamps) for split, listing in splits.present().items()}
     _divide(unread, protocol, SPLIT_SEED)
 
 
 def _divide(
-    given: dict[str, ImageSet], protocol: Protocol, seed: int
+    given: dict[str, ImageSet], protocol: SplitProtocol, seed: int
 ) -> tuple[ImageSet, ImageSet, dict[str, ImageSet]]:
     """What train is drawn from, train, and the other two."""
     pool = given["train"]
@@ -153,7 +154,7 @@ def _divide(
                 "source has its own: set it to null, and see dataset.shots"
             )
     elif protocol.train_per_class is not None:
-        pool, held["test"] = keep(pool, protocol.train_per_class, SPLIT_SEED)
+        pool, held["test"] = keep_images(pool, protocol.train_per_class, SPLIT_SEED)
     else:
         pool, held["test"] = hold_out(pool, protocol.test, SPLIT_SEED, option="dataset.test")
     if "validation" in given:
@@ -167,18 +168,18 @@ def _divide(
     return pool, _cut(pool, protocol, seed), held
 
 
-def _cut(pool: ImageSet, protocol: Protocol, seed: int) -> ImageSet:
+def _cut(pool: ImageSet, protocol: SplitProtocol, seed: int) -> ImageSet:
     draw = {"shots": few_shot, "fraction": subset, "imbalance": long_tail}
     for name, value in protocol.cuts.items():
         return draw[name](pool, value, seed)
     return pool
 
 
-def _train_from(protocol: Protocol) -> str:
+def _train_from(protocol: SplitProtocol) -> str:
     return f"the source's own train{' and validation' if protocol.trainval else ''} split"
 
 
-def _held_from(split: str, given: dict[str, ImageSet], protocol: Protocol) -> str:
+def _held_from(split: str, given: dict[str, ImageSet], protocol: SplitProtocol) -> str:
     if split in given and not (split == "validation" and protocol.trainval):
         return "the source's own split"
     if split == "test" and protocol.train_per_class is not None:
@@ -241,7 +242,7 @@ def long_tail(images: ImageSet, imbalance: float, seed: int) -> ImageSet:
     return images.select(picked)
 
 
-def keep(images: ImageSet, per_class: int, seed: int) -> tuple[ImageSet, ImageSet]:
+def keep_images(images: ImageSet, per_class: int, seed: int) -> tuple[ImageSet, ImageSet]:
     """`per_class` images of each class, and all the others; both class by class.
 
     Raises:

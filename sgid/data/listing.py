@@ -1,4 +1,6 @@
-"""Listings: the images that a source offers, before any of them is opened, and class names as words."""
+"""Listings: the images that a source offers, before any of them is opened, and class names as
+words.
+"""
 
 from __future__ import annotations
 

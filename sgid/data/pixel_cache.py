@@ -15,9 +15,9 @@ from PIL import Image
 
 from sgid.data.image_set import ImageSet
 from sgid.reproducibility import fingerprint
-from sgid.runtime.files import replacing
+from sgid.runtime.files import atomic_path
 from sgid.runtime.terminal import progress
-from sgid.runtime.threads import together
+from sgid.runtime.threads import parallel_map
 
 
 @final
@@ -67,7 +67,7 @@ class Decoded:
             self.kept = _open(self.path)
             if self.kept is None or self._more_fits(limit):
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-                with replacing(self.path) as partial:
+                with atomic_path(self.path) as partial:
                     _write(partial, self.images, limit)
                 self.kept = _open(self.path)
             os.utime(self.path)  # for `prune`
@@ -178,7 +178,7 @@ def _decoded(images: ImageSet) -> Generator[tuple[int, bytes], None, None]:
         picture = images[index].image
         return picture.width, picture.tobytes()
 
-    return together(one, range(len(images)))
+    return parallel_map(one, range(len(images)))
 
 
 def _table_size(count: int) -> int:

@@ -14,9 +14,9 @@ from sgid.data.decode import decode
 from sgid.data.image_set import ImageSet
 from sgid.data.listing import Listing
 from sgid.reproducibility import fingerprint
-from sgid.runtime.files import replacing
+from sgid.runtime.files import atomic_path
 from sgid.runtime.terminal import progress
-from sgid.runtime.threads import together
+from sgid.runtime.threads import parallel_map
 
 
 class Finding(NamedTuple):
@@ -85,7 +85,7 @@ def _read_all(listing: Listing, rows: list[int]) -> Iterator[tuple[int, Finding]
 
     # Threads, since reading waits and decoding releases the interpreter's lock.
     with progress(f"check {Path(listing.origin).name}", len(rows), "images") as bar:
-        for row, finding in zip(rows, together(find, rows), strict=True):
+        for row, finding in zip(rows, parallel_map(find, rows), strict=True):
             yield row, finding
             bar.update()
 
@@ -108,5 +108,5 @@ def _save(file: Path, findings: dict[str, Finding]) -> None:
 
     rows = [{"key": key, **finding._asdict()} for key, finding in findings.items()]
     file.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(file) as unfinished:
+    with atomic_path(file) as unfinished:
         pq.write_table(pa.Table.from_pylist(rows), unfinished)

@@ -1,7 +1,8 @@
-"""Distribution metrics of generated against held-out real images: FID, KID, density, coverage, Vendi.
+"""Distribution metrics of generated against held-out real images: FID, KID, density, coverage,
+Vendi.
 
-All functions take CLIP embeddings: unit vectors (N, D). Neighbours are searched a slice at a time, so
-that any number of vectors fits.
+All functions take CLIP embeddings: unit vectors (N, D). Neighbours are searched a slice at a time,
+so that any number of vectors fits.
 """
 
 from __future__ import annotations

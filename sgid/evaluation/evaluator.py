@@ -15,37 +15,37 @@ import numpy as np
 
 from sgid.data.dataset import Dataset
 from sgid.evaluation.distribution import nearest
-from sgid.evaluation.features import FOLDER, class_vectors, real_images
+from sgid.evaluation.features import FOLDER, class_features, real_features
 from sgid.evaluation.leakage import Limit
 from sgid.evaluation.lpips import load_lpips
 from sgid.evaluation.metrics import (
     SAMPLE,
     VERSION,
+    ImageSetFeatures,
     Leakage,
-    Made,
-    Real,
+    RealFeatures,
     held_out_limit,
+    image_metrics,
     leakage,
-    measure,
 )
 from sgid.models.loader import Models
 from sgid.reproducibility import fingerprint
 from sgid.runtime.files import write_atomic
-from sgid.stages.reference_classifier import Judge, predictions
+from sgid.stages.reference_classifier import ReferenceClassifier, predictions
 
 
 @dataclass(frozen=True)
-class Measuring:
+class Evaluator:
     """Against what, and by what, generated images are measured."""
 
     dataset: Dataset
     models: Models
     artifacts: Path
-    judge: Judge | None
+    judge: ReferenceClassifier | None
     lpips: bool
 
     @property
-    def mark(self) -> str:
+    def fingerprint(self) -> str:
         """The fingerprint of what all measures depend on but the images themselves."""
         data = self.dataset
         return fingerprint(
@@ -58,18 +58,20 @@ class Measuring:
     @property
     def name(self) -> str:
         """The fingerprint of that, and of the measures that are not always taken."""
-        return fingerprint([self.mark, self.judge and self.judge.result.fingerprint, self.lpips])
+        return fingerprint(
+            [self.fingerprint, self.judge and self.judge.result.fingerprint, self.lpips]
+        )
 
     def has(self, summary: dict[str, Any]) -> bool:
         """Whether a summary has all that is asked for, or more."""
         judge = summary.get("classifier") or {}
         return (
-            summary.get("mark") == self.mark
+            summary.get("evaluator") == self.fingerprint
             and (self.judge is None or judge.get("fingerprint") == self.judge.result.fingerprint)
             and (summary["lpips"] or not self.lpips)
         )
 
-    def summary(self, made: Made) -> dict[str, Any]:
+    def summary(self, made: ImageSetFeatures) -> dict[str, Any]:
         """All measures, those of the originals beside them, and the pairs nearest to the test."""
         data, known = self.dataset, self._of_real_images()
         leaked, measured = self._measured(made, Limit(**known["limit"]))
@@ -82,7 +84,9 @@ class Measuring:
                 "nearest": [
                     {
                         **pair,
-                        "original": None if made.origin is None else int(made.origin[pair["row"]]),
+                        "original": None
+                        if made.source_index is None
+                        else int(made.source_index[pair["row"]]),
                     }
                     for pair in leaked.worst()
                 ],
@@ -96,19 +100,19 @@ class Measuring:
             },
             "classifier": self.judge and {**self.judge.told, "held_out_top1": known["judge_top1"]},
             "lpips": self.lpips,
-            "mark": self.mark,
+            "evaluator": self.fingerprint,
         }
 
     @cached_property
-    def real(self) -> Real:
-        return real_images(self.dataset, self.models, self.artifacts)
+    def real(self) -> RealFeatures:
+        return real_features(self.dataset, self.models, self.artifacts)
 
     def _of_real_images(self) -> dict[str, Any]:
         """What hangs on the real images alone, for all that is measured against them: kept."""
         path = self.artifacts / FOLDER / f"measures-{self.name}.json"
         if not path.is_file():
             train, least = self.dataset.train, held_out_limit(self.real)
-            originals = Made(
+            originals = ImageSetFeatures(
                 self.real.train.vectors,
                 self.real.train.pixels,
                 lambda row: train[row].image,
@@ -132,16 +136,18 @@ class Measuring:
         )
         return 100 * float((found == np.asarray(images.labels)).mean())
 
-    def _measured(self, made: Made, least: Limit) -> tuple[Leakage, dict[str, float | None]]:
+    def _measured(
+        self, made: ImageSetFeatures, least: Limit
+    ) -> tuple[Leakage, dict[str, float | None]]:
         data, device, real = self.dataset, self.models.device, self.real
         leaked = leakage(made, real, least, lambda row: data.test[row].image)
         zero_shot = predicted = None
         if made.labels is not None:
-            classes = class_vectors(data, self.models, self.artifacts)
+            classes = class_features(data, self.models, self.artifacts)
             zero_shot = nearest(made.vectors, classes)[0][:, 0]
             if self.judge is not None:
                 predicted = predictions(self.judge, made.image, len(made), data, device)
-        measured = measure(
+        measured = image_metrics(
             made,
             real,
             leaked,

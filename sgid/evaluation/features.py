@@ -15,14 +15,14 @@ from sgid.data.dataset import Dataset
 from sgid.data.decode import decode
 from sgid.data.image_set import ImageSet
 from sgid.evaluation.leakage import SIDE, thumbnails
-from sgid.evaluation.metrics import Part, Real
+from sgid.evaluation.metrics import Features, RealFeatures
 from sgid.evaluation.store_summary import class_embeddings
 from sgid.models.clip import OpenClipScorer
 from sgid.models.loader import Models
 from sgid.reproducibility import fingerprint
-from sgid.runtime.files import replacing
+from sgid.runtime.files import atomic_path
 from sgid.runtime.terminal import progress
-from sgid.runtime.threads import ahead, together
+from sgid.runtime.threads import parallel_map, prefetch
 from sgid.store.store import Store
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def embed(
     on_images: Callable[[int], object] | None = None,
 ) -> NDArray[np.float32]:
     """(N, D) embeddings of a set, decoding `at_once` images at a time, or fewer large ones."""
-    with closing(ahead(_groups(_pictures(images), at_once))) as decoded:
+    with closing(prefetch(_groups(_pictures(images), at_once))) as decoded:
         parts = []
         for some in decoded:
             parts.append(scorer.embed_images(some))
@@ -54,7 +54,7 @@ def embed(
         return np.concatenate(parts)
 
 
-def kept_embeddings(
+def cached_embeddings(
     images: ImageSet,
     scorer: Callable[[], OpenClipScorer],
     *,
@@ -67,10 +67,10 @@ def kept_embeddings(
     They are computed once; `scorer` is not called for when they are there.
     """
     path = folder / images.digest() / f"embeddings-{name}.npy"
-    return kept(path, lambda: embed(images, scorer(), on_images=on_images))
+    return cached_array(path, lambda: embed(images, scorer(), on_images=on_images))
 
 
-def kept_thumbnails(images: ImageSet, *, folder: Path) -> NDArray[np.uint8]:
+def cached_thumbnails(images: ImageSet, *, folder: Path) -> NDArray[np.uint8]:
     """(N, 32, 32, 3) thumbnails of a set, mapped from `folder`/<its digest>/thumbnails.npy."""
     path = folder / images.digest() / "thumbnails.npy"
     return _mapped_thumbnails(path, _pictures(images), len(images))
@@ -81,12 +81,12 @@ def stored_thumbnails(store: Store) -> NDArray[np.uint8]:
     return _mapped_thumbnails(store.folder / "thumbnails.npy", _stored_pictures(store), store.rows)
 
 
-def kept(path: Path, make: Callable[[], NDArray]) -> NDArray:
+def cached_array(path: Path, make: Callable[[], NDArray]) -> NDArray:
     """The array in `path`, mapped from it; `make` is called once, if it is not there."""
     if not path.is_file():
         made = make()
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as partial, partial.open("wb") as stream:
+        with atomic_path(path) as partial, partial.open("wb") as stream:
             np.save(stream, made)
     return np.load(path, mmap_mode="r")
 
@@ -106,17 +106,17 @@ def stored_embeddings(
     if not path.is_file():
         model = scorer()
         groups = _groups(_stored_pictures(store), AT_ONCE)
-        with replacing(path) as partial, closing(ahead(groups)) as decoded:
+        with atomic_path(path) as partial, closing(prefetch(groups)) as decoded:
             whole, start = None, 0
             for some in decoded:
-                part = model.embed_images(some)
+                image_features = model.embed_images(some)
                 if whole is None:
-                    shape = (store.rows, part.shape[1])
+                    shape = (store.rows, image_features.shape[1])
                     whole = np.lib.format.open_memmap(partial, "w+", np.float32, shape)
-                whole[start : start + len(part)] = part
-                start += len(part)
+                whole[start : start + len(image_features)] = image_features
+                start += len(image_features)
                 if on_images:
-                    on_images(len(part))
+                    on_images(len(image_features))
             assert whole is not None  # a store has rows
             whole.flush()
     return np.load(path, mmap_mode="r")
@@ -126,7 +126,7 @@ def _mapped_thumbnails(path: Path, pictures: Iterable[Image], count: int) -> NDA
     """They are made once, and written as they are made: those of a million images are 3 GB."""
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as partial:
+        with atomic_path(path) as partial:
             shape = (count, SIDE, SIDE, 3)
             whole = np.lib.format.open_memmap(partial, "w+", np.uint8, shape)
             thumbnails(pictures, whole)
@@ -149,11 +149,11 @@ def _groups(pictures: Iterable[Image], at_once: int) -> Iterator[list[Image]]:
 
 
 def _pictures(images: ImageSet) -> Iterator[Image]:
-    return together(lambda i: images[i].image, range(len(images)))
+    return parallel_map(lambda i: images[i].image, range(len(images)))
 
 
 def _stored_pictures(store: Store) -> Iterator[Image]:
-    return together(_decoded, chain.from_iterable(store.batches(["image"])))
+    return parallel_map(_decoded, chain.from_iterable(store.batches(["image"])))
 
 
 def _decoded(row: dict[str, Any]) -> Image:
@@ -164,30 +164,30 @@ FOLDER = "embeddings"
 """Below `paths.artifacts`: what is computed of real images and class names, for all runs."""
 
 
-def real_images(dataset: Dataset, models: Models, artifacts: Path) -> Real:
+def real_features(dataset: Dataset, models: Models, artifacts: Path) -> RealFeatures:
     """All three parts; no test image is embedded, since that would serve nothing."""
-    return Real(
-        train=part(dataset.train, models, artifacts),
-        validation=part(dataset.validation, models, artifacts),
-        test=kept_thumbnails(dataset.test, folder=artifacts / FOLDER),
+    return RealFeatures(
+        train=image_features(dataset.train, models, artifacts),
+        validation=image_features(dataset.validation, models, artifacts),
+        test=cached_thumbnails(dataset.test, folder=artifacts / FOLDER),
     )
 
 
-def part(images: ImageSet, models: Models, artifacts: Path) -> Part:
+def image_features(images: ImageSet, models: Models, artifacts: Path) -> Features:
     """Embeddings and thumbnails of any set of images, kept by what these are."""
     with progress("embed", len(images), "images") as bar:
-        vectors = kept_embeddings(
+        vectors = cached_embeddings(
             images,
             lambda: models.scorer,
             folder=artifacts / FOLDER,
             name=fingerprint(models.identity("scorer")),
             on_images=bar.update,
         )
-    return Part(vectors, kept_thumbnails(images, folder=artifacts / FOLDER))
+    return Features(vectors, cached_thumbnails(images, folder=artifacts / FOLDER))
 
 
-def class_vectors(dataset: Dataset, models: Models, artifacts: Path) -> NDArray[np.float32]:
+def class_features(dataset: Dataset, models: Models, artifacts: Path) -> NDArray[np.float32]:
     """(C, D) embeddings of the class names."""
     name = fingerprint([models.identity("scorer"), dataset.phrases])
     path = artifacts / FOLDER / f"classes-{name}.npy"
-    return kept(path, lambda: class_embeddings(dataset.phrases, models.scorer))
+    return cached_array(path, lambda: class_embeddings(dataset.phrases, models.scorer))

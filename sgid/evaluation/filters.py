@@ -1,7 +1,7 @@
 """Filters of generated images by CLIP, as ALIA and others apply after generation.
 
-A filter is a pure function of `Judged`; it drops images from a training, never from a store. All
-functions take unit vectors, so that a dot product is a cosine.
+A filter is a pure function of `ClipScores`; it drops images from a training, never from a store.
+All functions take unit vectors, so that a dot product is a cosine.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from sgid.evaluation.distribution import pairwise_distance, slices
 
 
-def label(judged: Judged) -> NDArray[np.bool_]:
+def label(judged: ClipScores) -> NDArray[np.bool_]:
     """Keep an image whose label is CLIP's first guess among all classes."""
     return judged.nearest == judged.labels
 
 
-def band(judged: Judged, *, min: float, max: float) -> NDArray[np.bool_]:
+def band(judged: ClipScores, *, min: float, max: float) -> NDArray[np.bool_]:
     """Keep an image whose cosine to its original is within `min` and `max`, both included."""
     return (judged.cosines >= min) & (judged.cosines <= max)
 
@@ -42,7 +42,7 @@ class Consistency:
 
 
 @dataclass(frozen=True)
-class Judged:
+class ClipScores:
     """What CLIP says of each of N generated images.
 
     `labels` are the classes that they are trained as, `nearest` the classes whose names they are
@@ -54,39 +54,39 @@ class Judged:
     cosines: NDArray[np.float32]
 
 
-def judge(
+def clip_scores(
     generated: NDArray,
-    origin: NDArray,
+    source_index: NDArray,
     originals: NDArray,
     labels: NDArray,
     classes: NDArray,
-) -> Judged:
+) -> ClipScores:
     """Compare generated images with their originals and with the class names.
 
     Args:
         generated: (N, D) embeddings of the generated images.
-        origin: (N,) row in `originals` of the image that each was generated from.
+        source_index: (N,) row in `originals` of the image that each was generated from.
         originals: (M, D) embeddings of the originals.
         labels: (N,) class of each generated image.
         classes: (C, D) text embeddings of the class names.
     """
     nearest, cosines = np.zeros(len(labels), np.int64), np.zeros(len(labels), generated.dtype)
     for some in slices(len(labels)):
-        cosines[some] = np.einsum("nd,nd->n", generated[some], originals[origin[some]])
+        cosines[some] = np.einsum("nd,nd->n", generated[some], originals[source_index[some]])
         nearest[some] = (generated[some] @ classes.T).argmax(1)
-    return Judged(labels, nearest, cosines)
+    return ClipScores(labels, nearest, cosines)
 
 
 def consistency(
-    judged: Judged, generated: NDArray, origin: NDArray, class_names: Sequence[str]
+    judged: ClipScores, generated: NDArray, source_index: NDArray, class_names: Sequence[str]
 ) -> Consistency:
-    """The summary of what was judged; `generated` and `origin` as for `judge`."""
+    """The summary of what was judged; `generated` and `source_index` as for `clip_scores`."""
     labels, cosines = judged.labels, judged.cosines
     return Consistency(
         cosine=float(cosines.mean()),
         cosine_per_class=per_class(cosines, labels, class_names),
         label_agreement=100 * float((judged.nearest == labels).mean()),
-        diversity=pairwise_distance(generated, origin),
+        diversity=pairwise_distance(generated, source_index),
     )
 
 

@@ -38,7 +38,7 @@ SHOWN = 6
 
 
 @dataclass(frozen=True)
-class Part:
+class Features:
     """Real images: their embeddings (M, D), and their thumbnails (M, 32, 32, 3)."""
 
     vectors: NDArray
@@ -46,31 +46,32 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Real:
+class RealFeatures:
     """The real images that generated ones are compared with.
 
     `train` are the originals; `validation`, which nothing was generated from, stands for what
     images of the set are like; of `test` there are thumbnails (T, 32, 32, 3), for leakage alone.
     """
 
-    train: Part
-    validation: Part
+    train: Features
+    validation: Features
     test: NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
-class Made:
+class ImageSetFeatures:
     """N images to be measured.
 
-    `origin` is the row in `Real.train` of the original of each; `labels` are the classes that they
-    are said to be of; `None` where that is not known. `image` decodes one of them.
+    `source_index` is the row in `RealFeatures.train` of the original of each; `labels` are the
+    classes that they are said to be of; `None` where that is not known. `image` decodes one of
+    them.
     """
 
     vectors: NDArray
     pixels: NDArray[np.uint8]
     image: Callable[[int], Image]
     labels: NDArray[np.int64] | None = None
-    origin: NDArray[np.int64] | None = None
+    source_index: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.vectors)
@@ -118,13 +119,15 @@ def sample(count: int) -> NDArray[np.int64]:
     return np.sort(rng.choice(count, SAMPLE, replace=False))
 
 
-def held_out_limit(real: Real) -> Limit:
+def held_out_limit(real: RealFeatures) -> Limit:
     """What a near-copy of a test image is, by the validation images."""
     pixels = real.validation.pixels
     return limit(nearest_by_pixels(pixels[sample(len(pixels))], real.test).distances)
 
 
-def leakage(made: Made, real: Real, least: Limit, test_image: Callable[[int], Image]) -> Leakage:
+def leakage(
+    made: ImageSetFeatures, real: RealFeatures, least: Limit, test_image: Callable[[int], Image]
+) -> Leakage:
     """Compare images with the test images; `test_image` decodes one of these."""
     rows = sample(len(made))
     found = nearest_by_pixels(made.pixels[rows], real.test)
@@ -135,9 +138,9 @@ def leakage(made: Made, real: Real, least: Limit, test_image: Callable[[int], Im
     return Leakage(least, rows, found, found.distances <= least.distance, same)
 
 
-def measure(
-    made: Made,
-    real: Real,
+def image_metrics(
+    made: ImageSetFeatures,
+    real: RealFeatures,
     leaked: Leakage,
     *,
     zero_shot: NDArray[np.int64] | None = None,
@@ -154,19 +157,19 @@ def measure(
         predicted: (N,) the class that a classifier trained on real images gives each.
         lpips: of two images, from `perceptual.load_lpips`.
     """
-    vectors, labels, origin = made.vectors, made.labels, made.origin
+    vectors, labels, source_index = made.vectors, made.labels, made.source_index
     some, real_vectors = vectors[leaked.rows], real.validation.vectors
     few = real_vectors[sample(len(real_vectors))]
     density, coverage = density_coverage(few, some) or (None, None)
     perceptual = None
-    if lpips is not None and origin is not None:
-        perceptual = perceptual_distance(pairs_within(origin), made.image, lpips)
+    if lpips is not None and source_index is not None:
+        perceptual = perceptual_distance(pairs_within(source_index), made.image, lpips)
     return {
-        "cosine": None if origin is None else float(to_original(made, real).mean()),
+        "cosine": None if source_index is None else float(to_original(made, real).mean()),
         "label_agreement": _agreement(labels, zero_shot),
         "classifier_agreement": _agreement(labels, predicted),
         "own_original_nearest": _own_nearest(made, real, leaked.rows),
-        "diversity": None if origin is None else pairwise_distance(vectors, origin),
+        "diversity": None if source_index is None else pairwise_distance(vectors, source_index),
         "class_diversity": None if labels is None else pairwise_distance(vectors, labels),
         "lpips": perceptual,
         "vendi": vendi(vectors),
@@ -181,12 +184,12 @@ def measure(
     }
 
 
-def to_original(made: Made, real: Real) -> NDArray[np.float32]:
+def to_original(made: ImageSetFeatures, real: RealFeatures) -> NDArray[np.float32]:
     """(N,) cosine of each image and its original."""
-    assert made.origin is not None
+    assert made.source_index is not None
     cosines = np.zeros(len(made), np.float32)
     for some in slices(len(made)):
-        originals = real.train.vectors[made.origin[some]]
+        originals = real.train.vectors[made.source_index[some]]
         cosines[some] = np.einsum("nd,nd->n", made.vectors[some], originals)
     return cosines
 
@@ -197,15 +200,17 @@ def _agreement(labels: NDArray | None, said: NDArray | None) -> float | None:
     return 100 * float((labels == said).mean())
 
 
-def _own_nearest(made: Made, real: Real, rows: NDArray[np.int64]) -> float | None:
+def _own_nearest(
+    made: ImageSetFeatures, real: RealFeatures, rows: NDArray[np.int64]
+) -> float | None:
     """Percentage of images that are more like their own original than like any other."""
-    if made.origin is None:
+    if made.source_index is None:
         return None
     found, _ = nearest(made.vectors[rows], real.train.vectors)
-    return 100 * float((found[:, 0] == made.origin[rows]).mean())
+    return 100 * float((found[:, 0] == made.source_index[rows]).mean())
 
 
-def _train_copies(made: Made, real: Real, leaked: Leakage) -> float | None:
+def _train_copies(made: ImageSetFeatures, real: RealFeatures, leaked: Leakage) -> float | None:
     """How many are as near to an original as near-copies are to a test image."""
     if real.train.vectors is made.vectors:
         return None  # they are the originals

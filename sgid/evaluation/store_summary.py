@@ -13,7 +13,7 @@ from PIL.Image import Image
 
 from sgid.data.decode import decode
 from sgid.data.image_set import ImageSet
-from sgid.evaluation.filters import Judged, judge, per_class
+from sgid.evaluation.filters import ClipScores, clip_scores, per_class
 from sgid.models.clip import OpenClipScorer
 from sgid.reproducibility import derive_seed
 from sgid.store.store import Store
@@ -21,9 +21,9 @@ from sgid.store.store import Store
 CLASS_PROMPT = "a photo of a {}"
 
 
-def judge_store(
+def score_store(
     store: Store, vectors: NDArray, images: ImageSet, originals: NDArray, classes: NDArray
-) -> Judged:
+) -> ClipScores:
     """What CLIP says of each image of a complete store.
 
     Args:
@@ -32,7 +32,7 @@ def judge_store(
         originals: (M, D), their embeddings.
         classes: (C, D), what `class_embeddings` gives.
     """
-    return judge(vectors, origin(store, images), originals, labels(store), classes)
+    return clip_scores(vectors, source_index(store, images), originals, labels(store), classes)
 
 
 def class_embeddings(phrases: Sequence[str], scorer: OpenClipScorer) -> NDArray[np.float32]:
@@ -45,7 +45,7 @@ def labels(store: Store) -> NDArray[np.int64]:
     return store.read(["label"])["label"].to_numpy()
 
 
-def summarise(store: Store, judged: Judged, class_names: Sequence[str]) -> dict[str, Any]:
+def summarise(store: Store, judged: ClipScores, class_names: Sequence[str]) -> dict[str, Any]:
     """What a complete store holds, by its columns and by class, as JSON can say it."""
     table = store.read(["similarity", "guidance_scale"])
     steering = {name: table[name].to_numpy() for name in table.column_names}
@@ -95,7 +95,7 @@ def spread(images: ImageSet, count: int) -> list[int]:
     return [i for turn in turns for i in turn if i is not None][:count]
 
 
-def origin(store: Store, images: ImageSet) -> NDArray[np.int64]:
+def source_index(store: Store, images: ImageSet) -> NDArray[np.int64]:
     """(rows,): the index in `images`, the originals, of that of each row."""
     row_of = {key: i for i, key in enumerate(images.keys)}
     keys = (key for table in store.tables(["key"]) for key in table["key"].to_pylist())

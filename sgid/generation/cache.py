@@ -8,8 +8,8 @@ from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, final
 
 from sgid.generation.autoencoder import Autoencoder
-from sgid.generation.denoising import Text, encode, encode_none
-from sgid.runtime.batching import Batches
+from sgid.generation.denoising import PromptEmbedding, encode_negative_prompt, encode_prompts
+from sgid.runtime.batching import AdaptiveBatcher
 
 if TYPE_CHECKING:
     import torch
@@ -21,7 +21,7 @@ LIMIT = 512 * 2**20
 
 
 @final
-class Known:
+class ConditioningCache:
     """Texts of prompts and VAE posteriors of images, on the device.
 
     They outlive a call, a store and a run: all repeats of an original share them, and so do the
@@ -37,28 +37,36 @@ class Known:
 
     def forget(self) -> None:
         """Let go of all."""
-        self._texts = Kept[tuple[str, ...], dict[str | None, Text]](LIMIT, _bytes)
-        self._posteriors = Kept[tuple[bytes, ...], "dict[bytes, torch.Tensor]"](LIMIT, _bytes)
+        self._texts = LRUCache[tuple[str, ...], dict[str | None, PromptEmbedding]](LIMIT, _bytes)
+        self._posteriors = LRUCache[tuple[bytes, ...], "dict[bytes, torch.Tensor]"](LIMIT, _bytes)
 
-    def texts(self, prompts: Iterable[str], *, batches: Batches) -> dict[str | None, Text]:
+    def texts(
+        self, prompts: Iterable[str], *, batches: AdaptiveBatcher
+    ) -> dict[str | None, PromptEmbedding]:
         """Those of the prompts; under `None`, what guidance leads away from."""
         import torch
 
         distinct = tuple(dict.fromkeys(prompts))
 
-        def start(batch: Sequence[str | None]) -> Callable[[], list[Text]]:
+        def start(batch: Sequence[str | None]) -> Callable[[], list[PromptEmbedding]]:
             with torch.inference_mode():
                 given = [prompt for prompt in batch if prompt is not None]
-                texts = encode(self.pipe, given) if given else [encode_none(self.pipe)]
+                texts = (
+                    encode_prompts(self.pipe, given)
+                    if given
+                    else [encode_negative_prompt(self.pipe)]
+                )
             return lambda: texts
 
-        def compute() -> dict[str | None, Text]:
+        def compute() -> dict[str | None, PromptEmbedding]:
             wanted: list[str | None] = [None, *distinct]
-            return dict(batches.lesser().run(wanted, start, alike=lambda prompt: prompt is None))
+            return dict(batches.child().run(wanted, start, alike=lambda prompt: prompt is None))
 
         return self._texts.get(distinct, compute)
 
-    def posteriors(self, images: Sequence[Image], *, batches: Batches) -> dict[int, torch.Tensor]:
+    def posteriors(
+        self, images: Sequence[Image], *, batches: AdaptiveBatcher
+    ) -> dict[int, torch.Tensor]:
         """Mean and deviation (2, C, h, w) of each image's latents, by its `id`.
 
         Equal images are one, whichever request brings them.
@@ -75,7 +83,7 @@ class Known:
             return lambda: [one.clone() for one in posteriors]
 
         def compute() -> dict[bytes, torch.Tensor]:
-            run = batches.lesser().run(
+            run = batches.child().run(
                 list(by_digest), start, alike=lambda digest: by_digest[digest].size
             )
             return dict(run)
@@ -84,7 +92,7 @@ class Known:
         return {key: found[digest] for key, digest in digests.items()}
 
 
-def _bytes(values: Mapping[Any, Text | torch.Tensor]) -> int:
+def _bytes(values: Mapping[Any, PromptEmbedding | torch.Tensor]) -> int:
     return sum(value.nbytes for value in values.values())
 
 
@@ -99,7 +107,7 @@ Value = TypeVar("Value")
 
 
 @final
-class Kept(Generic[Key, Value]):
+class LRUCache(Generic[Key, Value]):
     """Values by key; those used longest ago go first when they are more than `limit` bytes."""
 
     def __init__(self, limit: int, size: Callable[[Value], int]) -> None:

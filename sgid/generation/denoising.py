@@ -1,5 +1,5 @@
-"""The denoising loop of Stable Diffusion 1, 2 and XL: schedule, text conditioning, and classifier-free
-guidance with a scale for each image.
+"""The denoising loop of Stable Diffusion 1, 2 and XL: schedule, text conditioning, and
+classifier-free guidance with a scale for each image.
 
 XL differs in two ways: its second text encoder also gives one pooled vector per prompt, and the
 UNet receives the size of the image (Podell et al., 2023, section 2.2).
@@ -71,14 +71,14 @@ class Denoiser:
         timesteps: torch.Tensor,
         scheduler: Any,
         *,
-        texts: Sequence[Text],
-        nothing: Text,
+        texts: Sequence[PromptEmbedding],
+        negative: PromptEmbedding,
         scales: Sequence[float],
         generators: list[torch.Generator],
     ) -> torch.Tensor:
         """Clean latents (B, C, h, w), guided with a scale for each image (Ho & Salimans, 2022).
 
-        `nothing` is what guidance leads away from. The unconditional half is left out where no
+        `negative` is what guidance leads away from. The unconditional half is left out where no
         scale is above 1.
         """
         import torch
@@ -86,7 +86,7 @@ class Denoiser:
         extra = self.pipe.prepare_extra_step_kwargs(generators, 0.0)
         height, width = (side * self.pipe.vae_scale_factor for side in latents.shape[-2:])
         conditional = unet_arguments(texts, width=width, height=height)  # of B rows
-        both = unet_arguments([*[nothing] * len(texts), *texts], width=width, height=height)
+        both = unet_arguments([*[negative] * len(texts), *texts], width=width, height=height)
         scale = torch.tensor(scales, device=latents.device, dtype=latents.dtype).view(-1, 1, 1, 1)
         total = scheduler.config.num_train_timesteps
         guided = guided_steps(timesteps, self.interval, total=total)
@@ -103,8 +103,8 @@ class Denoiser:
             text = both if guide else conditional
             noise = predict(inputs, t, **text, return_dict=False)[0]
             if guide:
-                away, towards = noise.chunk(2)
-                noise = away + scale * (towards - away)
+                noise_uncond, noise_text = noise.chunk(2)
+                noise = noise_uncond + scale * (noise_text - noise_uncond)
             latents = scheduler.step(noise, t, latents, **extra, return_dict=False)[0]
         return latents
 
@@ -132,18 +132,20 @@ def compiled(unet: Any, mode: str) -> Any:
 
 
 @dataclass(frozen=True)
-class Text:
+class PromptEmbedding:
     """One prompt: a state for each token, (T, D), and with XL one for the whole, (P,)."""
 
-    tokens: torch.Tensor
-    whole: torch.Tensor | None
+    prompt_embeds: torch.Tensor
+    pooled_prompt_embeds: torch.Tensor | None
 
     @property
     def nbytes(self) -> int:
-        return self.tokens.nbytes + (0 if self.whole is None else self.whole.nbytes)
+        return self.prompt_embeds.nbytes + (
+            0 if self.pooled_prompt_embeds is None else self.pooled_prompt_embeds.nbytes
+        )
 
 
-def encode(pipe: Any, prompts: Sequence[str]) -> list[Text]:
+def encode_prompts(pipe: Any, prompts: Sequence[str]) -> list[PromptEmbedding]:
     """The texts of prompts, in one batch."""
     # SD gives (tokens, negative), XL (tokens, negative, whole, negative whole).
     tokens, _, *more = pipe.encode_prompt(
@@ -155,27 +157,28 @@ def encode(pipe: Any, prompts: Sequence[str]) -> list[Text]:
     wholes = more[0] if more else [None] * len(prompts)
     # Copies, since one that is kept would keep its whole batch.
     return [
-        Text(one.clone(), None if whole is None else whole.clone())
+        PromptEmbedding(one.clone(), None if whole is None else whole.clone())
         for one, whole in zip(tokens, wholes, strict=True)
     ]
 
 
-def encode_none(pipe: Any) -> Text:
+def encode_negative_prompt(pipe: Any) -> PromptEmbedding:
     """What guidance leads away from: the empty prompt; with most XL models, zeros in its place."""
-    (empty,) = encode(pipe, [""])
-    if empty.whole is None or not pipe.config.force_zeros_for_empty_prompt:
+    (empty,) = encode_prompts(pipe, [""])
+    if empty.pooled_prompt_embeds is None or not pipe.config.force_zeros_for_empty_prompt:
         return empty
-    return Text(
-        empty.tokens.new_zeros(empty.tokens.shape), empty.whole.new_zeros(empty.whole.shape)
+    return PromptEmbedding(
+        empty.prompt_embeds.new_zeros(empty.prompt_embeds.shape),
+        empty.pooled_prompt_embeds.new_zeros(empty.pooled_prompt_embeds.shape),
     )
 
 
-def unet_arguments(texts: Sequence[Text], *, width: int, height: int) -> dict[str, Any]:
+def unet_arguments(texts: Sequence[PromptEmbedding], *, width: int, height: int) -> dict[str, Any]:
     """The UNet's keyword arguments for a batch of images of `width` x `height` pixels."""
     import torch
 
-    tokens = torch.stack([text.tokens for text in texts])  # (B, T, D)
-    wholes = [text.whole for text in texts if text.whole is not None]
+    tokens = torch.stack([text.prompt_embeds for text in texts])  # (B, T, D)
+    wholes = [text.pooled_prompt_embeds for text in texts if text.pooled_prompt_embeds is not None]
     if not wholes:
         return {"encoder_hidden_states": tokens}
     # Original size, offset of the crop, size to draw: an image that is whole and not resized.

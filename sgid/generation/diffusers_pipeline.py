@@ -21,7 +21,7 @@ from PIL import ImageOps
 from sgid.generation.engine import Drawn, redrawn
 from sgid.models.diffusers import load
 from sgid.records import Generated, Request
-from sgid.runtime.batching import batches, out_of_memory
+from sgid.runtime.batching import adaptive_batcher, out_of_memory
 
 if TYPE_CHECKING:
     import torch
@@ -72,7 +72,7 @@ class PipelineEngine:
         self.dtype = dtype
         self.steps = steps
         self.resolution = resolution
-        self.batches = batches(
+        self.batches = adaptive_batcher(
             batch_size, device=device, latent_side=resolution // 8,
             name=f"{folder}, {dtype}, {resolution} px", remembered=remembered,
         )  # fmt: skip

@@ -1,8 +1,9 @@
-"""The batched Stable Diffusion engine: many sources, prompts, guidance scales and seeds in one batch.
+"""The batched Stable Diffusion engine: many sources, prompts, guidance scales and seeds in one
+batch.
 
 It takes the parts of a Stable Diffusion pipeline and runs its own loop over them. Each image equals
-what diffusers' own pipeline gives for it alone: its noise comes from its own generator, its guidance
-scale is its own, and the unconditional half is left out where guidance is 1 or less.
+what diffusers' own pipeline gives for it alone: its noise comes from its own generator, its
+guidance scale is its own, and the unconditional half is left out where guidance is 1 or less.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, final
 
 from sgid.generation.autoencoder import Autoencoder
-from sgid.generation.cache import Known
-from sgid.generation.denoising import Denoiser, Text
+from sgid.generation.cache import ConditioningCache
+from sgid.generation.denoising import Denoiser, PromptEmbedding
 from sgid.generation.engine import Drawn, redrawn
 from sgid.models.diffusers import load
 from sgid.records import Generated, Request
-from sgid.runtime.batching import batches
+from sgid.runtime.batching import adaptive_batcher
 
 if TYPE_CHECKING:
     import torch
@@ -105,7 +106,7 @@ class StableDiffusionEngine:
             stop=self.stopped.is_set,
         )
         self.latent_side = resolution // self.pipe.vae_scale_factor
-        self.batches = batches(
+        self.batches = adaptive_batcher(
             batch_size, device=device, latent_side=self.latent_side,
             name=f"{folder}, {dtype}, {resolution} px, compile={compile}, deep_cache={deep_cache}",
             remembered=remembered,
@@ -122,7 +123,7 @@ class StableDiffusionEngine:
             dtype=torch.float32, guidance_interval=guidance_interval, deep_cache=deep_cache,
             tiny_vae=tiny_vae,
         )  # fmt: skip
-        self.known = Known(self.pipe, self.autoencoder)
+        self.known = ConditioningCache(self.pipe, self.autoencoder)
 
     def generate(self, requests: Sequence[Request]) -> Iterator[Generated]:
         """One image per request; requests that can share a batch do.
@@ -160,7 +161,7 @@ class StableDiffusionEngine:
     def _draw(
         self,
         batch: Sequence[Request],
-        texts: Mapping[str | None, Text],
+        texts: Mapping[str | None, PromptEmbedding],
         posteriors: Mapping[int, torch.Tensor],
     ) -> Wait:
         """Begin to draw requests that can share a batch."""
@@ -183,7 +184,7 @@ class StableDiffusionEngine:
             latents = self.denoise(
                 latents, timesteps, scheduler,
                 texts=[texts[request.prompt] for request in batch],
-                nothing=texts[None],
+                negative=texts[None],
                 scales=[request.guidance_scale for request in batch],
                 generators=generators,
             )  # fmt: skip

@@ -5,8 +5,9 @@
     /r/CODE/7      their seventh question; posting a form answers it
     /image/ID      an image
 
-Nothing that is sent names a method: not in addresses, names or sizes. All links are relative, so that
-a proxy may put the pages below any path. There are no cookies: who knows a rater's link is that rater.
+Nothing that is sent names a method: not in addresses, names or sizes. All links are relative, so
+that a proxy may put the pages below any path. There are no cookies: who knows a rater's link is
+that rater.
 """
 
 from __future__ import annotations

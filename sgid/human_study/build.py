@@ -54,7 +54,7 @@ def build(
     from sgid.models.loader import Models
     from sgid.stages.augment import augmentations
     from sgid.stages.data import load
-    from sgid.stages.preflight import check
+    from sgid.stages.preflight import preflight
 
     config = compose(options)
     methods = list(in_slot(config, "offline"))
@@ -67,7 +67,7 @@ def build(
     folder = folder or Path(config.paths.artifacts) / "human" / config.dataset.name
     must_be_new(folder / FILE)
     config = replace(config, backbone=replace(config.backbone, weights=None))  # none is trained
-    ready = check(config)
+    ready = preflight(config)
     dataset = load(config, ready)
     count = originals(questions, len(methods), config.expansion, len(dataset.train))
     made = augmentations(config, dataset, Models(config, ready.weights))

@@ -20,11 +20,11 @@ from sgid.data.image_set import ImageSet
 from sgid.methods.guidance import Guidance, follows_similarity
 from sgid.records import Described, Request
 from sgid.reproducibility import derive_seed
-from sgid.runtime.threads import together
+from sgid.runtime.threads import parallel_map
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Method:
     """What makes one method differ from another.
 
     Args:
@@ -72,7 +72,7 @@ class Undescribed(Sequence[Described]):
 
 
 @dataclass(frozen=True)
-class Plan:
+class RequestPlan:
     """All requests of a recipe over a training set, made when they are asked for.
 
     Request `i` is repeat `i % expansion` of sample `i // expansion`. `described` says what is known
@@ -83,7 +83,7 @@ class Plan:
     images: ImageSet
     described: Sequence[Described]
     similarities: NDArray
-    recipe: Recipe
+    recipe: Method
     phrases: Sequence[str]
     expansion: int
     seed: int
@@ -100,7 +100,7 @@ class Plan:
     def requests(self, rows: Sequence[int]) -> list[Request]:
         """The requests of `rows`; repeats of a sample share one image object."""
         samples = list(dict.fromkeys(row // self.expansion for row in rows))
-        inits = dict(zip(samples, together(self._init_image, samples), strict=True))
+        inits = dict(zip(samples, parallel_map(self._init_image, samples), strict=True))
         return [self._request(*divmod(row, self.expansion), inits) for row in rows]
 
     def _init_image(self, sample: int) -> Image.Image | None:
@@ -127,10 +127,10 @@ class Plan:
         )
 
 
-def recipes(config: Config) -> list[Recipe]:
+def recipes(config: Config) -> list[Method]:
     """The generative methods, in the order given."""
     return [
-        Recipe(name, **{**entry, "guidance": instantiate(entry["guidance"])})
+        Method(name, **{**entry, "guidance": instantiate(entry["guidance"])})
         for name, entry in in_slot(config, "offline").items()
     ]
 

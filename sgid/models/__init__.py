@@ -1,1 +1,3 @@
-"""Pretrained models: their weights on disk, loading, and captioner, scorer and diffusion pipeline."""
+"""Pretrained models: their weights on disk, loading, and captioner, scorer and diffusion
+pipeline.
+"""

@@ -1,9 +1,9 @@
 """BLIP captioner (Li et al., ICML 2022): one greedy and several nucleus captions of each image.
 
 Nucleus sampling (Holtzman et al., ICLR 2020) does not depend on the batch: each token of a caption
-has its own number in [0, 1), drawn before, and is the one at which the probabilities, summed from the
-most likely on, pass that number. Attention runs on torch's fused kernels, with one copy of an image
-for all its captions, where transformers writes it out and repeats the image for each.
+has its own number in [0, 1), drawn before, and is the one at which the probabilities, summed from
+the most likely on, pass that number. Attention runs on torch's fused kernels, with one copy of an
+image for all its captions, where transformers writes it out and repeats the image for each.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from sgid.reproducibility import derive_seed
-from sgid.runtime.batching import Batches
+from sgid.runtime.batching import AdaptiveBatcher
 from sgid.runtime.threads import pixel_batches
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-MEND = (
+HINT = (
     "take models.captioner.dtype=float16 (or bfloat16), another models.captioner.weights, or "
     "another trainer.device"
 )
@@ -75,7 +75,7 @@ class BlipCaptioner:
         self.top_p = top_p
         self.max_tokens = max_tokens
         self.seed = seed
-        self.batches = Batches(batch_size, mend=MEND)
+        self.batches = AdaptiveBatcher(batch_size, hint=HINT)
         self.processor = AutoProcessor.from_pretrained(
             folder, local_files_only=True, trust_remote_code=False
         )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, final
 import numpy as np
 
 from sgid.data.decode import centre
-from sgid.runtime.batching import Batches
+from sgid.runtime.batching import AdaptiveBatcher
 from sgid.runtime.threads import pixel_batches
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-MEND = (
+HINT = (
     "take models.scorer.dtype=float16 (or bfloat16), another models.scorer.weights, or another "
     "trainer.device"
 )
@@ -52,7 +52,7 @@ class OpenClipScorer:
         *shape, _to_tensor, self.normalize = preprocess.transforms
         self.shape: Any = Compose([*shape, PILToTensor()])
         self.tokenize = clip_tokenizer(folder)
-        self.batches = Batches(batch_size, mend=MEND)
+        self.batches = AdaptiveBatcher(batch_size, hint=HINT)
         self.device = device
         self.dtype = dtype
 

@@ -11,7 +11,7 @@ from typing import Any, final
 from hydra.utils import instantiate
 
 from sgid.config.schema import Config, ModelConfig
-from sgid.models.weights import Located, content_hash
+from sgid.models.weights import Weights, content_hash
 from sgid.runtime.device import pick_device, pick_dtype, widest_dtype
 from sgid.runtime.terminal import quiet_generation
 
@@ -40,7 +40,7 @@ class Models:
     """Captioner, scorer and generator of a config, each loaded once; `loaded` outlives them."""
 
     def __init__(
-        self, config: Config, weights: dict[str, Located], loaded: Loaded | None = None
+        self, config: Config, weights: dict[str, Weights], loaded: Loaded | None = None
     ) -> None:
         self.config = config
         self.weights = weights

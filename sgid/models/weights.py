@@ -44,7 +44,7 @@ class MissingWeights(FileNotFoundError):
 
 
 @dataclass(frozen=True)
-class Located:
+class Weights:
     """A folder of weights. `identity` says which weights they are, on whatever machine."""
 
     folder: Path
@@ -58,7 +58,7 @@ def locate(
     id: str | None = None,
     revision: str | None = None,
     path: str | None = None,
-) -> Located:
+) -> Weights:
     """Find weights: the folder `path`, or the snapshot of `id` at `revision` in the hub's cache.
 
     `option` is the config key (e.g. `models.captioner.weights`) that the messages name.
@@ -78,7 +78,7 @@ def locate(
                 f"{option}.path={path} lacks {', '.join(lacking)}. It must be the folder of a "
                 f"{layout} model with safetensors weights; change {option}.path."
             )
-        return Located(folder, {"layout": layout, "content": content_hash(folder)})
+        return Weights(folder, {"layout": layout, "content": content_hash(folder)})
     if id is None:
         raise ValueError(f"{option}: give {option}.path=FOLDER or {option}.id=OWNER/NAME")
     folder = _snapshot(id, revision)
@@ -95,7 +95,7 @@ def locate(
             f"  fetch it:      hf download {id}{at}\n"
             f"  or a folder:   {option}.path=FOLDER"
         )
-    return Located(folder, {"layout": layout, "id": id, "revision": folder.name})
+    return Weights(folder, {"layout": layout, "id": id, "revision": folder.name})
 
 
 # Pickles, and other copies of the same weights, which are never read.

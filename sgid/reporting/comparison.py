@@ -1,5 +1,5 @@
-"""Tables over many runs: one row per arm with its seeds averaged and its lead tested in pairs, and the
-matrix that papers print, augmentations down, datasets and backbones across.
+"""Tables over many runs: one row per arm with its seeds averaged and its lead tested in pairs, and
+the matrix that papers print, augmentations down, datasets and backbones across.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ ORIGINALS = "the originals"
 
 
 @dataclass(frozen=True)
-class Said:
+class MetricFormat:
     """How a measure is called, written and explained."""
 
     title: str
@@ -32,39 +32,53 @@ class Said:
     note: str
 
 
-SAID: dict[str, Said] = {
-    "cosine": Said("cosine to original", "{:.3f}", "mean over augmented–original pairs, by CLIP"),
-    "label_agreement": Said(
+SAID: dict[str, MetricFormat] = {
+    "cosine": MetricFormat(
+        "cosine to original", "{:.3f}", "mean over augmented–original pairs, by CLIP"
+    ),
+    "label_agreement": MetricFormat(
         "label agreement, zero-shot", "{:.1f} %", "images whose nearest class name is their label"
     ),
-    "classifier_agreement": Said(
+    "classifier_agreement": MetricFormat(
         "label agreement, classifier",
         "{:.1f} %",
         "images that a classifier trained on real images gives their label",
     ),
-    "own_original_nearest": Said(
+    "own_original_nearest": MetricFormat(
         "own original nearest", "{:.1f} %", "images more like their own original than any other"
     ),
-    "diversity": Said(
+    "diversity": MetricFormat(
         "diversity per original", "{:.3f}", "mean 1 − cosine among the images of one original"
     ),
-    "class_diversity": Said(
+    "class_diversity": MetricFormat(
         "diversity per class", "{:.3f}", "mean 1 − cosine among the images of one class"
     ),
-    "lpips": Said("LPIPS per original", "{:.3f}", "the same by LPIPS, of 500 pairs at most"),
-    "vendi": Said("Vendi score", "{:.2f}", "how many different images there are in effect"),
-    "density": Said(
+    "lpips": MetricFormat(
+        "LPIPS per original", "{:.3f}", "the same by LPIPS, of 500 pairs at most"
+    ),
+    "vendi": MetricFormat("Vendi score", "{:.2f}", "how many different images there are in effect"),
+    "density": MetricFormat(
         "density", "{:.3f}", "around 1 where images lie as real ones do, below it beside them"
     ),
-    "coverage": Said("coverage", "{:.3f}", "share of held-out real images with one near them"),
-    "fid": Said("FID, of CLIP", "{:.4f}", "distance from held-out real images: lower is nearer"),
-    "kid": Said("KID, of CLIP", "{:.4f}", "the same by a kernel, without bias by the count"),
-    "train_copies": Said("near-copies of originals", "{:,.0f}", "as near as the limit below says"),
-    "test_copies": Said("near-copies of test images", "{:,.0f}", "as near as the limit below says"),
-    "test_copies_expected": Said(
+    "coverage": MetricFormat(
+        "coverage", "{:.3f}", "share of held-out real images with one near them"
+    ),
+    "fid": MetricFormat(
+        "FID, of CLIP", "{:.4f}", "distance from held-out real images: lower is nearer"
+    ),
+    "kid": MetricFormat(
+        "KID, of CLIP", "{:.4f}", "the same by a kernel, without bias by the count"
+    ),
+    "train_copies": MetricFormat(
+        "near-copies of originals", "{:,.0f}", "as near as the limit below says"
+    ),
+    "test_copies": MetricFormat(
+        "near-copies of test images", "{:,.0f}", "as near as the limit below says"
+    ),
+    "test_copies_expected": MetricFormat(
         "such near-copies by chance", "{:,.1f}", "in as many new real images"
     ),
-    "test_duplicates": Said("exact copies of test images", "{:,.0f}", "the same pixels"),
+    "test_duplicates": MetricFormat("exact copies of test images", "{:,.0f}", "the same pixels"),
 }
 
 

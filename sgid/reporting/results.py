@@ -35,9 +35,9 @@ class Generation:
     `label_agreement` is in percent. What was not measured is `None` or empty. All of it is of the
     images as they were made, whatever `filter` dropped of them later; `None` is no filter.
 
-    `measures` are all of them by name (`sgid.reporting.image_metrics.SAID`), `originals` the same of the
-    originals; `counts` are of the images that they rest on, and `leakage` says what near-copies
-    are. `classifier` is the run that judged labels. Older results have none of these.
+    `measures` are all of them by name (`sgid.reporting.image_metrics.SAID`), `originals` the same
+    of the originals; `counts` are of the images that they rest on, and `leakage` says what
+    near-copies are. `classifier` is the run that judged labels. Older results have none of these.
     """
 
     method: str

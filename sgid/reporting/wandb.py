@@ -1,4 +1,5 @@
-"""Logging to Weights & Biases: curves while a run trains, figures, tables and images when it is done.
+"""Logging to Weights & Biases: curves while a run trains, figures, tables and images when it is
+done.
 
 One W&B run holds both: `open_run` returns the one that is open for a result folder, or begins it.
 """

@@ -55,12 +55,12 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 @final
-class Batches:
+class AdaptiveBatcher:
     """Batches of at most `size` items; `size` is halved, for good, when memory runs out.
 
     With `grow`, the size begins at `size` and is doubled as long as that pays, measured on the work
     itself: two batches of each size. `settled` is told each size that did pay, and that which was
-    found or halved in the end. `mend` tells a person what makes an item take less memory.
+    found or halved in the end. `hint` tells a person what makes an item take less memory.
     """
 
     def __init__(
@@ -69,10 +69,10 @@ class Batches:
         *,
         grow: bool = False,
         settled: Callable[[int], None] = lambda _: None,
-        mend: str = "take another trainer.device",
+        hint: str = "take another trainer.device",
     ) -> None:
         self.size = size
-        self.mend = mend
+        self.hint = hint
         self.growing = grow
         self.settled = settled
         self._rates: dict[int, list[float]] = defaultdict(list)  # size -> items per second
@@ -142,16 +142,16 @@ class Batches:
         self.size = min(self.size, size)
         self.settled(self.size)
 
-    def lesser(self) -> Batches:
+    def child(self) -> AdaptiveBatcher:
         """Batches of this size for other work; when they are halved, so are these."""
-        return Batches(self.size, settled=self.shrink, mend=self.mend)
+        return AdaptiveBatcher(self.size, settled=self.shrink, hint=self.hint)
 
     def _must_be_too_large(self, batch: Sequence[object], error: Exception) -> None:
         """Raise `error` unless it is memory that ran out, for several items."""
         if not out_of_memory(error):
             raise error
         if len(batch) == 1:
-            raise DoesNotFit(f"memory runs out with one at a time; {self.mend}") from error
+            raise DoesNotFit(f"memory runs out with one at a time; {self.hint}") from error
 
     def _halve(self, failed: int) -> None:
         import torch
@@ -194,7 +194,7 @@ FIRST = 4
 """What growing begins with on a GPU."""
 
 
-MEND = (
+HINT = (
     "take a smaller models.generator.resolution, models.generator.dtype=float16 (or bfloat16), or "
     "another trainer.device"
 )
@@ -204,24 +204,24 @@ POSITIONS = 4096
 """Latent positions in a batch elsewhere: 64 images of 8 x 8, one of 64 x 64."""
 
 
-def batches(
+def adaptive_batcher(
     size: int | str, *, device: torch.device, latent_side: int, name: str, remembered: Path | None
-) -> Batches:
+) -> AdaptiveBatcher:
     """Batches of `size`, or with "auto" of what is found, or was found before, for `name`.
 
     `latent_side` is that of the latents (B, C, side, side); `remembered` the file to write to.
     """
     if size != AUTO:
-        return Batches(int(size), mend=MEND)
+        return AdaptiveBatcher(int(size), hint=HINT)
     if device.type != "cuda":
-        return Batches(max(1, POSITIONS // latent_side**2), mend=MEND)
+        return AdaptiveBatcher(max(1, POSITIONS // latent_side**2), hint=HINT)
     import torch
 
     name = f"{torch.cuda.get_device_name(device)}, {name}"
     settled = partial(_write, remembered, name)
     if (known := _read(remembered).get(name)) is not None:
-        return Batches(known, settled=settled, mend=MEND)
-    return Batches(FIRST, grow=True, settled=settled, mend=MEND)
+        return AdaptiveBatcher(known, settled=settled, hint=HINT)
+    return AdaptiveBatcher(FIRST, grow=True, settled=settled, hint=HINT)
 
 
 def _read(path: Path | None) -> dict[str, int]:

@@ -26,7 +26,7 @@ ABANDONED = 24 * 60 * 60
 def write_atomic(path: Path, data: bytes) -> None:
     """Write a file so that it either is there whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(path) as partial, partial.open("wb") as stream:
+    with atomic_path(path) as partial, partial.open("wb") as stream:
         stream.write(data)
         stream.flush()
         os.fsync(stream.fileno())
@@ -53,7 +53,7 @@ def require_writable(folder: Path, option: str) -> None:
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path) -> Iterator[Path]:
     """A name beside `path` to write to; it becomes `path` if all goes well, else it is removed."""
     for old in path.parent.glob(f".{path.name}.*.tmp"):
         with suppress(FileNotFoundError):
@@ -124,7 +124,7 @@ _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.
 _told: set[Path] = set()
 
 
-def take(path: Path) -> Callable[[], None] | None:
+def try_lock(path: Path) -> Callable[[], None] | None:
     """What lets go of the lock `path` again, if no other process has it; else `None`.
 
     Where the file system has no locks that is told once for each folder, and all are taken.
@@ -159,14 +159,14 @@ def take(path: Path) -> Callable[[], None] | None:
 
 
 @contextmanager
-def alone(path: Path, *, on_wait: Callable[[], object] = lambda: None) -> Iterator[None]:
+def file_lock(path: Path, *, on_wait: Callable[[], object] = lambda: None) -> Iterator[None]:
     """Within the block no other process has the lock `path`; `on_wait` is called if one has."""
-    release = take(path)
+    release = try_lock(path)
     if release is None:
         on_wait()
     while release is None:
         time.sleep(PATIENCE)
-        release = take(path)
+        release = try_lock(path)
     try:
         yield
     finally:

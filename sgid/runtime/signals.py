@@ -71,7 +71,7 @@ def stop_on_signals() -> Iterator[None]:
             signal.signal(number, was)
 
 
-def stop_behind(error: BaseException | None) -> Stopped | None:
+def find_stop(error: BaseException | None) -> Stopped | None:
     """The stop that an error arose from: libraries make other exceptions of `KeyboardInterrupt`."""
     while error is not None and not isinstance(error, Stopped):
         error = error.__cause__ or error.__context__

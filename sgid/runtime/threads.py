@@ -42,14 +42,14 @@ LONG = 0.0005
 _END = object()
 
 
-def ahead(items: Iterable[T], count: int = 1) -> Generator[T, None, None]:
+def prefetch(items: Iterable[T], count: int = 1) -> Generator[T, None, None]:
     """The items in their order; while one is in use, a thread makes the next `count`.
 
     An error in making an item is raised where that item is asked for. Closing the iterator waits
     for the item that is being made, and makes no more.
     """
     source = iter(items)
-    with ThreadPoolExecutor(1, "ahead") as thread:
+    with ThreadPoolExecutor(1, "prefetch") as thread:
         pending = deque(thread.submit(next, source, _END) for _ in range(count))
         try:
             while (item := pending.popleft().result()) is not _END:
@@ -59,7 +59,7 @@ def ahead(items: Iterable[T], count: int = 1) -> Generator[T, None, None]:
             thread.shutdown(cancel_futures=True)
 
 
-def together(
+def parallel_map(
     function: Callable[[T], R], items: Iterable[T], threads: int = THREADS
 ) -> Generator[R, None, None]:
     """`function` of each item, in their order, several at a time where an item takes long.
@@ -76,7 +76,7 @@ def together(
     if not seconds or median(seconds) < LONG:
         yield from map(function, source)
         return
-    pool = ThreadPoolExecutor(threads, "together")
+    pool = ThreadPoolExecutor(threads, "parallel_map")
     pending: deque[Future[R]] = deque()
     try:
         for item in source:
@@ -90,7 +90,7 @@ def together(
 
 
 @final
-class Behind:
+class BackgroundWriter:
     """Calls that are run in `threads` threads while the caller goes on.
 
     At most `waiting` of them are not done: the next one waits for the oldest. An error is raised
@@ -126,7 +126,7 @@ class Behind:
         while self.pending:
             self.pending.popleft().result()
 
-    def __enter__(self) -> Behind:
+    def __enter__(self) -> BackgroundWriter:
         return self
 
     def __exit__(

@@ -24,14 +24,14 @@ from sgid.config.schema import Config, in_slot
 from sgid.data.dataset import Dataset
 from sgid.data.image_set import ImageSet
 from sgid.methods.describe import PLACES, describe
-from sgid.methods.requests import Plan, Recipe, Undescribed, recipes
+from sgid.methods.requests import Method, RequestPlan, Undescribed, recipes
 from sgid.models.loader import Models
 from sgid.records import Request, Sample
 from sgid.runtime.files import PATIENCE
 from sgid.runtime.terminal import progress
-from sgid.runtime.threads import THREADS, Behind, ahead, together
+from sgid.runtime.threads import THREADS, BackgroundWriter, parallel_map, prefetch
 from sgid.store.claims import Claim, Claims
-from sgid.store.integrity import take_back_damaged
+from sgid.store.integrity import invalidate_corrupt_shards
 from sgid.store.store import Store
 from sgid.store.tables import StoredDescriptions, schema, to_row
 
@@ -42,7 +42,7 @@ log = logging.getLogger(__name__)
 class Augmentation:
     """One generative method over one training set, and the stores that hold its results."""
 
-    recipe: Recipe
+    recipe: Method
     described: Store | None
     generated: Store
 
@@ -64,18 +64,18 @@ def augmentations(config: Config, dataset: Dataset, models: Models) -> list[Augm
 
 def augment(augmentation: Augmentation, config: Config, dataset: Dataset, models: Models) -> None:
     """Make what is missing of an augmentation's stores. Safe to kill and to run again."""
-    if not mend(augmentation, config):
+    if not repair(augmentation, config):
         return
-    plan = planned(augmentation, config, dataset, models)
+    plan = request_plan(augmentation, config, dataset, models)
     if not augmentation.complete:
         generate_shards(augmentation.generated, plan, models, format=config.store.format)
         augmentation.generated.finish()
 
 
-def mend(augmentation: Augmentation, config: Config) -> bool:
+def repair(augmentation: Augmentation, config: Config) -> bool:
     """Take back the damaged shards of an augmentation's stores; whether anything is to be made."""
     for store in augmentation.stores.values():
-        for name in take_back_damaged(store, everything=config.store.verify):
+        for name in invalidate_corrupt_shards(store, everything=config.store.verify):
             log.warning("%s is not what was written: it is made again", store.folder / name)
     described = augmentation.described
     # Captions that somebody removed are not missed; damaged ones are made again.
@@ -83,7 +83,9 @@ def mend(augmentation: Augmentation, config: Config) -> bool:
     return not (augmentation.complete and whole)
 
 
-def planned(augmentation: Augmentation, config: Config, dataset: Dataset, models: Models) -> Plan:
+def request_plan(
+    augmentation: Augmentation, config: Config, dataset: Dataset, models: Models
+) -> RequestPlan:
     """All requests of an augmentation; captions are made first, where they are missing."""
     images, recipe = dataset.train, augmentation.recipe
     if augmentation.described is None:
@@ -95,7 +97,7 @@ def planned(augmentation: Augmentation, config: Config, dataset: Dataset, models
             store.finish()
         described = StoredDescriptions(store, caption=recipe.caption, seed=config.seed)
         similarities = described.similarities()
-    return Plan(
+    return RequestPlan(
         images=images,
         described=described,
         similarities=similarities,
@@ -108,7 +110,7 @@ def planned(augmentation: Augmentation, config: Config, dataset: Dataset, models
     )
 
 
-def _augmentation(recipe: Recipe, config: Config, dataset: Dataset, models: Models) -> Augmentation:
+def _augmentation(recipe: Method, config: Config, dataset: Dataset, models: Models) -> Augmentation:
     artifacts, images = Path(config.paths.artifacts), dataset.train
     described = None
     if recipe.needs_captions:
@@ -179,12 +181,12 @@ def describe_shards(
                 continue
             for start in range(0, len(claim.rows), PIECE):
                 piece = claim.rows[start : start + PIECE]
-                yield claim, list(together(images.__getitem__, piece))
+                yield claim, list(parallel_map(images.__getitem__, piece))
 
     with (
         _claimed("caption", store, shards) as (claims, bar),
-        closing(ahead(pieces(claims))) as decoded,
-        Behind(1, waiting=1) as writer,
+        closing(prefetch(pieces(claims))) as decoded,
+        BackgroundWriter(1, waiting=1) as writer,
     ):
         rows = []
         for claim, samples in decoded:
@@ -201,7 +203,12 @@ def describe_shards(
 
 
 def generate_shards(
-    store: Store, plan: Plan, models: Models, shards: Sequence[int] | None = None, *, format: str
+    store: Store,
+    plan: RequestPlan,
+    models: Models,
+    shards: Sequence[int] | None = None,
+    *,
+    format: str,
 ) -> None:
     """Draw `shards`, or all; what is there or being made elsewhere is left alone.
 
@@ -211,9 +218,11 @@ def generate_shards(
     """
     with (
         _claimed(plan.recipe.method, store, shards) as (claims, bar),
-        closing(ahead((one, plan.requests(one.rows) if one else []) for one in claims)) as prepared,
-        Behind(THREADS, waiting=4 * THREADS) as encoder,
-        Behind(1, waiting=1) as writer,
+        closing(
+            prefetch((one, plan.requests(one.rows) if one else []) for one in claims)
+        ) as prepared,
+        BackgroundWriter(THREADS, waiting=4 * THREADS) as encoder,
+        BackgroundWriter(1, waiting=1) as writer,
     ):
         for claim, requests in prepared:
             if claim is None:

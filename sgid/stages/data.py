@@ -17,17 +17,17 @@ from sgid.data.dataset import Dataset
 from sgid.data.image_set import ImageSet
 from sgid.evaluation.store_summary import spread
 from sgid.runtime.files import write_atomic
-from sgid.stages.preflight import Ready
+from sgid.stages.preflight import Prepared
 
 SIZES = 500
 """Images of each split that are measured."""
 CLASSES, PER_CLASS = 24, 6
 
 
-def load(config: Config, ready: Ready) -> Dataset:
+def load(config: Config, ready: Prepared) -> Dataset:
     """The images of a run, each read once and divided as the config's protocol says."""
     chosen = config.dataset
-    return datasets.load(
+    return datasets.load_dataset(
         ready.splits,
         ready.protocol,
         name=chosen.name,

@@ -1,5 +1,5 @@
-"""`stage=evaluate`: write `result.json`, with test metrics of the best checkpoint and metrics of the
-generated images.
+"""`stage=evaluate`: write `result.json`, with test metrics of the best checkpoint and metrics of
+the generated images.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from sgid.runtime.files import write_atomic
 from sgid.runtime.terminal import progress
 from sgid.stages.augment import Augmentation
 from sgid.stages.run import Run
-from sgid.stages.store_evaluation import OF_ALL, Judgement
+from sgid.stages.store_evaluation import OF_ALL, StoreEvaluation
 from sgid.stages.train import Training, keep_decoded
 from sgid.store.tables import stored_images
 
@@ -85,7 +85,7 @@ def evaluate_stores(
     """
     summaries, shown, pairs = [], [], []
     for augmentation, older in zip_longest(chosen, before):
-        judgement = Judgement(augmentation.generated, config, dataset, models)
+        judgement = StoreEvaluation(augmentation.generated, config, dataset, models)
         summaries.append(judgement.summary(older))
         images = stored_images(augmentation.generated, dataset.class_names)
         pairs += nearest_pairs(summaries[-1], lambda row: images[row].image, dataset)  # noqa: B023

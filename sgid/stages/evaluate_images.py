@@ -21,19 +21,19 @@ from sgid.data.image_set import ImageSet
 from sgid.data.listing import read
 from sgid.data.scan import scan
 from sgid.data.sources.folder import unsplit
-from sgid.evaluation.evaluator import Measuring
-from sgid.evaluation.features import part, stored_embeddings, stored_thumbnails
+from sgid.evaluation.evaluator import Evaluator
+from sgid.evaluation.features import image_features, stored_embeddings, stored_thumbnails
 from sgid.evaluation.filters import per_class
-from sgid.evaluation.metrics import Made, Part, to_original
-from sgid.evaluation.store_summary import origin
-from sgid.methods.requests import Recipe
+from sgid.evaluation.metrics import Features, ImageSetFeatures, to_original
+from sgid.evaluation.store_summary import source_index
+from sgid.methods.requests import Method
 from sgid.models.loader import Models
 from sgid.reporting.image_metrics import print_evaluation, write_page
 from sgid.reporting.results import EVALUATION, load_result
 from sgid.reproducibility import fingerprint
 from sgid.runtime.files import write_atomic
 from sgid.stages.evaluate import nearest_pairs, write_table
-from sgid.stages.store_evaluation import measuring
+from sgid.stages.store_evaluation import make_evaluator
 from sgid.store.store import Store
 from sgid.store.tables import stored_images
 
@@ -41,17 +41,17 @@ OPTION = "evaluation.images"
 
 
 @dataclass(frozen=True)
-class Given:
+class ImagesToEvaluate:
     """The images that are to be measured.
 
-    `store` is where they lie if SGID made them. `labels` and `origin` as in `Made`; `notes` say
-    what is not known of them, and why.
+    `store` is where they lie if SGID made them. `labels` and `source_index` as in
+    `ImageSetFeatures`; `notes` say what is not known of them, and why.
     """
 
     images: ImageSet
     store: Store | None
     labels: NDArray[np.int64] | None
-    origin: NDArray[np.int64] | None
+    source_index: NDArray[np.int64] | None
     notes: tuple[str, ...]
 
 
@@ -65,12 +65,12 @@ def evaluate_images(config: Config, dataset: Dataset, models: Models, console: C
     assert config.evaluation.images is not None
     path = Path(config.evaluation.images).expanduser()
     given = _given(path, config, dataset)
-    against = measuring(config, dataset, models)
+    against = make_evaluator(config, dataset, models)
     spec = {
         "kind": "evaluation",
         "images": given.images.digest(),
-        "linked": given.origin is not None,
-        "mark": against.name,
+        "linked": given.source_index is not None,
+        "evaluator": against.name,
     }
     folder = Path(config.paths.results) / fingerprint([spec, str(path)])
     if not (folder / EVALUATION).is_file():
@@ -96,25 +96,25 @@ def evaluate_images(config: Config, dataset: Dataset, models: Models, console: C
     return folder
 
 
-def _measured(given: Given, against: Measuring, models: Models) -> dict[str, Any]:
+def _measured(given: ImagesToEvaluate, against: Evaluator, models: Models) -> dict[str, Any]:
     images, artifacts = given.images, against.artifacts
     if given.store is None:
-        found = part(images, models, artifacts)
+        found = image_features(images, models, artifacts)
     else:  # its embeddings lie beside it
         name = fingerprint(models.identity("scorer"))
         vectors = stored_embeddings(given.store, lambda: models.scorer, name=name)
-        found = Part(vectors, stored_thumbnails(given.store))
-    made = Made(
-        found.vectors, found.pixels, lambda row: images[row].image, given.labels, given.origin
+        found = Features(vectors, stored_thumbnails(given.store))
+    made = ImageSetFeatures(
+        found.vectors, found.pixels, lambda row: images[row].image, given.labels, given.source_index
     )
     cosines = {}
-    if made.origin is not None and made.labels is not None:
+    if made.source_index is not None and made.labels is not None:
         names = against.dataset.class_names
         cosines = per_class(to_original(made, against.real), made.labels, names)
     return {**against.summary(made), "cosine_per_class": cosines}
 
 
-def _given(path: Path, config: Config, dataset: Dataset) -> Given:
+def _given(path: Path, config: Config, dataset: Dataset) -> ImagesToEvaluate:
     if not path.is_dir():
         raise FileNotFoundError(
             f"{OPTION}={path} is not a folder. It takes artifacts/generated/<fingerprint>, or a "
@@ -133,7 +133,7 @@ def _given(path: Path, config: Config, dataset: Dataset) -> Given:
     if not labelled:
         notes.append("They lie in no class folders: what needs labels is not measured.")
     labels = np.asarray(images.labels, np.int64) if labelled else None
-    return Given(images, None, labels, None, tuple(notes))
+    return ImagesToEvaluate(images, None, labels, None, tuple(notes))
 
 
 def _no_images(path: Path) -> str | None:
@@ -169,10 +169,10 @@ def _captioned(spec: dict[str, Any], path: Path, allowed: Sequence[str]) -> bool
         raise ValueError("\n".join(f"{path / 'spec.json'}: {line}" for line in wrong))
     fields = ("method", "prompt", "from_image", "strength", "caption")
     own = {name: spec[name] for name in fields}
-    return Recipe(**own, guidance=instantiate(spec["guidance"])).needs_captions
+    return Method(**own, guidance=instantiate(spec["guidance"])).needs_captions
 
 
-def _stored(path: Path, config: Config, dataset: Dataset) -> Given:
+def _stored(path: Path, config: Config, dataset: Dataset) -> ImagesToEvaluate:
     import pyarrow as pa
 
     spec = json.loads((path / "spec.json").read_text(encoding="utf-8"))
@@ -188,7 +188,7 @@ def _stored(path: Path, config: Config, dataset: Dataset) -> Given:
     linked, notes = None, ()
     source = _source(spec["source"], where.parent)
     if source == dataset.train.digest():
-        linked = origin(store, dataset.train)
+        linked = source_index(store, dataset.train)
     elif source == spec["source"] and _captioned(spec, path, config.allow_targets):
         notes = (
             f"Their descriptions, {where.parent / 'described' / source}, are not there: nothing "
@@ -199,7 +199,7 @@ def _stored(path: Path, config: Config, dataset: Dataset) -> Given:
             f"They were not made of this dataset's {len(dataset.train):,} training images (another "
             "seed or dataset.shots?): what needs their originals is not measured.",
         )
-    return Given(stored_images(store, dataset.class_names), store, labels, linked, notes)
+    return ImagesToEvaluate(stored_images(store, dataset.class_names), store, labels, linked, notes)
 
 
 def _labels(names: Sequence[str], path: Path, dataset: Dataset) -> NDArray[np.int64]:

@@ -15,29 +15,29 @@ from rich.markup import escape
 from sgid.config.schema import Config, Stage, WeightsConfig, in_slot
 from sgid.config.targets import refuse
 from sgid.data import dataset as datasets
-from sgid.data.dataset import Protocol
+from sgid.data.dataset import SplitProtocol
 from sgid.data.listing import Splits
 from sgid.evaluation.lpips import lacks_weights
 from sgid.methods.guidance import follows_similarity
 from sgid.methods.requests import recipes
-from sgid.models.weights import Located, locate
+from sgid.models.weights import Weights, locate
 from sgid.reporting.wandb import unready
 from sgid.reproducibility import derive_seed
 from sgid.runtime.device import pick_device
-from sgid.stages.validation import out_of_range
+from sgid.stages.validation import invalid_options
 from sgid.training.distributed import check_devices
 
 
 @dataclass(frozen=True)
-class Ready:
+class Prepared:
     """What was found: the images listed, and where the weights of each model lie."""
 
     splits: Splits
-    protocol: Protocol
-    weights: dict[str, Located]
+    protocol: SplitProtocol
+    weights: dict[str, Weights]
 
 
-def check(config: Config) -> Ready:
+def preflight(config: Config) -> Prepared:
     """What the run will need, found.
 
     Raises:
@@ -46,7 +46,7 @@ def check(config: Config) -> Ready:
         FileNotFoundError: naming all images and weights that are missing.
     """
     refuse(config)  # before any of it is called
-    if wrong := out_of_range(config):
+    if wrong := invalid_options(config):
         raise ValueError("\n".join(wrong))
     problems: list[str] = []
 
@@ -72,13 +72,13 @@ def check(config: Config) -> Ready:
     if problems:
         count = f"{len(problems)} things are" if len(problems) > 1 else "One thing is"
         raise FileNotFoundError(f"{count} missing:\n\n" + "\n\n".join(problems))
-    given = {one.name: getattr(config.dataset, one.name) for one in fields(Protocol)}
-    protocol = Protocol(**given)
-    datasets.check(splits, protocol)
+    given = {one.name: getattr(config.dataset, one.name) for one in fields(SplitProtocol)}
+    protocol = SplitProtocol(**given)
+    datasets.check_splits(splits, protocol)
     if config.stage is not Stage.data:
         # Last, since it imports PyTorch.
         check_devices(pick_device(config.trainer.device), config.trainer.devices)
-    return Ready(splits, protocol, weights)
+    return Prepared(splits, protocol, weights)
 
 
 def warn(config: Config, console: Console) -> None:
@@ -107,7 +107,7 @@ def warn(config: Config, console: Console) -> None:
         )
 
 
-def rehearse(config: Config, ready: Ready) -> None:
+def rehearse_classifier(config: Config, ready: Prepared) -> None:
     """Make the classifier and its transforms once, for nothing, before hours of generation.
 
     Raises:
@@ -166,5 +166,5 @@ def _tiny_vae(folder: Path) -> None:
         )
 
 
-def _locate(name: str, weights: WeightsConfig) -> Located:
+def _locate(name: str, weights: WeightsConfig) -> Weights:
     return locate(**asdict(weights), option=f"{name}.weights")

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sgid.config.compose import CONF, compose
 from sgid.config.targets import OPTION as ALLOW
 from sgid.data.dataset import Dataset
-from sgid.models.weights import Located, locate
+from sgid.models.weights import Weights, locate
 from sgid.reporting.arms import generates
 from sgid.reporting.results import Result, load_result
 from sgid.runtime.terminal import progress
@@ -36,7 +36,7 @@ BATCH = 256
 
 
 @dataclass(frozen=True)
-class Judge:
+class ReferenceClassifier:
     """A run whose classifier judges, and where its weights lie.
 
     `same_originals` says whether it was trained on just the images that others were generated
@@ -45,7 +45,7 @@ class Judge:
 
     result: Result
     backbone: Any
-    weights: Located | None
+    weights: Weights | None
     same_originals: bool
 
     @property
@@ -61,7 +61,9 @@ class Judge:
         }
 
 
-def find_judge(folder: str, dataset: Dataset, allowed: Sequence[str] = ()) -> Judge:
+def find_reference_classifier(
+    folder: str, dataset: Dataset, allowed: Sequence[str] = ()
+) -> ReferenceClassifier:
     """The run in `folder`, if its classifier can judge images of `dataset`.
 
     Code of the packages `allowed` may make its backbone, whatever the run itself once allowed.
@@ -103,11 +105,13 @@ def find_judge(folder: str, dataset: Dataset, allowed: Sequence[str] = ()) -> Ju
             f"{OPTION}={folder}: what makes its backbone has changed since "
             f"({', '.join(f'backbone.{key}' for key in changed)}); run it again"
         )
-    return Judge(result, backbone, weights, _trained_on(result) == dataset.train.digest())
+    return ReferenceClassifier(
+        result, backbone, weights, _trained_on(result) == dataset.train.digest()
+    )
 
 
 def predictions(
-    judge: Judge,
+    judge: ReferenceClassifier,
     image: Callable[[int], Image],
     count: int,
     dataset: Dataset,

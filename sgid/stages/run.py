@@ -17,9 +17,9 @@ from sgid.models.loader import Loaded, Models
 from sgid.reproducibility import fingerprint
 from sgid.stages.augment import Augmentation, augmentations
 from sgid.stages.data import load
-from sgid.stages.preflight import Ready, check
-from sgid.stages.store_evaluation import Judgement
-from sgid.store.integrity import take_back_damaged
+from sgid.stages.preflight import Prepared, preflight
+from sgid.stages.store_evaluation import StoreEvaluation
+from sgid.store.integrity import invalidate_corrupt_shards
 from sgid.training.distributed import check_devices
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Run:
     config: Config
     choices: dict[str, Any]
     overrides: list[str]
-    ready: Ready
+    ready: Prepared
     dataset: Dataset
     models: Models
     augmentations: list[Augmentation]
@@ -84,8 +84,8 @@ class Run:
             at["weights"] = located.identity
         return settings
 
-    def judgement(self, augmentation: Augmentation) -> Judgement:
-        return Judgement(augmentation.generated, self.config, self.dataset, self.models)
+    def judgement(self, augmentation: Augmentation) -> StoreEvaluation:
+        return StoreEvaluation(augmentation.generated, self.config, self.dataset, self.models)
 
     @cached_property
     def folder(self) -> Path:
@@ -128,7 +128,7 @@ class Run:
 
         generated = []
         for one in self.augmentations:
-            lost = take_back_damaged(one.generated, everything=self.config.store.verify)
+            lost = invalidate_corrupt_shards(one.generated, everything=self.config.store.verify)
             if not one.complete:
                 why = f"; damaged: {', '.join(lost)}" if lost else ""
                 raise ValueError(
@@ -161,7 +161,7 @@ def prepare(
     Raises:
         ValueError, FileNotFoundError: for what the user can mend.
     """
-    ready = check(config)
+    ready = preflight(config)
     dataset = load(config, ready)
     models = Models(config, ready.weights, loaded)
     # To look at images, or to measure those that are given, nothing is generated.

@@ -17,18 +17,23 @@ from numpy.typing import NDArray
 
 from sgid.config.schema import Config, EvaluationConfig
 from sgid.data.dataset import Dataset
-from sgid.evaluation.evaluator import Measuring
-from sgid.evaluation.features import class_vectors, part, stored_embeddings, stored_thumbnails
-from sgid.evaluation.filters import Judged
+from sgid.evaluation.evaluator import Evaluator
+from sgid.evaluation.features import (
+    class_features,
+    image_features,
+    stored_embeddings,
+    stored_thumbnails,
+)
+from sgid.evaluation.filters import ClipScores
 from sgid.evaluation.lpips import weights_file
-from sgid.evaluation.metrics import Made
-from sgid.evaluation.store_summary import judge_store, labels, origin, summarise
+from sgid.evaluation.metrics import ImageSetFeatures
+from sgid.evaluation.store_summary import labels, score_store, source_index, summarise
 from sgid.models.loader import Models
 from sgid.reporting.format import call_text
 from sgid.reproducibility import fingerprint
-from sgid.runtime.files import replacing, write_atomic
+from sgid.runtime.files import atomic_path, write_atomic
 from sgid.runtime.terminal import progress
-from sgid.stages.reference_classifier import find_judge
+from sgid.stages.reference_classifier import find_reference_classifier
 from sgid.store.store import Store
 from sgid.store.tables import stored_images
 
@@ -37,7 +42,7 @@ OF_ALL = ("cosine", "label_agreement", "diversity")
 
 
 @dataclass
-class Judgement:
+class StoreEvaluation:
     """Of one complete store. What is there already is read, and the CLIP not even loaded."""
 
     store: Store
@@ -96,14 +101,14 @@ class Judgement:
                     return summary
         return None
 
-    def _made(self) -> Made:
+    def _made(self) -> ImageSetFeatures:
         images = stored_images(self.store, self.dataset.class_names)
-        return Made(
+        return ImageSetFeatures(
             vectors=self._vectors,
             pixels=stored_thumbnails(self.store),
             image=lambda row: images[row].image,
             labels=labels(self.store),
-            origin=origin(self.store, self.dataset.train),
+            source_index=source_index(self.store, self.dataset.train),
         )
 
     def _dropped(self) -> dict[str, Any] | None:
@@ -122,8 +127,8 @@ class Judgement:
         }
 
     @cached_property
-    def _measuring(self) -> Measuring:
-        return measuring(self.config, self.dataset, self.models)
+    def _measuring(self) -> Evaluator:
+        return make_evaluator(self.config, self.dataset, self.models)
 
     @cached_property
     def _vectors(self) -> NDArray[np.float32]:
@@ -134,30 +139,32 @@ class Judgement:
             )
 
     @cached_property
-    def _judged(self) -> Judged:
+    def _judged(self) -> ClipScores:
         mark = fingerprint([self.models.identity("scorer"), self.dataset.phrases])
         path = self.store.folder / f"judged-{mark}.npz"
         if not path.is_file():
             train = self.dataset.train
             artifacts = Path(self.config.paths.artifacts)
-            originals = part(train, self.models, artifacts).vectors
-            classes = class_vectors(self.dataset, self.models, artifacts)
-            judged = judge_store(self.store, self._vectors, train, originals, classes)
-            with replacing(path) as partial, partial.open("wb") as stream:
+            originals = image_features(train, self.models, artifacts).vectors
+            classes = class_features(self.dataset, self.models, artifacts)
+            judged = score_store(self.store, self._vectors, train, originals, classes)
+            with atomic_path(path) as partial, partial.open("wb") as stream:
                 np.savez(stream, **asdict(judged))
         with np.load(path) as arrays:
-            return Judged(**arrays)
+            return ClipScores(**arrays)
 
 
-def measuring(config: Config, dataset: Dataset, models: Models) -> Measuring:
+def make_evaluator(config: Config, dataset: Dataset, models: Models) -> Evaluator:
     """What the section `evaluation` asks for.
 
     Raises:
         ValueError: if its classifier cannot judge these classes.
     """
     asked, allowed = config.evaluation, config.allow_targets
-    judge = find_judge(asked.classifier, dataset, allowed) if asked.classifier else None
-    return Measuring(dataset, models, Path(config.paths.artifacts), judge, wants_lpips(asked))
+    judge = (
+        find_reference_classifier(asked.classifier, dataset, allowed) if asked.classifier else None
+    )
+    return Evaluator(dataset, models, Path(config.paths.artifacts), judge, wants_lpips(asked))
 
 
 def wants_lpips(asked: EvaluationConfig) -> bool:

@@ -16,7 +16,7 @@ from sgid.config.schema import Config, TrainerConfig, in_slot
 from sgid.data.dataset import Dataset
 from sgid.data.image_set import ImageSet
 from sgid.data.pixel_cache import prune
-from sgid.models.weights import Located
+from sgid.models.weights import Weights
 from sgid.reproducibility import derive_seed
 from sgid.runtime.device import pick_device
 from sgid.runtime.files import write_atomic
@@ -56,7 +56,7 @@ def prepare(
     config: Config,
     dataset: Dataset,
     generated: list[ImageSet],
-    weights: Located | None,
+    weights: Weights | None,
     folder: Path,
 ) -> Training:
     """Instantiate backbone, transforms and data; `folder` is where checkpoints go."""

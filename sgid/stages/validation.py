@@ -15,7 +15,7 @@ from sgid.config.schema import SLOTS, ClusterConfig, Config, GeneratorConfig, St
 from sgid.generation.diffusers_pipeline import OWN_LOOP, PipelineEngine
 from sgid.methods import requests as prompts
 from sgid.methods.describe import CAPTIONS
-from sgid.methods.requests import Recipe
+from sgid.methods.requests import Method
 from sgid.runtime.batching import AUTO
 from sgid.runtime.device import DEVICES, DTYPES
 
@@ -60,7 +60,7 @@ CHOICES = {
 }
 
 
-def out_of_range(config: Config) -> list[str]:
+def invalid_options(config: Config) -> list[str]:
     """A line for each value that cannot be; empty when all can."""
     return [*_numbers(config), *_names(config), *_augmentations(config)]
 
@@ -103,7 +103,7 @@ def _names(config: Config) -> Iterator[str]:
         if value not in choices:
             yield f"{option}={value}: must be one of {', '.join(map(_written, choices))}"
     yield from _evaluation(config)
-    yield from wrong(config.cluster)
+    yield from cluster_problems(config.cluster)
     workers = config.trainer.workers
     if workers != AUTO and not (isinstance(workers, int) and workers >= 0):
         yield f"trainer.workers={workers}: must be {AUTO}, or a number that is at least 0"
@@ -167,9 +167,9 @@ def _augmentations(config: Config) -> Iterator[str]:
 
 def _recipe(option: str, recipe: dict[str, Any], config: Config) -> Iterator[str]:
     """What is wrong with a generative method beyond what it takes over from the root config."""
-    wanted = {one.name for one in fields(Recipe)} - {"method"} | {"slot"}
-    if wrong := sorted((wanted ^ set(recipe)) - {"caption"}):
-        said = [f"{key} is {'missing' if key in wanted else 'unknown'}" for key in wrong]
+    wanted = {one.name for one in fields(Method)} - {"method"} | {"slot"}
+    if cluster_problems := sorted((wanted ^ set(recipe)) - {"caption"}):
+        said = [f"{key} is {'missing' if key in wanted else 'unknown'}" for key in cluster_problems]
         yield f"{option}: {', '.join(said)}; a recipe says {', '.join(sorted(wanted))}"
         return
     if (caption := recipe.get("caption", "best")) not in CAPTIONS:
@@ -194,13 +194,18 @@ def _recipe(option: str, recipe: dict[str, Any], config: Config) -> Iterator[str
 
 def _guidance(option: str, settings: dict[str, Any]) -> Iterator[str]:
     scales = {key: settings[key] for key in ("scale", "min", "max") if key in settings}
-    wrong = [
+    cluster_problems = [
         f"{option}.{key}={value}: must be a number from 0 to {GUIDANCE:g}"
         for key, value in scales.items()
         if not isinstance(value, int | float) or not 0 <= value <= GUIDANCE
     ]
-    yield from wrong
-    if not wrong and "min" in scales and "max" in scales and scales["min"] > scales["max"]:
+    yield from cluster_problems
+    if (
+        not cluster_problems
+        and "min" in scales
+        and "max" in scales
+        and scales["min"] > scales["max"]
+    ):
         yield f"{option}.min={scales['min']}: must not be above {option}.max={scales['max']}"
     quantiles = settings.get("quantiles", [0, 1])
     if not _ascending(quantiles):
@@ -239,7 +244,7 @@ def _schedulers() -> frozenset[str]:
 NAMES = ("none", "ray")
 
 
-def wrong(asked: ClusterConfig) -> Iterator[str]:
+def cluster_problems(asked: ClusterConfig) -> Iterator[str]:
     """A line for each value that cannot be; none when all can."""
     if asked.name not in NAMES:
         yield f"cluster.name={asked.name}: must be one of {', '.join(NAMES)}"

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, final
 
-from sgid.runtime.files import UNLOCKED, take
+from sgid.runtime.files import UNLOCKED, try_lock
 from sgid.store.store import Store, stamp
 
 
@@ -98,7 +98,7 @@ class Claims:
 
     def _claim(self, shard: int) -> Claim | None:
         """`None` where another process has it."""
-        release = take(_path(self.store, shard))
+        release = try_lock(_path(self.store, shard))
         if release is None:
             return None
         if release is not UNLOCKED:

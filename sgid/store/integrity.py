@@ -8,15 +8,24 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
-from sgid.runtime.files import alone
-from sgid.store.store import DOUBTFUL, Damaged, Note, Stamp, Store, note, sha256, stamp
+from sgid.runtime.files import file_lock
+from sgid.store.store import (
+    DOUBTFUL,
+    CorruptStore,
+    ShardRecord,
+    Stamp,
+    Store,
+    record_shard,
+    sha256,
+    stamp,
+)
 
 
-def take_back_damaged(store: Store, *, everything: bool = False) -> list[str]:
+def invalidate_corrupt_shards(store: Store, *, everything: bool = False) -> list[str]:
     """The files of a complete store that are not what was written: their shards are missing.
 
     What is younger than the manifest, or of another size, is hashed; `everything`, if asked for.
-    Damage that leaves no such trace is found where it is read: see `sgid.store.store.read_part`.
+    Damage that leaves no such trace is found where it is read: see `sgid.store.store.read_shard`.
 
     Raises:
         Damaged: if something is damaged that this process may not mend.
@@ -26,9 +35,9 @@ def take_back_damaged(store: Store, *, everything: bool = False) -> list[str]:
     if not os.access(store.folder, os.W_OK):
         if bad := _bad(store, everything):
             what = ", ".join(store.part(one).name for one in bad)
-            raise Damaged(f"{store.folder} cannot be written to, and is damaged: {what}")
+            raise CorruptStore(f"{store.folder} cannot be written to, and is damaged: {what}")
         return []
-    with alone(store.folder / ".damage.lock"):
+    with file_lock(store.folder / ".damage.lock"):
         if not store.complete:  # another process has opened it meanwhile
             return []
         doubtful = _doubtful(store, everything)
@@ -105,10 +114,10 @@ def _open_again(store: Store, bad: Sequence[int]) -> None:
     """
     notes = {
         # What is bad is noted as well, lest it be trusted.
-        shard: Note(Stamp(0, 0) if shard in bad else Stamp.of(store.part(shard)), hash)
+        shard: ShardRecord(Stamp(0, 0) if shard in bad else Stamp.of(store.part(shard)), hash)
         for shard, (_, hash) in enumerate(_listed(store) or [])
     }
-    note(store.ledger, notes)
+    record_shard(store.ledger, notes)
     good = {store.part(shard) for shard in range(store.shards) if shard not in bad}
     kept = {*good, store.ledger, store.manifest, store.folder / "spec.json"}
     for path in store.folder.iterdir():

@@ -7,9 +7,9 @@ A store is a folder named by the fingerprint of its spec:
     written.jsonl     a line for each shard, written before it: its hash; until there is a manifest
     manifest.json     written last: the shards with their rows, sizes and hashes
 
-A shard is written under a temporary name, flushed, and renamed, so that a shard that exists is whole;
-resuming is the set difference. A shard that was changed since is hashed, and missing again if it is
-not what was written (`integrity`). Several processes may work on one store (`claims`).
+A shard is written under a temporary name, flushed, and renamed, so that a shard that exists is
+whole; resuming is the set difference. A shard that was changed since is hashed, and missing again
+if it is not what was written (`integrity`). Several processes may work on one store (`claims`).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple, final
 
 from sgid.reproducibility import fingerprint
-from sgid.runtime.files import replacing, write_atomic
+from sgid.runtime.files import atomic_path, write_atomic
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -87,7 +87,7 @@ class Store:
         """The shards still to be written, or those of them that are `among` some, in order."""
         if self.complete:
             return []
-        notes = read_notes(self.ledger)
+        notes = read_records(self.ledger)
         asked = range(self.shards) if among is None else among
         return [shard for shard in asked if self._hash(shard, notes) is None]
 
@@ -96,15 +96,15 @@ class Store:
         if len(rows) != len(self.range(shard)):
             raise AssertionError(f"{len(rows)} rows for shard {shard}, {self.range(shard)}")
         with self._placing(shard) as partial:
-            hash = write_part(partial, rows, self.schema)
+            hash = write_shard(partial, rows, self.schema)
             # First, so that a shard that is there has its note.
-            note(self.ledger, {shard: Note(Stamp.of(partial), hash)})
+            record_shard(self.ledger, {shard: ShardRecord(Stamp.of(partial), hash)})
 
     def place(self, shard: int, file: Path, hash: str) -> None:
         """Move the file of a shard here that was written elsewhere and has this SHA-256."""
         with self._placing(shard) as partial:
             shutil.move(file, partial)
-            note(self.ledger, {shard: Note(Stamp.of(partial), hash)})
+            record_shard(self.ledger, {shard: ShardRecord(Stamp.of(partial), hash)})
 
     def finish(self) -> None:
         """Write the manifest: from here on the store is complete.
@@ -113,7 +113,7 @@ class Store:
             AssertionError: if shards are missing.
         """
         if not self.complete:
-            notes = read_notes(self.ledger)
+            notes = read_records(self.ledger)
             hashes = [self._hash(shard, notes) for shard in range(self.shards)]
             if missing := [shard for shard, hash in enumerate(hashes) if hash is None]:
                 raise AssertionError(f"shards {missing} are missing in {self.folder}")
@@ -139,7 +139,7 @@ class Store:
 
     def tables(self, columns: list[str] | None = None) -> Iterator[pa.Table]:
         """One shard after the other; no more than one is in memory."""
-        return (read_part(self.part(shard), columns) for shard in range(self.shards))
+        return (read_shard(self.part(shard), columns) for shard in range(self.shards))
 
     def batches(self, columns: list[str] | None = None) -> Iterator[list[dict[str, Any]]]:
         """The rows of one shard after the other."""
@@ -152,7 +152,9 @@ class Store:
         for shard, wanted in groupby(sorted(numbers), key=lambda number: number // self.shard_size):
             inside = list(wanted)
             start = shard * self.shard_size
-            table = read_part(self.part(shard), columns).take([number - start for number in inside])
+            table = read_shard(self.part(shard), columns).take(
+                [number - start for number in inside]
+            )
             yield from zip(inside, table.to_pylist(), strict=True)
 
     @contextmanager
@@ -160,10 +162,10 @@ class Store:
         spec = self.folder / "spec.json"
         if not spec.is_file():
             write_atomic(spec, _json(dict(self.spec)))
-        with replacing(self.part(shard)) as partial:
+        with atomic_path(self.part(shard)) as partial:
             yield partial
 
-    def _hash(self, shard: int, notes: Mapping[int, Note]) -> str | None:
+    def _hash(self, shard: int, notes: Mapping[int, ShardRecord]) -> str | None:
         """The SHA-256 of a shard that is as it was written, else `None`."""
         path, noted = self.part(shard), notes.get(shard)
         if (now := stamp(path)) is None:
@@ -179,14 +181,14 @@ def _json(value: Any) -> bytes:
     return (json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
 
 
-class Note(NamedTuple):
+class ShardRecord(NamedTuple):
     """The file of a shard: how large and when, and its SHA-256."""
 
     stamp: Stamp
     sha256: str
 
 
-def note(ledger: Path, notes: Mapping[int, Note]) -> None:
+def record_shard(ledger: Path, notes: Mapping[int, ShardRecord]) -> None:
     """Add lines, in one write, so that those of other processes stay whole.
 
     Raises:
@@ -207,9 +209,9 @@ def note(ledger: Path, notes: Mapping[int, Note]) -> None:
         os.close(descriptor)
 
 
-def read_notes(ledger: Path) -> dict[int, Note]:
+def read_records(ledger: Path) -> dict[int, ShardRecord]:
     """The last note of each shard; lines that were cut off or damaged are passed over."""
-    found: dict[int, Note] = {}
+    found: dict[int, ShardRecord] = {}
     try:
         text = ledger.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
@@ -218,7 +220,7 @@ def read_notes(ledger: Path) -> dict[int, Note]:
         try:
             told = json.loads(line)
             size, written = map(int, told["stamp"])
-            found[int(told["shard"])] = Note(Stamp(size, written), str(told["sha256"]))
+            found[int(told["shard"])] = ShardRecord(Stamp(size, written), str(told["sha256"]))
         except (ValueError, TypeError, KeyError):
             continue
     return found
@@ -244,11 +246,11 @@ class Stamp(NamedTuple):
         return Stamp(status.st_size, status.st_mtime_ns)
 
 
-class Damaged(ValueError):
+class CorruptStore(ValueError):
     """A file is not what was written."""
 
 
-def write_part(path: Path, rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> str:
+def write_shard(path: Path, rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> str:
     """Write `rows` and flush them to the disk; the SHA-256 of the file."""
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -268,7 +270,7 @@ def write_part(path: Path, rows: Sequence[Mapping[str, Any]], schema: pa.Schema)
     return hashed.sha256.hexdigest()
 
 
-def read_part(path: Path, columns: list[str] | None = None) -> pa.Table:
+def read_shard(path: Path, columns: list[str] | None = None) -> pa.Table:
     """The rows of a shard, checked page by page.
 
     Raises:
@@ -279,7 +281,7 @@ def read_part(path: Path, columns: list[str] | None = None) -> pa.Table:
     """
     try:
         return _read(path, columns)
-    except Damaged:
+    except CorruptStore:
         with suppress(OSError):
             os.utime(path, ns=(DOUBTFUL, DOUBTFUL))
         raise
@@ -289,7 +291,7 @@ def rows_in(path: Path) -> int | None:
     """How many rows a shard has, all of them read; `None` if it is damaged or not there."""
     try:
         return len(_read(path, None))
-    except (FileNotFoundError, Damaged):
+    except (FileNotFoundError, CorruptStore):
         return None
 
 
@@ -307,7 +309,7 @@ def _read(path: Path, columns: list[str] | None) -> pa.Table:
         # What Parquet finds wrong has no number; too many open files, or no permission, has.
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        raise Damaged(
+        raise CorruptStore(
             f"{path} is damaged ({error}). The same command, or stage=augment, makes it again"
         ) from error
 

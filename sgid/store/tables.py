@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from sgid.data.image_set import ImageSet
 from sgid.methods.describe import choose
 from sgid.records import Described, Generated
-from sgid.runtime.files import alone, replacing
-from sgid.store.store import Damaged, Store
+from sgid.runtime.files import atomic_path, file_lock
+from sgid.store.store import CorruptStore, Store
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -142,9 +142,9 @@ class MappedRows:
             raise self._damaged(f"the image in row {row}")
         return data
 
-    def _damaged(self, what: str) -> Damaged:
+    def _damaged(self, what: str) -> CorruptStore:
         self.path.unlink(missing_ok=True)
-        return Damaged(
+        return CorruptStore(
             f"{self.path} was damaged ({what}). It is removed, and the same command makes it again "
             "from the shards beside it"
         )
@@ -187,7 +187,7 @@ def _arrow_copy(store: Store) -> Path:
     """`rows.arrow` beside the shards; written once, shard by shard, from them."""
     path = store.folder / "rows.arrow"
     if not path.is_file():
-        with alone(
+        with file_lock(
             store.folder / ".rows.lock",
             on_wait=lambda: log.info("another process copies %s: waiting", store.folder),
         ):
@@ -205,7 +205,7 @@ def _copy(store: Store, path: Path) -> None:
     shards = (shard.flatten().select(COLUMNS) for shard in store.tables([*COLUMNS[:-1], "image"]))
     first = next(shards)
     with (
-        replacing(path) as partial,
+        atomic_path(path) as partial,
         pa.OSFile(str(partial), "wb") as sink,
         pa.ipc.new_file(sink, first.schema.with_metadata(said)) as writer,
     ):

@@ -12,7 +12,7 @@ from typing import IO, Any, final
 import torch
 from lightning_fabric.plugins.io.torch_io import TorchCheckpointIO
 
-from sgid.runtime.files import replacing
+from sgid.runtime.files import atomic_path
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ class WholeFiles(TorchCheckpointIO):
     ) -> None:
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(path) as partial, partial.open("wb") as stream:
+        with atomic_path(path) as partial, partial.open("wb") as stream:
             _save(checkpoint, stream)
             stream.flush()
             os.fsync(stream.fileno())

@@ -1,8 +1,8 @@
 """Training of one classifier by several processes of this machine, each on its own device.
 
-The calling process stays as it is. It starts clean ones, which fit by Lightning's DDP, follows their
-steps, and ends them all when one fails or when it is stopped itself; if it is killed, they notice and
-end. They meet through a file, and talk over the loopback interface alone.
+The calling process stays as it is. It starts clean ones, which fit by Lightning's DDP, follows
+their steps, and ends them all when one fails or when it is stopped itself; if it is killed, they
+notice and end. They meet through a file, and talk over the loopback interface alone.
 """
 
 from __future__ import annotations

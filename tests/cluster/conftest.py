@@ -104,11 +104,11 @@ def planned(artifacts: Path, *options: str) -> tuple[Run, Augmentation]:
 
 def made(run: Run, augmentation: Augmentation) -> str:
     """Have it made on the cluster; what was said."""
-    from sgid.cluster.driver import make
+    from sgid.cluster.driver import make_stores
 
     console = Console(soft_wrap=True)
     with console.capture() as said:
-        make(run, augmentation, console)
+        make_stores(run, augmentation, console)
     return said.get()
 
 

@@ -3,7 +3,7 @@
 import pytest
 
 from sgid.config.compose import compose
-from sgid.stages.validation import wrong
+from sgid.stages.validation import cluster_problems
 
 
 @pytest.mark.parametrize(
@@ -17,16 +17,16 @@ from sgid.stages.validation import wrong
     ],
 )
 def test_what_cannot_be_is_named(options, said):
-    (line,) = wrong(compose(options.split()).cluster)
+    (line,) = cluster_problems(compose(options.split()).cluster)
     assert said in line
 
 
 @pytest.mark.parametrize("options", ["", "cluster=ray cluster.gpus=0.5 cluster.address=auto"])
 def test_what_can_be_is_let_through(options):
-    assert not list(wrong(compose(options.split()).cluster))
+    assert not list(cluster_problems(compose(options.split()).cluster))
 
 
 def test_without_ray_the_extra_is_named(monkeypatch):
     monkeypatch.setattr("sgid.stages.validation.find_spec", lambda name: None)
-    (line,) = wrong(compose(["cluster=ray"]).cluster)
+    (line,) = cluster_problems(compose(["cluster=ray"]).cluster)
     assert 'pip install "sgid[cluster]"' in line

@@ -4,7 +4,7 @@ import pickle
 
 import pytest
 
-from sgid.data.dataset import Dataset, Protocol, check, load
+from sgid.data.dataset import Dataset, SplitProtocol, check_splits, load_dataset
 from sgid.data.listing import Splits
 from sgid.data.sources.bundled import parquet
 from sgid.data.sources.folder import folder
@@ -12,9 +12,9 @@ from tests.data.writers import encoded, picture, write_folder, write_parquet
 
 
 def loaded(splits: Splits, cache, *, max_bad=0.05, seed=0, noun=None, **protocol) -> Dataset:
-    return load(
+    return load_dataset(
         splits,
-        Protocol(**protocol),
+        SplitProtocol(**protocol),
         name="set",
         noun=noun,
         max_bad=max_bad,
@@ -100,14 +100,14 @@ def test_what_is_left_out_and_passed_over_is_told(tmp_path):
 
 
 def test_too_small_classes_are_told_before_anything_is_read(one_place, tmp_path):
-    check(one_place, Protocol(shots=14))
+    check_splits(one_place, SplitProtocol(shots=14))
     with pytest.raises(ValueError, match=r"'a' has 14 images .*dataset.shots=15"):
-        check(one_place, Protocol(shots=15))
+        check_splits(one_place, SplitProtocol(shots=15))
     with pytest.raises(ValueError, match="dataset.validation=1.5"):
-        check(one_place, Protocol(validation=1.5))
+        check_splits(one_place, SplitProtocol(validation=1.5))
     tiny = folder(str(write_folder(tmp_path / "tiny", {"a": 2, "b": 9})))
     with pytest.raises(ValueError, match=r"'a' has 1 image.*dataset.validation"):
-        check(tiny, Protocol())
+        check_splits(tiny, SplitProtocol())
 
 
 def test_a_class_that_only_has_unreadable_images(tmp_path):
@@ -136,7 +136,7 @@ def test_trainval_joins_the_sources_validation_split(tmp_path):
 
 def test_trainval_needs_a_validation_split(one_place):
     with pytest.raises(ValueError, match=r"dataset.trainval=true: .* no validation split"):
-        check(one_place, Protocol(trainval=True))
+        check_splits(one_place, SplitProtocol(trainval=True))
 
 
 def test_train_per_class_leaves_the_rest_for_test(one_place, tmp_path):
@@ -145,10 +145,10 @@ def test_train_per_class_leaves_the_rest_for_test(one_place, tmp_path):
     assert first.test.digest() == other.test.digest()
     assert first.protocol["test_from"].startswith("all but 10 images of each class of train")
     with pytest.raises(ValueError, match=r"'a' has 20 images, but dataset.train_per_class=20"):
-        check(one_place, Protocol(train_per_class=20))
+        check_splits(one_place, SplitProtocol(train_per_class=20))
     own_test = Splits(one_place.train, None, one_place.train)
     with pytest.raises(ValueError, match=r"train_per_class=5 .* has its own"):
-        check(own_test, Protocol(train_per_class=5))
+        check_splits(own_test, SplitProtocol(train_per_class=5))
 
 
 def test_cuts_leave_the_held_out_images_alone_and_are_told(one_place, tmp_path):
@@ -163,7 +163,7 @@ def test_cuts_leave_the_held_out_images_alone_and_are_told(one_place, tmp_path):
 
 def test_only_one_cut():
     with pytest.raises(ValueError, match=r"dataset.shots=3, dataset.imbalance=10: give one"):
-        Protocol(shots=3, imbalance=10)
+        SplitProtocol(shots=3, imbalance=10)
 
 
 def test_phrases_are_names_with_the_noun(one_place, tmp_path):

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sgid.data.dataset import few_shot, hold_out, keep, long_tail, subset
+from sgid.data.dataset import few_shot, hold_out, keep_images, long_tail, subset
 from sgid.data.image_set import ImageSet
 from tests.data.writers import encoded, picture
 
@@ -127,8 +127,8 @@ def test_a_long_tail_falls_exponentially():
 @given(counts, seeds, st.integers(1, 7))
 def test_keeping_some_of_each_class_leaves_the_others(counts, seed, per_class):
     images = image_set(counts)
-    kept, others = keep(images, per_class, seed)
+    kept, others = keep_images(images, per_class, seed)
     assert Counter(kept.labels) == dict.fromkeys(range(3), per_class)
     assert not set(kept.keys) & set(others.keys) and len(kept) + len(others) == len(images)
-    again, _ = keep(shuffled(images, seed), per_class, seed)
+    again, _ = keep_images(shuffled(images, seed), per_class, seed)
     assert again.digest() == kept.digest()

@@ -17,7 +17,7 @@ from hydra.utils import instantiate
 from PIL import ImageOps
 
 from sgid.config.compose import compose
-from sgid.stages.validation import out_of_range
+from sgid.stages.validation import invalid_options
 from tests.data.writers import picture
 from tests.docs.pages import WRITTEN, snippets
 from tests.end_to_end.command import Place
@@ -64,7 +64,7 @@ def test_every_choice_is_taken_as_it_stands(mine, path):
     """What a file says is what a run has, whatever it builds upon, and is within the limits."""
     _, group, name = Path(path).with_suffix("").parts
     config = mine_composed(mine, f"{group}={name}")
-    assert out_of_range(config) == []
+    assert invalid_options(config) == []
     said = yaml.safe_load(FILES[path])
     said.pop("defaults", None)
     found = asdict(config)

@@ -13,7 +13,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from experiments.paper.__main__ import read
 from sgid.config.compose import CONF, compose
 from sgid.config.help import option_names
-from sgid.stages.validation import out_of_range
+from sgid.stages.validation import invalid_options
 from tests.docs.pages import (
     PAGES,
     README,
@@ -65,7 +65,7 @@ def test_a_run_is_composed_and_within_the_limits(line, mine):
     sweeps = [each_value(option) for option in options]
     assert "-m" in flags or all(len(values) == 1 for values in sweeps), "a sweep needs -m"
     for which in (0, -1):
-        assert out_of_range(compose([values[which] for values in sweeps])) == []
+        assert invalid_options(compose([values[which] for values in sweeps])) == []
 
 
 @pytest.mark.parametrize("line", MODULES)

@@ -24,7 +24,7 @@ def test_a_finished_run_is_measured_again_and_nothing_else(finished, own, monkey
     monkeypatch.setattr(measures, "VERSION", measures.VERSION + 1)
     finished.run(*own, "aug=sgid").good()
     after = finished.result()
-    assert after["generated"][0]["mark"] != before["generated"][0]["mark"]
+    assert after["generated"][0]["evaluator"] != before["generated"][0]["evaluator"]
     assert after["metrics"] == before["metrics"] and after["finished"] == before["finished"]
     changed = {name for name, stamp in finished.files().items() if files.get(name) != stamp}
     assert not [name for name in changed if "checkpoints" in name or "predictions" in name]

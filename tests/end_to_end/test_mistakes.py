@@ -28,7 +28,7 @@ import torch
         ),
         ("noise_rate", "missing EQUAL"),
         ("aug.sgid.prompt=a {label}", """needs quotes: 'option="value"'"""),
-        # What a config may hold is tested value by value with sgid.stages.validation: here, that it is asked.
+        # Values are tested one by one with sgid.stages.validation: here, that it is called.
         ("noise_rate=1.5", "noise_rate=1.5: must be above 0, at most 1"),
         ("models.generator.scheduler=Nonsense", "must be a scheduler of diffusers"),
         ("dataset.shots=1000", "has 500 images to train on, but dataset.shots=1000 asks for 1000"),

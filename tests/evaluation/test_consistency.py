@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sgid.evaluation.filters import Consistency, consistency, judge
+from sgid.evaluation.filters import Consistency, clip_scores, consistency
 
 
 def unit(rng, rows, size=6):
@@ -20,7 +20,7 @@ def cosine(a, b):
 
 
 def measure(made, origin, source, labels, classes, names) -> Consistency:
-    judged = judge(made, origin, source, labels, classes)
+    judged = clip_scores(made, origin, source, labels, classes)
     assert len(judged.nearest) == len(judged.cosines) == len(made)
     return consistency(judged, made, origin, names)
 

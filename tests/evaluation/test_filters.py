@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from sgid.evaluation.filters import Judged, band, label
+from sgid.evaluation.filters import ClipScores, band, label
 
-JUDGED = Judged(
+JUDGED = ClipScores(
     labels=np.array([0, 1, 2, 0]),
     nearest=np.array([0, 2, 2, 1]),
     cosines=np.array([0.2, 0.5, 0.75, 0.98], np.float32),

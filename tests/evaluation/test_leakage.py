@@ -8,7 +8,13 @@ from sgid.evaluation import distribution as neighbours
 from sgid.evaluation import leakage
 from sgid.evaluation import metrics as measures
 from sgid.evaluation.leakage import limit, nearest_by_pixels
-from sgid.evaluation.metrics import Made, Part, Real, held_out_limit, measure
+from sgid.evaluation.metrics import (
+    Features,
+    ImageSetFeatures,
+    RealFeatures,
+    held_out_limit,
+    image_metrics,
+)
 
 
 def thumbnails(images):
@@ -46,9 +52,9 @@ def test_a_copy_is_found_and_so_is_one_that_only_looks_the_same(pictures):
     lighter = Image.fromarray(np.minimum(np.asarray(test[3]), 250) + 2)
     made = [test[7], lighter, large[1], *pictures[40:]]
     blank = np.ones((len(made), 1), np.float32)
-    held_out = Part(blank, thumbnails(pictures[20:40]))
-    real = Real(held_out, held_out, thumbnails(test))
-    given = Made(blank, thumbnails(made), made.__getitem__)
+    held_out = Features(blank, thumbnails(pictures[20:40]))
+    real = RealFeatures(held_out, held_out, thumbnails(test))
+    given = ImageSetFeatures(blank, thumbnails(made), made.__getitem__)
     leaked = measures.leakage(given, real, held_out_limit(real), test.__getitem__)
     assert leaked.near[:3].all() and leaked.nearest.rows[:3].tolist() == [7, 3, 1]
     assert leaked.same.tolist() == [True, *[False] * (len(made) - 1)]
@@ -66,13 +72,15 @@ def test_of_many_images_a_sample_is_compared_and_counted(pictures, monkeypatch):
     test = pictures[:20]
     vectors = np.random.default_rng(0).normal(size=(60, 8)).astype(np.float32)
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    held_out = Part(vectors[:20], thumbnails(pictures[20:40]))
-    real = Real(Part(vectors.copy(), thumbnails(pictures)), held_out, thumbnails(test))
-    given = Made(vectors, thumbnails(pictures), pictures.__getitem__, origin=np.arange(60))
+    held_out = Features(vectors[:20], thumbnails(pictures[20:40]))
+    real = RealFeatures(Features(vectors.copy(), thumbnails(pictures)), held_out, thumbnails(test))
+    given = ImageSetFeatures(
+        vectors, thumbnails(pictures), pictures.__getitem__, source_index=np.arange(60)
+    )
     leaked = measures.leakage(given, real, held_out_limit(real), test.__getitem__)
     assert len(set(leaked.rows.tolist())) == 10
     assert all(pair["test"] == pair["row"] for pair in leaked.worst() if pair["same"])
-    found = measure(given, real, leaked)
+    found = image_metrics(given, real, leaked)
     assert found["test_duplicates"] == (leaked.rows < 20).sum() > 0
     assert found["train_copies"] == 10 and found["own_original_nearest"] == 100
     assert found["test_copies_expected"] == pytest.approx(10 * leaked.limit.share)

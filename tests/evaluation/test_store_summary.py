@@ -7,7 +7,7 @@ import pytest
 
 from sgid.data.decode import decode
 from sgid.evaluation.features import embed, stored_embeddings
-from sgid.evaluation.store_summary import class_embeddings, examples, judge_store, summarise
+from sgid.evaluation.store_summary import class_embeddings, examples, score_store, summarise
 from sgid.records import Described, Generated, Request
 from sgid.store.store import Store
 from sgid.store.tables import schema, to_row
@@ -44,7 +44,7 @@ def scorer(make_scorer):
 def summary_of(store, images, scorer):
     vectors = stored_embeddings(store, lambda: scorer, name="x")
     classes = class_embeddings(images.class_names, scorer)
-    judged = judge_store(store, vectors, images, embed(images, scorer), classes)
+    judged = score_store(store, vectors, images, embed(images, scorer), classes)
     return json.loads(json.dumps(summarise(store, judged, images.class_names)))
 
 
@@ -110,7 +110,7 @@ def test_the_nearest_class_is_that_of_the_phrases(store, fashion, scorer):
     vectors = stored_embeddings(store, lambda: scorer, name="x")
     phrases = [f"{name} garment" for name in fashion.class_names]
     classes = class_embeddings(phrases, scorer)
-    judged = judge_store(store, vectors, fashion, embed(fashion, scorer), classes)
+    judged = score_store(store, vectors, fashion, embed(fashion, scorer), classes)
     texts = scorer.embed_texts([f"a photo of a {phrase}" for phrase in phrases])
     np.testing.assert_array_equal(judged.nearest, (vectors @ texts.T).argmax(1))
     np.testing.assert_array_equal(judged.labels, np.repeat(fashion.labels, REPEATS))

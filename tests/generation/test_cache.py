@@ -1,6 +1,6 @@
 """What is kept from one call to the next."""
 
-from sgid.generation.cache import Kept
+from sgid.generation.cache import LRUCache
 
 
 def store(limit=10):
@@ -13,7 +13,7 @@ def store(limit=10):
 
         return kept.get(key, compute)
 
-    kept = Kept(limit, len)
+    kept = LRUCache(limit, len)
     return get, asked, kept
 
 

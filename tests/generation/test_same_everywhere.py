@@ -8,11 +8,11 @@ import torch
 
 from sgid.methods.describe import describe
 from sgid.methods.guidance import linear
-from sgid.methods.requests import Plan, Recipe
+from sgid.methods.requests import Method, RequestPlan
 from sgid.store.tables import to_row
 from tests.generation.requests import difference, key
 
-SGID = Recipe(
+SGID = Method(
     method="sgid",
     prompt="a photo of a {label}, {caption}",
     from_image=True,
@@ -37,7 +37,7 @@ def made(fashion, make_captioner, make_scorer, make_engine):
             models = make_captioner(batch_size=size), make_scorer(size)
             described = list(describe(list(images), *models))
             similarities = np.array([one.similarity for one in described])
-            plan = Plan(
+            plan = RequestPlan(
                 images, described, similarities, SGID, images.class_names,
                 expansion=1, seed=0, resolution=32, multiple=8,
             )  # fmt: skip

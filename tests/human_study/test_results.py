@@ -25,8 +25,8 @@ from sgid.human_study.results import (
     write_results,
 )
 from sgid.human_study.study import FILE, Rating, Study, write_study
-from tests.human_study.conftest import METHODS, questions
 from tests.experiments.finished import run
+from tests.human_study.conftest import METHODS, questions
 
 
 def rating(rater, method, key, value, kind="consistency") -> Rating:

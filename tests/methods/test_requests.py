@@ -5,7 +5,7 @@ import pytest
 
 from sgid.data.listing import phrase
 from sgid.methods.guidance import averaged, fixed, linear
-from sgid.methods.requests import Plan, Recipe, Undescribed
+from sgid.methods.requests import Method, RequestPlan, Undescribed
 from sgid.records import Described
 from sgid.reproducibility import derive_seed
 
@@ -23,11 +23,11 @@ def make_plan(images, *, described=None, expansion=3, seed=0, **recipe):
     settings = {"method": "sgid", "prompt": TEMPLATE, "from_image": True, "strength": 0.5}
     settings |= {"guidance": partial(linear, min=3, max=7.5)}
     described = described or describe(images)
-    return Plan(
+    return RequestPlan(
         images=images,
         described=described,
         similarities=np.array([one.similarity for one in described]),
-        recipe=Recipe(**{**settings, **recipe}),
+        recipe=Method(**{**settings, **recipe}),
         phrases=[phrase(name, "garment") for name in images.class_names],
         expansion=expansion,
         seed=seed,
@@ -127,7 +127,7 @@ def test_text_to_image_reads_no_image_and_needs_no_caption(counted):
     ],
 )
 def test_captions_are_needed_by_prompts_and_by_guidance(prompt, guidance, needed):
-    recipe = Recipe("m", prompt=prompt, from_image=True, strength=0.5, guidance=guidance)
+    recipe = Method("m", prompt=prompt, from_image=True, strength=0.5, guidance=guidance)
     assert recipe.needs_captions is needed
 
 

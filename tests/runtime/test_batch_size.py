@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from sgid.runtime.batching import batches
+from sgid.runtime.batching import adaptive_batcher
 from tests.runtime.test_batching import Clock
 
 
@@ -15,7 +15,7 @@ def test_what_was_found_is_remembered_by_device_and_model(tmp_path, monkeypatch)
 
     def make(name="sd", size="auto"):
         device = torch.device("cuda")
-        return batches(size, device=device, latent_side=64, name=name, remembered=path)
+        return adaptive_batcher(size, device=device, latent_side=64, name=name, remembered=path)
 
     first = make()
     assert first.growing
@@ -35,5 +35,5 @@ def test_what_was_found_is_remembered_by_device_and_model(tmp_path, monkeypatch)
 @pytest.mark.parametrize(("side", "size"), [(8, 64), (64, 1), (128, 1), (16, 16)])
 def test_on_a_cpu_the_size_follows_from_the_latents(side, size):
     device = torch.device("cpu")
-    made = batches("auto", device=device, latent_side=side, name="x", remembered=None)
+    made = adaptive_batcher("auto", device=device, latent_side=side, name="x", remembered=None)
     assert (made.size, made.growing) == (size, False)

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from sgid.runtime import batching
-from sgid.runtime.batching import Batches, DoesNotFit
+from sgid.runtime.batching import AdaptiveBatcher, DoesNotFit
 
 
 def doubled(batch):
@@ -18,7 +18,7 @@ def doubled(batch):
 
 @pytest.mark.parametrize("ahead", [0, 1, 5])
 def test_every_item_has_its_result_whatever_is_begun_ahead(ahead):
-    found = dict(Batches(3).run(range(10), doubled, ahead=ahead))
+    found = dict(AdaptiveBatcher(3).run(range(10), doubled, ahead=ahead))
     assert found == {i: 2 * i for i in range(10)}
 
 
@@ -29,7 +29,7 @@ def test_only_what_is_alike_shares_a_batch():
         seen.append(batch)
         return doubled(batch)
 
-    dict(Batches(3).run(range(10), start, alike=lambda item: item % 2))
+    dict(AdaptiveBatcher(3).run(range(10), start, alike=lambda item: item % 2))
     assert seen == [[0, 2, 4], [6, 8], [1, 3, 5], [7, 9]]
 
 
@@ -45,7 +45,7 @@ def test_as_many_as_asked_are_begun_before_the_oldest_is_waited_for():
 
         return wait
 
-    list(Batches(1).run(range(4), start, ahead=2))
+    list(AdaptiveBatcher(1).run(range(4), start, ahead=2))
     assert events[:5] == [("begin", 0), ("begin", 1), ("begin", 2), ("wait", 0), ("begin", 3)]
 
 
@@ -66,7 +66,7 @@ def test_memory_that_runs_out_halves_the_batches_for_good(late, ahead):
         results = work()
         return lambda: results
 
-    made = Batches(8, settled=told.append)
+    made = AdaptiveBatcher(8, settled=told.append)
     assert [item for item, _ in made.run(range(16), start, ahead=ahead)] == list(range(16))
     assert made.size == 2 and told[-1] == 2 and max(sizes[-4:]) <= 3
 
@@ -77,7 +77,7 @@ def test_an_item_that_does_not_fit_alone_is_an_error():
 
     said = "memory runs out with one at a time; take a smaller image"
     with pytest.raises(DoesNotFit, match=said) as told:
-        list(Batches(4, mend="take a smaller image").run(range(4), start))
+        list(AdaptiveBatcher(4, hint="take a smaller image").run(range(4), start))
     assert isinstance(told.value.__cause__, torch.OutOfMemoryError)
 
 
@@ -101,7 +101,7 @@ def test_all_ways_to_say_that_memory_ran_out_halve_the_batches(fail, caplog):
             fail()
         return doubled(batch)
 
-    made = Batches(8)
+    made = AdaptiveBatcher(8)
     assert dict(made.run(range(8), start)) == {i: 2 * i for i in range(8)}
     assert made.size == 2
     said = [record.getMessage() for record in caplog.records]
@@ -116,7 +116,7 @@ def test_other_errors_are_raised_as_they_are(error):
     def start(batch):
         raise error
 
-    made = Batches(4)
+    made = AdaptiveBatcher(4)
     with pytest.raises(type(error)) as told:
         list(made.run(range(4), start))
     assert told.value is error and made.size == 4
@@ -142,14 +142,14 @@ def test_what_failed_is_let_go_before_less_is_tried(late):
         return lambda: results
 
     with ThreadPoolExecutor(1) as pool:
-        assert len(list(Batches(4).run(range(4), start))) == 4
+        assert len(list(AdaptiveBatcher(4).run(range(4), start))) == 4
     assert alive == [0] * len(alive) and len(alive) > 4
 
 
 def test_other_work_of_the_same_size_halves_with_it():
     told = []
-    made = Batches(8, grow=True, settled=told.append, mend="take less")
-    other = made.lesser()
+    made = AdaptiveBatcher(8, grow=True, settled=told.append, hint="take less")
+    other = made.child()
     assert (other.size, other.growing, other.mend) == (8, False, "take less")
 
     def start(batch):
@@ -179,7 +179,7 @@ class Clock:
 
 def test_the_size_grows_as_long_as_that_pays(monkeypatch):
     clock, told = Clock(monkeypatch, {4: 10, 8: 18, 16: 25, 32: 25.5}), []
-    made = Batches(4, grow=True, settled=told.append)
+    made = AdaptiveBatcher(4, grow=True, settled=told.append)
     list(made.run(range(4 + 4 + 8 + 8 + 16 + 16 + 32 + 32 + 48), clock.start, ahead=1))
     assert clock.sizes == [4, 4, 8, 8, 16, 16, 32, 32, 16, 16, 16]
     assert (made.size, told) == (16, [4, 8, 16, 16])
@@ -187,7 +187,7 @@ def test_the_size_grows_as_long_as_that_pays(monkeypatch):
 
 def test_growth_that_runs_out_of_full_batches_neither_ends_what_is_begun_ahead_nor_is_lost():
     told, events = [], []
-    made = Batches(4, grow=True, settled=told.append)
+    made = AdaptiveBatcher(4, grow=True, settled=told.append)
 
     def start(batch):
         events.append("begin")
@@ -217,7 +217,7 @@ def test_only_one_kind_of_items_tells_how_fast_a_size_is(monkeypatch):
 
         return slow if batch[0] % 2 else wait
 
-    made = Batches(4, grow=True)
+    made = AdaptiveBatcher(4, grow=True)
     for _ in range(8):
         list(made.run(range(64), start, alike=lambda item: item % 2))
     assert made.size == 16
@@ -231,6 +231,6 @@ def test_memory_ends_the_growth(monkeypatch):
             raise torch.OutOfMemoryError("out of memory")
         return clock.start(batch)
 
-    made = Batches(4, grow=True, settled=told.append)
+    made = AdaptiveBatcher(4, grow=True, settled=told.append)
     assert len(list(made.run(range(64), start))) == 64
     assert (made.size, told) == (8, [4, 8, 8])

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from sgid.runtime.files import ABANDONED, replacing, require_writable, write_atomic
+from sgid.runtime.files import ABANDONED, atomic_path, require_writable, write_atomic
 
 
 def killed(path: Path) -> None:
-    with replacing(path) as partial:
+    with atomic_path(path) as partial:
         partial.write_bytes(b"half")
         os._exit(9)
 
@@ -28,7 +28,7 @@ def test_what_a_killed_process_left_is_removed_by_the_next_writer(tmp_path):
 
 
 def test_what_is_being_written_stays(tmp_path):
-    with replacing(tmp_path / "file") as partial:
+    with atomic_path(tmp_path / "file") as partial:
         partial.write_bytes(b"slow")
         write_atomic(tmp_path / "file", b"fast")
         assert partial.read_bytes() == b"slow"

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from sgid.runtime.signals import AGAIN, GRACE, SIGNALS, Stopped, stop_behind, stop_on_signals
+from sgid.runtime.signals import AGAIN, GRACE, SIGNALS, Stopped, find_stop, stop_on_signals
 
 
 def wait(seconds: float) -> None:
@@ -131,6 +131,6 @@ def test_a_stop_is_found_behind_what_a_library_made_of_it():
         except KeyboardInterrupt:
             raise SystemExit(1) from None
     except SystemExit as error:
-        found = stop_behind(error)
+        found = find_stop(error)
     assert found is not None and found.signal is signal.SIGTERM
-    assert stop_behind(ValueError()) is None
+    assert find_stop(ValueError()) is None

@@ -7,7 +7,7 @@ from contextlib import closing
 
 import pytest
 
-from sgid.runtime.threads import TRIED, Behind, ahead, together
+from sgid.runtime.threads import TRIED, BackgroundWriter, parallel_map, prefetch
 
 
 def until(done) -> None:
@@ -33,13 +33,13 @@ def test_items_made_ahead_come_in_order_and_no_more_than_asked(count):
             made.append((i, threading.current_thread()))
             yield i
 
-    for i in ahead(items(), count):
+    for i in prefetch(items(), count):
         until(lambda i=i: len(made) >= min(9, i + 1 + count))
         time.sleep(0.002)
         assert len(made) == min(9, i + 1 + count)
     assert [i for i, _ in made] == list(range(9))
     assert threading.main_thread() not in [thread for _, thread in made]
-    assert list(ahead([])) == []
+    assert list(prefetch([])) == []
 
 
 def test_an_error_in_making_comes_after_what_was_made_and_says_where():
@@ -50,7 +50,7 @@ def test_an_error_in_making_comes_after_what_was_made_and_says_where():
 
     got = []
     with pytest.raises(RuntimeError, match="spoiled") as caught:
-        for item in ahead(items()):
+        for item in prefetch(items()):
             got.append(item)
     assert got == [1, 2]
     assert "items" in [frame.name for frame in traceback.extract_tb(caught.value.__traceback__)]
@@ -64,7 +64,7 @@ def test_closing_early_makes_no_more():
             made.append(i)
             yield i
 
-    with closing(ahead(items())) as some:
+    with closing(prefetch(items())) as some:
         assert next(some) == 0
     assert made in ([0], [0, 1])
 
@@ -78,13 +78,13 @@ def test_closing_early_does_not_make_what_has_not_begun():
             made.append(i)
             yield i
 
-    with closing(ahead(items(), 50)) as some:
+    with closing(prefetch(items(), 50)) as some:
         assert next(some) == 0
     assert len(made) < 50
 
 
 def test_an_error_in_the_loop_ends_the_making():
-    with pytest.raises(KeyboardInterrupt), closing(ahead(iter(range(100)))) as some:
+    with pytest.raises(KeyboardInterrupt), closing(prefetch(iter(range(100)))) as some:
         for _ in some:
             raise KeyboardInterrupt
 
@@ -98,11 +98,13 @@ def test_what_takes_long_is_done_together_and_in_order():
         time.sleep(0.001 + (TRIED + 4 - i) / 1000 * (i >= TRIED))
         return i * i
 
-    assert list(together(work, range(TRIED + 4), threads=2)) == [i * i for i in range(TRIED + 4)]
+    assert list(parallel_map(work, range(TRIED + 4), threads=2)) == [
+        i * i for i in range(TRIED + 4)
+    ]
 
 
 def test_what_is_short_stays_in_the_thread_of_the_caller():
-    threads = set(together(lambda _: threading.get_ident(), range(3 * TRIED), threads=2))
+    threads = set(parallel_map(lambda _: threading.get_ident(), range(3 * TRIED), threads=2))
     assert threads == {threading.get_ident()}
 
 
@@ -113,13 +115,13 @@ def test_an_error_in_one_of_several_is_raised(at):
         return 1 // (i - at)
 
     with pytest.raises(ZeroDivisionError):
-        list(together(work, range(TRIED + 6), threads=2))
-    assert list(together(work, [], threads=2)) == []
+        list(parallel_map(work, range(TRIED + 6), threads=2))
+    assert list(parallel_map(work, [], threads=2)) == []
 
 
 def test_calls_are_run_behind_and_all_are_done_at_the_end():
     done = []
-    with Behind(1, waiting=2) as behind:
+    with BackgroundWriter(1, waiting=2) as behind:
         futures = [behind.call(lambda i=i: done.append(i) or i) for i in range(20)]
     assert done == list(range(20)) == [future.result() for future in futures]
 
@@ -130,7 +132,7 @@ def test_a_call_waits_while_too_many_are_not_done():
     def slow(i: int) -> None:
         assert gate.wait(10)
 
-    with Behind(1, waiting=2) as behind:
+    with BackgroundWriter(1, waiting=2) as behind:
 
         def calls() -> None:
             for i in range(4):
@@ -152,7 +154,10 @@ def fail() -> None:
 
 
 def test_an_error_is_raised_by_the_next_call_with_its_traceback():
-    with pytest.raises(OSError, match="disk full") as caught, Behind(1, waiting=2) as behind:
+    with (
+        pytest.raises(OSError, match="disk full") as caught,
+        BackgroundWriter(1, waiting=2) as behind,
+    ):
         future = behind.call(fail)
         until(future.done)
         behind.call(pytest.fail, "this is not to be run")
@@ -160,11 +165,11 @@ def test_an_error_is_raised_by_the_next_call_with_its_traceback():
 
 
 def test_an_error_is_raised_by_check_or_else_at_the_end():
-    with Behind(1, waiting=2) as behind:
+    with BackgroundWriter(1, waiting=2) as behind:
         until(behind.call(fail).done)
         with pytest.raises(OSError, match="disk full"):
             behind.check()
-    with pytest.raises(OSError, match="disk full"), Behind(2, waiting=4) as behind:
+    with pytest.raises(OSError, match="disk full"), BackgroundWriter(2, waiting=4) as behind:
         behind.call(time.sleep, 0.01)
         behind.call(fail)
 
@@ -176,7 +181,7 @@ def test_what_was_handed_over_is_done_when_the_block_is_interrupted():
         time.sleep(0.01)
         done.append(i)
 
-    with pytest.raises(KeyboardInterrupt), Behind(1, waiting=3) as behind:
+    with pytest.raises(KeyboardInterrupt), BackgroundWriter(1, waiting=3) as behind:
         for i in range(3):
             behind.call(slow, i)
         raise KeyboardInterrupt

@@ -11,9 +11,9 @@ import pytest
 from torchvision.datasets.utils import extract_archive
 
 from sgid.data.sources.cifar import cifar10, cifar100
-from sgid.data.sources.download import Home
+from sgid.data.sources.download import DatasetInfo
 
-HOME = Home("mine", "Mine", size="1 MB", folder="mine", layout="ROOT/mine")
+HOME = DatasetInfo("mine", "Mine", size="1 MB", folder="mine", layout="ROOT/mine")
 
 
 def member(name: str, **what) -> tarfile.TarInfo:
@@ -38,7 +38,7 @@ HOSTILE = {
 
 @pytest.mark.parametrize("kind", sorted(HOSTILE))
 def test_a_hostile_tar_is_refused_and_leaves_nothing(kind, tmp_path):
-    """As sources fetch: torchvision unpacks, in the folder that `Home` gives it."""
+    """As sources fetch: torchvision unpacks, in the folder that `DatasetInfo` gives it."""
     top, archive = tmp_path / "root", tmp_path / "set.tar.gz"
     (tmp_path / "secret").write_text("secret")
     with tarfile.open(archive, "w:gz") as tar:

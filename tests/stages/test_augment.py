@@ -10,7 +10,7 @@ import pytest
 
 from sgid.data.decode import decode
 from sgid.methods.guidance import fixed
-from sgid.methods.requests import Plan, Recipe, Undescribed
+from sgid.methods.requests import Method, RequestPlan, Undescribed
 from sgid.records import Generated
 from sgid.stages.augment import generate_shards
 from sgid.store.store import Store
@@ -36,12 +36,12 @@ class Turned:
 
 
 @pytest.fixture
-def plan(fashion) -> Plan:
-    return Plan(
+def plan(fashion) -> RequestPlan:
+    return RequestPlan(
         images=fashion,
         described=Undescribed(fashion),
         similarities=np.full(len(fashion), np.nan),
-        recipe=Recipe("turned", "a {label}", True, 0.5, partial(fixed, scale=3)),
+        recipe=Method("turned", "a {label}", True, 0.5, partial(fixed, scale=3)),
         phrases=fashion.class_names,
         expansion=REPEATS,
         seed=0,
@@ -55,7 +55,7 @@ def store(plan, tmp_path) -> Store:
     return Store(tmp_path, {"method": "turned"}, schema(), len(plan), SHARD)
 
 
-def generate(store: Store, plan: Plan, engine: Any) -> None:
+def generate(store: Store, plan: RequestPlan, engine: Any) -> None:
     models: Any = SimpleNamespace(generator=engine)
     generate_shards(store, plan, models, format="png")
     store.finish()

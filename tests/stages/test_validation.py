@@ -6,7 +6,7 @@ from omegaconf import OmegaConf
 
 from sgid.config.compose import CONF
 from sgid.config.schema import Config, register
-from sgid.stages.validation import out_of_range
+from sgid.stages.validation import invalid_options
 
 
 def lines(*overrides: str) -> list[str]:
@@ -14,7 +14,7 @@ def lines(*overrides: str) -> list[str]:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = OmegaConf.to_object(compose("config", list(overrides)))
     assert isinstance(config, Config)
-    return out_of_range(config)
+    return invalid_options(config)
 
 
 @pytest.mark.parametrize(

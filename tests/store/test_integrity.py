@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from sgid.store.claims import Claims
-from sgid.store.integrity import take_back_damaged
-from sgid.store.store import Damaged, Store, read_notes, stamp
+from sgid.store.integrity import invalidate_corrupt_shards
+from sgid.store.store import CorruptStore, Store, read_records, stamp
 from tests.store.test_store import fill, make, rows_of
 
 
@@ -41,7 +41,7 @@ def bytes_of(store: Store) -> dict[str, bytes]:
 def test_a_flipped_bit_is_found_and_its_shard_alone_made_again(store, at):
     before = bytes_of(store)
     flip(store.part(1), at)
-    assert take_back_damaged(store) == ["part-00001.parquet"]
+    assert invalidate_corrupt_shards(store) == ["part-00001.parquet"]
     assert not store.complete and store.missing() == [1]
     untouched = {shard: stamp(store.part(shard)) for shard in (0, 2)}
     fill(store)
@@ -55,35 +55,37 @@ def test_a_truncated_shard_is_found_even_with_an_old_date(store, keep):
     data = store.part(2).read_bytes()
     store.part(2).write_bytes(data[: int(keep * len(data))])
     os.utime(store.part(2), ns=(before.written, before.written))
-    assert take_back_damaged(store) == ["part-00002.parquet"]
+    assert invalidate_corrupt_shards(store) == ["part-00002.parquet"]
     assert store.missing() == [2]
 
 
 def test_a_lost_shard_is_made_again(store):
     store.part(0).unlink()
-    assert take_back_damaged(store) == ["part-00000.parquet"]
+    assert invalidate_corrupt_shards(store) == ["part-00000.parquet"]
     assert store.missing() == [0]
 
 
 def test_what_is_whole_stays_and_is_hashed_but_once(store, tmp_path, monkeypatch):
-    assert take_back_damaged(store) == []
+    assert invalidate_corrupt_shards(store) == []
     copied = Store(tmp_path / "copy", store.spec, store.schema, store.rows, store.shard_size)
     shutil.copytree(store.folder, copied.folder, copy_function=shutil.copyfile)
-    assert take_back_damaged(copied) == []  # younger than its manifest, and the same
+    assert invalidate_corrupt_shards(copied) == []  # younger than its manifest, and the same
     assert copied.complete and copied.content == store.content
     monkeypatch.setattr("sgid.store.integrity.sha256", pytest.fail)
-    assert take_back_damaged(copied) == []
+    assert invalidate_corrupt_shards(copied) == []
 
 
 def test_damage_without_a_trace_is_found_by_reading_and_by_hashing_everything(store):
     flip(store.part(1), 0.4, quietly=True)
-    assert take_back_damaged(store) == []
-    with pytest.raises(Damaged, match=r"part-00001\.parquet is damaged .* makes it again"):
+    assert invalidate_corrupt_shards(store) == []
+    with pytest.raises(CorruptStore, match=r"part-00001\.parquet is damaged .* makes it again"):
         store.read()
-    assert take_back_damaged(store) == ["part-00001.parquet"]  # reading left it looking changed
+    assert invalidate_corrupt_shards(store) == [
+        "part-00001.parquet"
+    ]  # reading left it looking changed
     fill(store)
     flip(store.part(2), 0.4, quietly=True)
-    assert take_back_damaged(store, everything=True) == ["part-00002.parquet"]
+    assert invalidate_corrupt_shards(store, everything=True) == ["part-00002.parquet"]
 
 
 @pytest.mark.parametrize("at", [0.05, 0.2, 0.35, 0.5])
@@ -93,7 +95,7 @@ def test_no_flipped_bit_in_the_pages_is_read_as_if_it_were_right(store, at):
     flip(store.part(0), at, quietly=True)
     try:
         assert store.read().equals(whole)
-    except Damaged:
+    except CorruptStore:
         return
 
 
@@ -107,8 +109,8 @@ def test_killed_while_it_is_taken_back_nothing_damaged_is_trusted(store, monkeyp
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Path, "unlink", killed)  # after the first file is gone
-        take_back_damaged(store)
-    assert store.complete and take_back_damaged(store) == ["part-00001.parquet"]
+        invalidate_corrupt_shards(store)
+    assert store.complete and invalidate_corrupt_shards(store) == ["part-00001.parquet"]
     assert store.missing() == [1] and not (store.folder / "rows.arrow").exists()
 
 
@@ -116,7 +118,7 @@ def test_killed_while_it_is_taken_back_nothing_damaged_is_trusted(store, monkeyp
 def test_a_damaged_manifest_is_written_again(store, damage):
     before = bytes_of(store)
     (store.folder / "manifest.json").write_text(damage)
-    take_back_damaged(store)
+    invalidate_corrupt_shards(store)
     assert not store.complete
     fill(store)
     assert store.complete and bytes_of(store)["manifest.json"] == before["manifest.json"]
@@ -140,7 +142,7 @@ def test_older_manifests_without_sizes_are_read(store):
     for part in manifest["parts"]:
         del part["bytes"]
     path.write_text(json.dumps(manifest))
-    assert take_back_damaged(store) == [] and store.complete
+    assert invalidate_corrupt_shards(store) == [] and store.complete
 
 
 def test_other_processes_locks_and_unfinished_files_stay(store):
@@ -148,7 +150,7 @@ def test_other_processes_locks_and_unfinished_files_stay(store):
     for path in others:
         path.write_bytes(b"")
     flip(store.part(1), 0.5)
-    assert take_back_damaged(store) == ["part-00001.parquet"]
+    assert invalidate_corrupt_shards(store) == ["part-00001.parquet"]
     assert all(path.is_file() for path in others)
 
 
@@ -156,17 +158,17 @@ def test_damage_is_found_by_a_manifest_of_another_clock(store):
     ahead = store.manifest.stat().st_mtime_ns + 10**15
     os.utime(store.manifest, ns=(ahead, ahead))
     flip(store.part(1), 0.4)
-    with pytest.raises(Damaged):
+    with pytest.raises(CorruptStore):
         store.read()
-    assert take_back_damaged(store) == ["part-00001.parquet"]
+    assert invalidate_corrupt_shards(store) == ["part-00001.parquet"]
 
 
 def test_shards_of_the_future_are_hashed_but_once(store, monkeypatch):
     ahead = store.manifest.stat().st_mtime_ns + 10**15
     os.utime(store.part(2), ns=(ahead, ahead))
-    assert take_back_damaged(store) == []
+    assert invalidate_corrupt_shards(store) == []
     monkeypatch.setattr("sgid.store.integrity.sha256", pytest.fail)
-    assert take_back_damaged(store) == []
+    assert invalidate_corrupt_shards(store) == []
 
 
 def test_a_damaged_shard_without_a_note_is_made_again(tmp_path):
@@ -191,7 +193,7 @@ def test_what_the_system_refuses_is_not_damage(store, monkeypatch):
     with pytest.raises(OSError, match="Too many open files"):
         store.read()
     monkeypatch.undo()
-    assert take_back_damaged(store) == []
+    assert invalidate_corrupt_shards(store) == []
 
 
 def test_a_note_that_is_cut_off_does_not_spoil_the_next(tmp_path, monkeypatch):
@@ -203,13 +205,13 @@ def test_a_note_that_is_cut_off_does_not_spoil_the_next(tmp_path, monkeypatch):
         store.write(1, rows_of(store, 1))
     assert not store.part(1).exists()
     store.write(2, rows_of(store, 2))
-    assert set(read_notes(store.ledger)) == {0, 2}
+    assert set(read_records(store.ledger)) == {0, 2}
 
 
 def test_a_store_that_may_not_be_mended_is_not_used(store, monkeypatch):
     monkeypatch.setattr(os, "access", lambda *_: False)
     os.utime(store.part(0))
-    assert take_back_damaged(store) == []
+    assert invalidate_corrupt_shards(store) == []
     flip(store.part(1), 0.5)
-    with pytest.raises(Damaged, match=r"cannot be written to, and is damaged: part-00001"):
-        take_back_damaged(store)
+    with pytest.raises(CorruptStore, match=r"cannot be written to, and is damaged: part-00001"):
+        invalidate_corrupt_shards(store)

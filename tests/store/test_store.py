@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from sgid.reproducibility import fingerprint
-from sgid.runtime.files import replacing, write_atomic
+from sgid.runtime.files import atomic_path, write_atomic
 from sgid.store.store import Store
 
 SPEC = {"kind": "test", "steps": 3, "name": "é"}
@@ -137,7 +137,7 @@ def test_a_write_that_fails_leaves_nothing(tmp_path, monkeypatch, step):
 
 def test_what_was_there_stays_when_writing_fails(tmp_path):
     write_atomic(tmp_path / "file", b"old")
-    with pytest.raises(RuntimeError), replacing(tmp_path / "file") as partial:
+    with pytest.raises(RuntimeError), atomic_path(tmp_path / "file") as partial:
         partial.write_bytes(b"half of the n")
         raise RuntimeError
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {"file": b"old"}

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from sgid.records import Described, Generated, Request
-from sgid.store.store import Damaged, Store
+from sgid.store.store import CorruptStore, Store
 from sgid.store.tables import schema, stored_images, to_row
 
 NAMES = ("hat", "coat", "bag")
@@ -47,7 +47,7 @@ def test_a_copy_that_is_cut_off_is_removed_and_made_again(store, keep):
     path = store.folder / "rows.arrow"
     data = path.read_bytes()
     path.write_bytes(data[: keep if keep in (0, 7) else int(keep * len(data))])
-    with pytest.raises(Damaged, match=r"rows\.arrow was damaged .* makes it again"):
+    with pytest.raises(CorruptStore, match=r"rows\.arrow was damaged .* makes it again"):
         stored_images(store, NAMES)
     assert [one.image.tobytes() for one in stored_images(store, NAMES)] == before
 
@@ -65,7 +65,7 @@ def test_no_flipped_bit_is_trained_on(store):
         try:
             some = stored_images(store, NAMES)
             assert [(one.key, one.label, one.image.tobytes()) for one in some] == whole
-        except (Damaged, ValueError):
+        except (CorruptStore, ValueError):
             found += 1
             assert not path.exists()
     assert found > 50

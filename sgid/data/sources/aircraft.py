@@ -11,9 +11,9 @@ import numpy as np
 from sgid.data.decode import decode
 from sgid.data.listing import Splits
 from sgid.data.sources.builders import portable, torchvision_files
-from sgid.data.sources.download import Home
+from sgid.data.sources.download import DatasetInfo
 
-HOME = Home(
+HOME = DatasetInfo(
     option="aircraft",
     title="FGVC-Aircraft",
     size="2.8 GB",

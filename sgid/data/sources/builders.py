@@ -11,11 +11,11 @@ import numpy as np
 
 from sgid.data.image_set import Texts
 from sgid.data.listing import FileReader, Listing, Splits, stamp
-from sgid.data.sources.download import Home
+from sgid.data.sources.download import DatasetInfo
 
 
 def listed_files(
-    home: Home,
+    home: DatasetInfo,
     top: Path,
     split: str,
     *,
@@ -59,7 +59,7 @@ def listed_files(
 
 
 def torchvision_files(
-    home: Home,
+    home: DatasetInfo,
     make: Callable[..., Any],
     root: str | None,
     *,

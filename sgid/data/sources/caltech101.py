@@ -6,10 +6,10 @@ from pathlib import Path
 
 from sgid.data.listing import Splits, words
 from sgid.data.sources.builders import listed_files
-from sgid.data.sources.download import Home
+from sgid.data.sources.download import DatasetInfo
 from sgid.data.sources.folder import folders_in
 
-HOME = Home(
+HOME = DatasetInfo(
     option="caltech101",
     title="Caltech-101",
     size="137 MB",

@@ -7,9 +7,9 @@ from typing import Any
 
 from sgid.data.listing import Listing, Splits
 from sgid.data.sources.builders import listed_files
-from sgid.data.sources.download import Home
+from sgid.data.sources.download import DatasetInfo
 
-HOME = Home(
+HOME = DatasetInfo(
     option="cars",
     title="Stanford Cars",
     size=None,

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from sgid.data.listing import Splits, words
 from sgid.data.sources.builders import listed_array
-from sgid.data.sources.download import Home
+from sgid.data.sources.download import DatasetInfo
 
 if TYPE_CHECKING:
     import numpy as np
     from torchvision.datasets import CIFAR10
 
-TEN = Home(
+TEN = DatasetInfo(
     option="cifar10",
     title="CIFAR-10",
     size="170 MB",
@@ -27,7 +27,7 @@ ROOT/cifar-10-batches-py/test_batch""",
     hub="uoft-cs/cifar10",
 )
 
-HUNDRED = Home(
+HUNDRED = DatasetInfo(
     option="cifar100",
     title="CIFAR-100",
     size="169 MB",
@@ -63,7 +63,7 @@ def cifar100(root: str | None, download: bool = False) -> Splits:
     return _cifar(HUNDRED, CIFAR100, root, download)
 
 
-def _cifar(home: Home, make: type[CIFAR10], root: str | None, download: bool) -> Splits:
+def _cifar(home: DatasetInfo, make: type[CIFAR10], root: str | None, download: bool) -> Splits:
     top = home.find(root, download=download, fetch=partial(make, download=True))
     place = top / home.folder
     listings = {}

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from sgid.data.listing import Splits, words
 from sgid.data.sources.builders import listed_files
-from sgid.data.sources.download import Home
+from sgid.data.sources.download import DatasetInfo
 
-HOME = Home(
+HOME = DatasetInfo(
     option="cub",
     title="CUB-200-2011",
     size="1.2 GB",

@@ -14,7 +14,7 @@ from pathlib import Path
 from textwrap import indent
 from typing import final
 
-from sgid.runtime.files import alone
+from sgid.runtime.files import file_lock
 
 PATIENCE = 60.0
 """Seconds without an answer after which a server is taken to be gone."""
@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 
 @final
 @dataclass(frozen=True)
-class Home:
+class DatasetInfo:
     """What there is to know of a set that lies in `dataset.root`: ROOT in `layout`.
 
     `option` is its name in `conf/dataset`, `folder` the folder in ROOT that its archive unpacks to,
@@ -76,7 +76,7 @@ class Home:
         lock = place.with_suffix(".lock")
         waits = socket.getdefaulttimeout()
         try:
-            with alone(lock, on_wait=lambda: log.info("%s is being fetched", self.title)):
+            with file_lock(lock, on_wait=lambda: log.info("%s is being fetched", self.title)):
                 try:
                     if not (top / self.folder).is_dir():  # else another process was quicker
                         log.info("fetching %s (%s) into %s", self.title, self.size, top)

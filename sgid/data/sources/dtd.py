@@ -6,9 +6,9 @@ from dataclasses import replace
 
 from sgid.data.listing import Splits, words
 from sgid.data.sources.builders import torchvision_files
-from sgid.data.sources.download import Home
+from sgid.data.sources.download import DatasetInfo
 
-HOME = Home(
+HOME = DatasetInfo(
     option="dtd",
     title="DTD",
     size="625 MB",

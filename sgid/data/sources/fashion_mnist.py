@@ -11,9 +11,9 @@ import numpy as np
 
 from sgid.data.listing import Splits
 from sgid.data.sources.builders import listed_array
-from sgid.data.sources.download import Home
+from sgid.data.sources.download import DatasetInfo
 
-HOME = Home(
+HOME = DatasetInfo(
     option="fashion_mnist",
     title="Fashion-MNIST",
     size="31 MB",

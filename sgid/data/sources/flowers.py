@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from sgid.data.listing import Splits
 from sgid.data.sources.builders import torchvision_files
-from sgid.data.sources.download import Home
+from sgid.data.sources.download import DatasetInfo
 
-HOME = Home(
+HOME = DatasetInfo(
     option="flowers",
     title="Flowers-102",
     size="345 MB",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from sgid.data.listing import Splits, words
 from sgid.data.sources.builders import torchvision_files
-from sgid.data.sources.download import Home
+from sgid.data.sources.download import DatasetInfo
 
-HOME = Home(
+HOME = DatasetInfo(
     option="food",
     title="Food-101",
     size="5.0 GB",

@@ -6,9 +6,9 @@ from typing import Any
 
 from sgid.data.listing import Splits
 from sgid.data.sources.builders import torchvision_files
-from sgid.data.sources.download import Home
+from sgid.data.sources.download import DatasetInfo
 
-HOME = Home(
+HOME = DatasetInfo(
     option="pets",
     title="Oxford-IIIT Pet",
     size="811 MB",

@@ -10,12 +10,12 @@ import numpy as np
 
 from sgid.data.listing import Splits, words
 from sgid.data.sources.builders import listed_array
-from sgid.data.sources.download import Home
+from sgid.data.sources.download import DatasetInfo
 
 if TYPE_CHECKING:
     from torchvision.datasets import STL10
 
-HOME = Home(
+HOME = DatasetInfo(
     option="stl10",
     title="STL-10",
     size="2.6 GB",

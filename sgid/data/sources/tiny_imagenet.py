@@ -8,9 +8,9 @@ from pathlib import Path
 
 from sgid.data.listing import Splits
 from sgid.data.sources.builders import listed_files
-from sgid.data.sources.download import Home
+from sgid.data.sources.download import DatasetInfo
 
-HOME = Home(
+HOME = DatasetInfo(
     option="tiny_imagenet",
     title="Tiny-ImageNet",
     size="248 MB",
