@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from sgid.config.schema import Config
 
 
-CONF = Path(__file__).resolve().parent.parent / "conf"
+CONF = Path(__file__).resolve().parents[2] / "conf"
 
 
 def compose(options: Sequence[str]) -> Config:
@@ -63,7 +63,7 @@ PLAIN = {"mode", "verbose", "job.name", "run.dir", "sweep.dir"}
 
 PARAMS = "sweeper.params"
 
-_GROUPS = {path.name for path in Path(__file__).parents[1].glob("conf/*/")}
+_GROUPS = {path.name for path in CONF.glob("*/")}
 
 
 _SPOKEN = re.compile(r"\bhydra\b")

@@ -118,7 +118,7 @@ def _is_own(module: str, name: str) -> bool:
 @cache
 def _defined(module: str) -> frozenset[str]:
     """The public functions and classes that a module of this package defines."""
-    file = Path(__file__).parent.joinpath(*module.split(".")[1:]).with_suffix(".py")
+    file = Path(__file__).parents[1].joinpath(*module.split(".")[1:]).with_suffix(".py")
     if not file.is_file():
         return frozenset()
     body = ast.parse(file.read_text(encoding="utf-8")).body
