@@ -53,7 +53,7 @@ def _main() -> int:
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: "=" in word and not word.startswith("-"))
     import hydra
 
-    from sgid.config.compose import refuse_files, refuse_flags
+    from sgid.config.compose import refuse_flags
     from sgid.config.schema import register
 
     register()
@@ -62,7 +62,6 @@ def _main() -> int:
     gc.set_threshold(20_000, 10, 10)
     try:
         refuse_flags(sys.argv[1:])
-        refuse_files(sys.argv[1:])
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(Job())()
     except Failed:
         return 1
@@ -181,6 +180,7 @@ def _run(config: DictConfig, loaded: Loaded) -> None:
     logging.getLogger("matplotlib").setLevel(logging.WARNING)
     # Some of these are read when the libraries are imported.
     from sgid.pipeline import run
+    from sgid.stages.run import prepare
 
     hydra_config = HydraConfig.get()
     typed: Any = OmegaConf.to_object(config)
@@ -190,6 +190,7 @@ def _run(config: DictConfig, loaded: Loaded) -> None:
     }
     choices["aug"] = list(typed.aug)
     overrides = list(hydra_config.overrides.task)
-    folder = run(typed, choices, overrides, Console(soft_wrap=True), loaded=loaded)
+    prepared = prepare(typed, choices, overrides, loaded=loaded)
+    folder = run(prepared, Console(soft_wrap=True))
     output = Path(hydra_config.runtime.output_dir)
     (output / POINTER).write_text(str(folder.resolve()) if folder else "")

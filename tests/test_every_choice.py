@@ -82,6 +82,6 @@ def test_with_every_backbone_and_augmentation(dataset):
         for name, entry in config.aug.items():
             one = replace(config, aug={name: entry})
             assert invalid_options(one) == []
-            assert sum(len(in_slot(one, slot)) for slot in SLOTS) == 1
+            assert sum(len(in_slot(one.aug, slot)) for slot in SLOTS) == 1
             make_augmentation(json.dumps(one.aug))
         make_network(json.dumps(asdict(config.backbone), sort_keys=True))

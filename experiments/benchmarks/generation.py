@@ -51,13 +51,11 @@ SAMPLE = 24
 def main() -> None:
     given = arguments(__doc__, images=640, device="cpu")
     with TemporaryDirectory() as artifacts:
-        config, dataset, models, augmentation = prepare(given, artifacts)
-        from sgid.stages.augment import augment, request_plan
-
-        requests = request_plan(augmentation, config, dataset, models).requests(range(given.images))
-        engine = models.generator
+        augmentation = prepare(given, artifacts)
+        requests = augmentation.plan().requests(range(given.images))
+        engine = augmentation.models.generator
         pipe = engine.pipe
-        _, _, others, _ = prepare(given, artifacts, "models.generator.compile=default")
+        others = prepare(given, artifacts, "models.generator.compile=default").models
         warm = time.perf_counter()
         list(others.generator.generate(requests[: 4 * engine.batches.size]))
         warm = time.perf_counter() - warm
@@ -84,7 +82,7 @@ def main() -> None:
         engine.known.forget()
         with busy.watching(*parts):
             started = time.perf_counter()
-            augment(augmentation, config, dataset, models)
+            augmentation.make()
             wall = time.perf_counter() - started
 
     best = max(map(_batches, sizes), key=lambda name: statistics.median(values[name]))
@@ -144,12 +142,9 @@ def products(engine: Any, requests: Sequence[Request]) -> float:
     return counter.get_total_flops() / len(requests)
 
 
-def prepare(given: Any, artifacts: str, *options: str) -> tuple[Any, Any, Any, Any]:
-    """Config, dataset, models and augmentation, its images captioned; none is generated yet."""
-    from sgid.models.loader import Models
-    from sgid.stages.augment import augmentations, request_plan
-    from sgid.stages.data import load
-    from sgid.stages.preflight import preflight
+def prepare(given: Any, artifacts: str, *options: str) -> Any:
+    """An augmentation, its images captioned; none is generated yet."""
+    from sgid.stages import run
 
     config = compose(
         [
@@ -158,12 +153,9 @@ def prepare(given: Any, artifacts: str, *options: str) -> tuple[Any, Any, Any, A
             f"trainer.device={given.device}", f"paths.artifacts={artifacts}", *options,
         ]
     )  # fmt: skip
-    ready = preflight(config)
-    dataset = load(config, ready)
-    models = Models(config, ready.weights)
-    (augmentation,) = augmentations(config, dataset, models)
-    request_plan(augmentation, config, dataset, models)
-    return config, dataset, models, augmentation
+    (augmentation,) = run.prepare(config, {}, []).augmentations
+    augmentation.plan()
+    return augmentation
 
 
 def rate(images: int, draw: Callable[[], object]) -> Callable[[], float]:

@@ -55,10 +55,7 @@ class Setting:
     """Requests of the bundled default, one for each of `images` originals, and who judges them."""
 
     def __init__(self, images: int, *, noise_rate: float, device: str, artifacts: Path) -> None:
-        from sgid.models.loader import Models
-        from sgid.stages.augment import augmentations, request_plan
-        from sgid.stages.data import load
-        from sgid.stages.preflight import preflight
+        from sgid.stages.run import prepare
 
         config = compose(
             [
@@ -67,13 +64,11 @@ class Setting:
                 f"paths.artifacts={artifacts}",
             ]
         )  # fmt: skip
-        ready = preflight(config)
+        run = prepare(config, {}, [])
         self.config = config
-        self.dataset = load(config, ready)
-        self.models = Models(config, ready.weights)
-        self.folder = ready.weights["models.generator"].folder
-        (augmentation,) = augmentations(config, self.dataset, self.models)
-        plan = request_plan(augmentation, config, self.dataset, self.models)
+        self.dataset, self.models = run.dataset, run.models
+        self.folder = run.ready.weights["models.generator"].folder
+        plan = run.augmentations[0].plan()
         self.requests: list[Request] = list(plan.requests(range(images)))
 
     def engine(self, **options: Any) -> Any:

@@ -111,7 +111,7 @@ def _cell(
         experiment=experiment,
         options=options,
         folder=run.folder,
-        finished=run.finished and _judged_by(run) and run.measured,
+        finished=run.finished and _judged_by(run) and run.evaluated,
         backbone=run.config.backbone.name,
         stores=tuple(Wanted(store.folder, store.rows) for store in made),
         described=tuple(Wanted(store.folder, store.rows) for store in described),
@@ -134,7 +134,7 @@ def _unseen(
     making = [config.steps, config.expansion, asdict(config.store)]
     stores = [
         Wanted(Path(fingerprint([*base, *making, entry])), None)
-        for entry in in_slot(config, "offline").values()
+        for entry in in_slot(config.aug, "offline").values()
     ]
     made = [str(store.folder) for store in stores]
     spec = [*base, config.backbone.name, config.aug, asdict(config.mix), made]

@@ -20,7 +20,7 @@ from typing import Any
 
 from rich.console import Console
 
-from sgid.cluster.storage import Storage, absolute
+from sgid.cluster.storage import Storage
 from sgid.cluster.worker import (
     CAPTIONS,
     DIED,
@@ -32,8 +32,9 @@ from sgid.cluster.worker import (
     shard_job,
 )
 from sgid.config.schema import ClusterConfig
+from sgid.runtime.files import absolute
 from sgid.runtime.terminal import progress
-from sgid.stages.augment import Augmentation, repair
+from sgid.stages.augment import Augmentation
 from sgid.stages.run import Run
 from sgid.store.store import Store
 
@@ -50,9 +51,9 @@ def make_stores(run: Run, augmentation: Augmentation, console: Console) -> None:
         ValueError: for what a worker or this process found that a person can mend.
         ChildProcessError: if workers died `cluster.attempts` times at the same work.
     """
-    if not repair(augmentation, run.config):
+    if not augmentation.repair():
         return
-    stores, cluster = augmentation.stores, run.config.cluster
+    stores, cluster = augmentation.stores, run.cluster
     storages = {kind: _storage(cluster, store) for kind, store in stores.items()}
     missing = {kind: _fetched(store, storages[kind], console) for kind, store in stores.items()}
     gpus = cluster.gpus
@@ -73,7 +74,7 @@ def _made(
     asked: ShardJob, store: Store, storage: Storage | None, missing: Sequence[int], gpus: float
 ) -> str:
     """Have `missing` made; who made them."""
-    cluster = asked.config.cluster
+    cluster = asked.cluster
     left = sum(len(store.range(shard)) for shard in missing)
     workers = set()
     with progress(asked.kind, store.rows, "images", done=store.rows - left) as bar:
@@ -97,7 +98,7 @@ def _rows(asked: ShardJob, missing: Sequence[int], gpus: float) -> Iterable[dict
     from ray.data import ActorPoolStrategy, DataContext, from_items
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    cluster = asked.config.cluster
+    cluster = asked.cluster
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     tally = ray.remote(num_cpus=0)(AttemptCounter).options(scheduling_strategy=here).remote()
     # By default a machine that is lost while a worker starts on it ends all, and so do 30 minutes

@@ -9,7 +9,6 @@ The second is what `sha256sum --check` reads. A shard whose hash is another is r
 from __future__ import annotations
 
 from contextlib import suppress
-from pathlib import Path
 from typing import final
 from uuid import uuid4
 
@@ -92,8 +91,3 @@ class Storage:
 
     def _hash_at(self, shard: int) -> str:
         return f"{self._at(shard)}.sha256"
-
-
-def absolute(url: str) -> str:
-    """A path as the other machines know it; a URL as it is."""
-    return url if "://" in url else str(Path(url).expanduser().absolute())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain, pairwise
@@ -23,7 +23,8 @@ class ImageSet:
     `read(i)` gives the encoded bytes (JPEG, PNG, WebP ...) of image `i` of the *source*; `rows[j]`
     is the source's index of this set's image `j`, so that a selection shares its source.
     `checksums[j]` is a hash of those bytes. The columns of a set of millions are not tuples, but
-    what takes less memory: `Texts`, a `range`, an array, or a view of a file.
+    what takes less memory: `Texts`, a `range`, an array, or a view of a file. `label_weights[j]`
+    are the shares of classes in image `j`, which sum to 1, where `labels` do not say it all.
     """
 
     keys: Sequence[str]
@@ -32,6 +33,7 @@ class ImageSet:
     class_names: tuple[str, ...]
     rows: Sequence[int]
     read: Callable[[int], bytes]
+    label_weights: Sequence[Mapping[int, float]] | None = None
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -47,8 +49,10 @@ class ImageSet:
 
     def select(self, indices: Sequence[int]) -> ImageSet:
         """The images at `indices`, in that order."""
+        weights = self.label_weights
         return replace(
             self,
+            label_weights=weights and [weights[i] for i in indices],
             keys=Texts(self.keys[i] for i in indices),
             labels=array("q", (self.labels[i] for i in indices)),
             checksums=Texts(self.checksums[i] for i in indices),

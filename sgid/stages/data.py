@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sgid.config.schema import Config
+from sgid.config.schema import DatasetConfig
 from sgid.data import dataset as datasets
 from sgid.data.dataset import Dataset
 from sgid.data.image_set import ImageSet
@@ -24,17 +24,16 @@ SIZES = 500
 CLASSES, PER_CLASS = 24, 6
 
 
-def load(config: Config, ready: Prepared) -> Dataset:
-    """The images of a run, each read once and divided as the config's protocol says."""
-    chosen = config.dataset
+def load(chosen: DatasetConfig, ready: Prepared, *, seed: int, artifacts: Path) -> Dataset:
+    """The images of a run, each read once and divided as the protocol of `dataset` says."""
     return datasets.load_dataset(
         ready.splits,
         ready.protocol,
         name=chosen.name,
         noun=chosen.noun,
         max_bad=chosen.max_bad,
-        seed=config.seed,
-        cache=Path(config.paths.artifacts) / "scans",
+        seed=seed,
+        cache=artifacts / "scans",
     )
 
 

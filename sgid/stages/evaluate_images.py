@@ -10,12 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hydra.utils import instantiate
 from numpy.typing import NDArray
 from rich.console import Console
 
-from sgid.config.schema import Config
-from sgid.config.targets import refused
 from sgid.data.dataset import Dataset
 from sgid.data.image_set import ImageSet
 from sgid.data.listing import read
@@ -26,14 +23,11 @@ from sgid.evaluation.features import image_features, stored_embeddings, stored_t
 from sgid.evaluation.filters import per_class
 from sgid.evaluation.metrics import Features, ImageSetFeatures, to_original
 from sgid.evaluation.store_summary import source_index
-from sgid.methods.requests import Method
-from sgid.models.loader import Models
 from sgid.reporting.image_metrics import print_evaluation, write_page
 from sgid.reporting.results import EVALUATION, load_result
-from sgid.reproducibility import fingerprint
+from sgid.reproducibility import CODE, fingerprint
 from sgid.runtime.files import write_atomic
 from sgid.stages.evaluate import nearest_pairs, write_table
-from sgid.stages.store_evaluation import make_evaluator
 from sgid.store.store import Store
 from sgid.store.tables import stored_images
 
@@ -55,32 +49,34 @@ class ImagesToEvaluate:
     notes: tuple[str, ...]
 
 
-def evaluate_images(config: Config, dataset: Dataset, models: Models, console: Console) -> Path:
-    """Measure the images at `evaluation.images`; the folder with their JSON and their page.
+def evaluate_images(
+    path: Path, evaluator: Evaluator, console: Console, *, seed: int, max_bad: float, results: Path
+) -> Path:
+    """Measure the images at `path`; the folder in `results` with their JSON and their page.
+
+    `max_bad` is the share of unreadable images that is left out without an error.
 
     Raises:
         FileNotFoundError: if there is nothing.
         ValueError: if there are no images, or they are of classes that the dataset has not.
     """
-    assert config.evaluation.images is not None
-    path = Path(config.evaluation.images).expanduser()
-    given = _given(path, config, dataset)
-    against = make_evaluator(config, dataset, models)
+    path, dataset = path.expanduser(), evaluator.dataset
+    given = _given(path, evaluator, max_bad)
     spec = {
         "kind": "evaluation",
         "images": given.images.digest(),
         "linked": given.source_index is not None,
-        "evaluator": against.name,
+        "evaluator": evaluator.name,
     }
-    folder = Path(config.paths.results) / fingerprint([spec, str(path)])
+    folder = results / fingerprint([spec, str(path)])
     if not (folder / EVALUATION).is_file():
-        told = _measured(given, against, models)
+        told = _measured(given, evaluator)
         told = {
             "fingerprint": folder.name,
             "method": given.store.spec["method"] if given.store else path.resolve().name,
             "path": str(path),
             "dataset": dataset.name,
-            "seed": config.seed,
+            "seed": seed,
             "protocol": dataset.protocol,
             "notes": list(given.notes),
             **told,
@@ -96,8 +92,8 @@ def evaluate_images(config: Config, dataset: Dataset, models: Models, console: C
     return folder
 
 
-def _measured(given: ImagesToEvaluate, against: Evaluator, models: Models) -> dict[str, Any]:
-    images, artifacts = given.images, against.artifacts
+def _measured(given: ImagesToEvaluate, against: Evaluator) -> dict[str, Any]:
+    images, artifacts, models = given.images, against.artifacts, against.models
     if given.store is None:
         found = image_features(images, models, artifacts)
     else:  # its embeddings lie beside it
@@ -114,20 +110,18 @@ def _measured(given: ImagesToEvaluate, against: Evaluator, models: Models) -> di
     return {**against.summary(made), "cosine_per_class": cosines}
 
 
-def _given(path: Path, config: Config, dataset: Dataset) -> ImagesToEvaluate:
+def _given(path: Path, evaluator: Evaluator, max_bad: float) -> ImagesToEvaluate:
     if not path.is_dir():
         raise FileNotFoundError(
             f"{OPTION}={path} is not a folder. It takes artifacts/generated/<fingerprint>, or a "
             "folder of images: DIR/<class>/*.jpg, or DIR/*.jpg where they have no labels"
         )
     if (path / "manifest.json").is_file():
-        return _stored(path, config, dataset)
+        return _stored(path, evaluator.dataset)
     if told := _no_images(path):
         raise ValueError(f"{OPTION}={path} {told}")
-    listing, labelled = unsplit(path, dataset.class_names, option=OPTION)
-    images, bad = scan(
-        listing, max_bad=config.dataset.max_bad, cache=Path(config.paths.artifacts) / "scans"
-    )
+    listing, labelled = unsplit(path, evaluator.dataset.class_names, option=OPTION)
+    images, bad = scan(listing, max_bad=max_bad, cache=evaluator.artifacts / "scans")
     notes = [f"{len(bad):,} unreadable images are left out"] if bad else []
     notes.append("They are not linked to originals: what needs these is not measured.")
     if not labelled:
@@ -163,21 +157,18 @@ def _is_generated(spec: Path) -> bool:
     return isinstance(said, dict) and said.get("kind") == "generated"
 
 
-def _captioned(spec: dict[str, Any], path: Path, allowed: Sequence[str]) -> bool:
-    """Whether a store was made from captions, hence of a store of descriptions."""
-    if wrong := refused(spec["guidance"], "guidance", allowed):  # others may have made the store
-        raise ValueError("\n".join(f"{path / 'spec.json'}: {line}" for line in wrong))
-    fields = ("method", "prompt", "from_image", "strength", "caption")
-    own = {name: spec[name] for name in fields}
-    return Method(**own, guidance=instantiate(spec["guidance"])).needs_captions
-
-
-def _stored(path: Path, config: Config, dataset: Dataset) -> ImagesToEvaluate:
+def _stored(path: Path, dataset: Dataset) -> ImagesToEvaluate:
     import pyarrow as pa
 
     spec = json.loads((path / "spec.json").read_text(encoding="utf-8"))
     if spec.get("kind") != "generated":
         raise ValueError(f"{OPTION}={path} is a store of {spec.get('kind')}: take one of generated")
+    if (code := spec.get("code")) != CODE:
+        which = "an earlier" if (code or 0) < CODE else "a later"
+        raise ValueError(
+            f"{OPTION}={path} was made by {which} version of sgid: generate its images again, "
+            "or give them as a folder of images"
+        )
     if fingerprint(spec) != path.resolve().name:
         raise ValueError(f"{OPTION}={path}: a store's folder is to be named {fingerprint(spec)}")
     manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
@@ -186,12 +177,13 @@ def _stored(path: Path, config: Config, dataset: Dataset) -> ImagesToEvaluate:
     names = store.read(["class_name"])["class_name"].to_pylist()
     labels = _labels(names, path, dataset)
     linked, notes = None, ()
-    source = _source(spec["source"], where.parent)
-    if source == dataset.train.digest():
+    described = where.parent / "described" / spec.get("described", "")
+    images = spec.get("images") or _described_images(described)
+    if images == dataset.train.digest():
         linked = source_index(store, dataset.train)
-    elif source == spec["source"] and _captioned(spec, path, config.allow_targets):
+    elif images is None:
         notes = (
-            f"Their descriptions, {where.parent / 'described' / source}, are not there: nothing "
+            f"Their descriptions, {described}, are not there: nothing "
             "says what they were made of, and what needs their originals is not measured.",
         )
     else:
@@ -212,9 +204,7 @@ def _labels(names: Sequence[str], path: Path, dataset: Dataset) -> NDArray[np.in
     return np.array([label[name] for name in names], np.int64)
 
 
-def _source(source: str, artifacts: Path) -> str:
-    """The digest of the images that a store was made of; its source as it is, if none says."""
-    described = artifacts / "described" / source / "spec.json"
-    if described.is_file():
-        return json.loads(described.read_text(encoding="utf-8"))["images"]
-    return source
+def _described_images(folder: Path) -> str | None:
+    """The digest of the images that a described store is of; `None` if it is not there."""
+    spec = folder / "spec.json"
+    return json.loads(spec.read_text(encoding="utf-8"))["images"] if spec.is_file() else None

@@ -13,13 +13,13 @@ from rich.console import Console
 from rich.markup import escape
 
 from sgid.config.schema import Config, Stage, WeightsConfig, in_slot
-from sgid.config.targets import refuse
+from sgid.config.targets import identity, refuse
 from sgid.data import dataset as datasets
 from sgid.data.dataset import SplitProtocol
 from sgid.data.listing import Splits
 from sgid.evaluation.lpips import lacks_weights
 from sgid.methods.guidance import follows_similarity
-from sgid.methods.requests import recipes
+from sgid.methods.method import make_method
 from sgid.models.weights import Weights, locate
 from sgid.reporting.wandb import unready
 from sgid.reproducibility import derive_seed
@@ -45,7 +45,7 @@ def preflight(config: Config) -> Prepared:
             all code that it names and that is not to be called.
         FileNotFoundError: naming all images and weights that are missing.
     """
-    refuse(config)  # before any of it is called
+    refuse(asdict(config), config.allow_targets)  # before any of it is called
     if wrong := invalid_options(config):
         raise ValueError("\n".join(wrong))
     problems: list[str] = []
@@ -84,7 +84,7 @@ def preflight(config: Config) -> Prepared:
 def warn(config: Config, console: Console) -> None:
     """Say what can be done, but does not mean what it seems to."""
     models, data = config.models, escape(config.dataset.name)
-    chosen = in_slot(config, "offline")
+    chosen = in_slot(config.aug, "offline")
     if chosen and models.knows and config.dataset.name not in models.known:
         console.print(
             f"[yellow]models={models.name} knows {models.knows} and nothing else: "
@@ -116,9 +116,9 @@ def rehearse_classifier(config: Config, ready: Prepared) -> None:
     made: dict[str, Callable[[], Any]] = {
         f"aug.{name}.transform": lambda entry=entry: instantiate(entry["transform"])
         for slot in ("online", "batch")
-        for name, entry in in_slot(config, slot).items()
+        for name, entry in in_slot(config.aug, slot).items()
     }
-    for name, entry in in_slot(config, "base").items():
+    for name, entry in in_slot(config.aug, "base").items():
         made[f"aug.{name}.transform"] = lambda entry=entry: instantiate(entry["transform"])(32)
     backbone, weights = config.backbone, ready.weights.get("backbone")
     folder = weights and weights.folder
@@ -146,15 +146,20 @@ def _wanted(config: Config) -> dict[str, WeightsConfig]:
     wanted = {}
     if config.evaluation.images is not None:
         return {"models.scorer": config.models.scorer.weights}
-    if chosen := recipes(config):
+    if chosen := list(in_slot(config.aug, "offline").values()):
         models = config.models
         wanted["models.generator"] = models.generator.weights
         wanted["models.scorer"] = models.scorer.weights
-        if any(recipe.needs_captions for recipe in chosen):
+        if any(needs_captions(entry) for entry in chosen):
             wanted["models.captioner"] = models.captioner.weights
     if config.backbone.weights is not None:
         wanted["backbone"] = config.backbone.weights
     return wanted
+
+
+def needs_captions(entry: dict[str, Any]) -> bool:
+    """Whether a method, an entry of `conf/aug/`, uses captions."""
+    return make_method("", entry, instantiate, identity).needs_captions
 
 
 def _tiny_vae(folder: Path) -> None:

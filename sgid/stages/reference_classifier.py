@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from sgid.config.compose import CONF, compose
 from sgid.config.targets import OPTION as ALLOW
+from sgid.config.targets import with_short_names
 from sgid.data.dataset import Dataset
 from sgid.models.weights import Weights, locate
 from sgid.reporting.arms import generates
@@ -98,7 +99,7 @@ def find_reference_classifier(
             f"{str(error).strip()}"
         ) from error
     weights = backbone.weights and locate(**asdict(backbone.weights), option=f"{OPTION}'s weights")
-    was = {**asdict(backbone), "weights": weights and weights.identity}
+    was = with_short_names({**asdict(backbone), "weights": weights and weights.identity})
     if was != result.config["backbone"]:
         changed = [key for key in was if was[key] != result.config["backbone"].get(key)]
         raise ValueError(
@@ -125,13 +126,9 @@ def predictions(
     from sgid.training.transforms import evaluation_transform
 
     backbone, weights = judge.backbone, judge.weights
-    size = image_size(backbone, weights, dataset.train)
-    network = instantiate(backbone.model)(
-        class_names=dataset.phrases,
-        image_size=size,
-        weights=weights.folder if weights else None,
-        seed=0,
-    )
+    make, folder = instantiate(backbone.model), weights.folder if weights else None
+    size = backbone.image_size or image_size(make, folder, dataset.train)
+    network = make(class_names=dataset.phrases, image_size=size, weights=folder, seed=0)
     classifier = Classifier(
         network,
         optimizer=instantiate(backbone.optimizer),
