@@ -13,7 +13,6 @@ from sgid.config.schema import Stage
 from sgid.reporting.wandb import log_again, log_finished, log_stores, tracking, training_loggers
 from sgid.runtime.files import file_lock, require_writable
 from sgid.stages.data import show
-from sgid.stages.evaluate import evaluate
 from sgid.stages.preflight import rehearse_classifier, warn
 from sgid.stages.run import Run
 
@@ -126,6 +125,12 @@ def _train(run: Run, console: Console) -> None:
     )
 
 
+def _evaluate(run: Run, console: Console) -> None:
+    from sgid.stages.evaluate import evaluate
+
+    evaluate(run, console)
+
+
 def _report(run: Run, console: Console) -> None:
     from sgid.reporting.report import report
 
@@ -137,7 +142,7 @@ def _report(run: Run, console: Console) -> None:
 
 _STAGES = {
     Stage.train: _train,
-    Stage.evaluate: evaluate,
+    Stage.evaluate: _evaluate,
     Stage.report: _report,
 }
 

@@ -95,7 +95,9 @@ def _load(file: Path) -> dict[str, Finding]:
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(file)
+        # Not `read_table`, which imports pandas.
+        with pq.ParquetFile(file) as opened:
+            table = opened.read()
         columns = [table.column(name).to_pylist() for name in ("key", *Finding._fields)]
     except (OSError, KeyError, pa.ArrowInvalid):  # absent or damaged: it is only a cache
         return {}
