@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from sgid.evaluation.distribution import pairwise_distance, slices
 
 
-def label(judged: ClipScores) -> NDArray[np.bool_]:
+def label(scores: ClipScores) -> NDArray[np.bool_]:
     """Keep an image whose label is CLIP's first guess among all classes."""
-    return judged.nearest == judged.labels
+    return scores.nearest == scores.labels
 
 
-def band(judged: ClipScores, *, min: float, max: float) -> NDArray[np.bool_]:
+def band(scores: ClipScores, *, min: float, max: float) -> NDArray[np.bool_]:
     """Keep an image whose cosine to its original is within `min` and `max`, both included."""
-    return (judged.cosines >= min) & (judged.cosines <= max)
+    return (scores.cosines >= min) & (scores.cosines <= max)
 
 
 @dataclass(frozen=True)
@@ -78,14 +78,14 @@ def clip_scores(
 
 
 def consistency(
-    judged: ClipScores, generated: NDArray, source_index: NDArray, class_names: Sequence[str]
+    scores: ClipScores, generated: NDArray, source_index: NDArray, class_names: Sequence[str]
 ) -> Consistency:
-    """The summary of what was judged; `generated` and `source_index` as for `clip_scores`."""
-    labels, cosines = judged.labels, judged.cosines
+    """Summary of `scores`; `generated` and `source_index` as for `clip_scores`."""
+    labels, cosines = scores.labels, scores.cosines
     return Consistency(
         cosine=float(cosines.mean()),
         cosine_per_class=per_class(cosines, labels, class_names),
-        label_agreement=100 * float((judged.nearest == labels).mean()),
+        label_agreement=100 * float((scores.nearest == labels).mean()),
         diversity=pairwise_distance(generated, source_index),
     )
 

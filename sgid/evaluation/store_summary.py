@@ -45,7 +45,7 @@ def labels(store: Store) -> NDArray[np.int64]:
     return store.read(["label"])["label"].to_numpy()
 
 
-def summarise(store: Store, judged: ClipScores, class_names: Sequence[str]) -> dict[str, Any]:
+def summarise(store: Store, scores: ClipScores, class_names: Sequence[str]) -> dict[str, Any]:
     """What a complete store holds, by its columns and by class, as JSON can say it."""
     table = store.read(["similarity", "guidance_scale"])
     steering = {name: table[name].to_numpy() for name in table.column_names}
@@ -54,7 +54,7 @@ def summarise(store: Store, judged: ClipScores, class_names: Sequence[str]) -> d
         "path": str(store.folder),
         "images": store.rows,
         "histograms": _histograms(**steering),
-        "cosine_per_class": per_class(judged.cosines, judged.labels, class_names),
+        "cosine_per_class": per_class(scores.cosines, scores.labels, class_names),
     }
 
 

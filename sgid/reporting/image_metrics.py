@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sgid.reporting.format import ABSENT
-from sgid.reporting.html import judge_text, render, shown_pairs
+from sgid.reporting.html import classifier_text, render, shown_pairs
 from sgid.reporting.results import EVALUATION, read_pairs
 from sgid.reporting.table import Cell, Table
 from sgid.runtime.files import write_atomic
@@ -155,24 +155,24 @@ def load_evaluation(folder: Path) -> dict[str, Any] | None:
 
 def write_page(folder: Path) -> Path:
     """Write `evaluation.html` from what lies in `folder`."""
-    told = load_evaluation(folder)
-    assert told is not None
-    columns = _columns(told)
-    counts = told["counts"]
+    summary = load_evaluation(folder)
+    assert summary is not None
+    columns = _columns(summary)
+    counts = summary["counts"]
     sizes = [f"{counts['images']:,}", f"{counts['originals']:,}"]
-    per_class = told["cosine_per_class"]
+    per_class = summary["cosine_per_class"]
     page = render(
         "evaluation.html.j2",
-        title=f"{told['method']}, measured against {told['dataset']}",
-        subtitle=f"{told['path']}, finished {told['finished'][:16].replace('T', ' ')} UTC",
-        notes=told["notes"],
+        title=f"{summary['method']}, measured against {summary['dataset']}",
+        subtitle=f"{summary['path']}, finished {summary['finished'][:16].replace('T', ' ')} UTC",
+        notes=summary["notes"],
         headers=list(columns),
         rows=[{"title": "images", "note": "", "texts": sizes}, *measure_rows(columns)],
-        measure_notes=notes(counts, told["leakage"]),
-        judge=judge_text(told["classifier"]),
+        measure_notes=notes(counts, summary["leakage"]),
+        classifier=classifier_text(summary["classifier"]),
         classes=[(name, f"{cosine:.3f}") for name, cosine in per_class.items()],
         pairs=shown_pairs(read_pairs(folder)),
-        fingerprint=told["fingerprint"],
+        fingerprint=summary["fingerprint"],
     )
     path = folder / "evaluation.html"
     write_atomic(path, page.encode())
@@ -181,34 +181,34 @@ def write_page(folder: Path) -> Path:
 
 def print_evaluation(folder: Path, console: Console) -> None:
     """The measures as a table in the terminal."""
-    told = load_evaluation(folder)
-    assert told is not None
-    said = [*told["notes"], *notes(told["counts"], told["leakage"])]
-    title = f"{told['path']}: {told['counts']['images']:,} images"
-    console.print(measures_table(title, _columns(told), said).rich())
+    summary = load_evaluation(folder)
+    assert summary is not None
+    said = [*summary["notes"], *notes(summary["counts"], summary["leakage"])]
+    title = f"{summary['path']}: {summary['counts']['images']:,} images"
+    console.print(measures_table(title, _columns(summary), said).rich())
 
 
 def evaluations_table(evaluations: Sequence[dict[str, Any]]) -> Table:
     """A column for each set of images, and one for the originals where all have the same."""
-    measured = (told["measures"] for told in evaluations)
+    measured = (summary["measures"] for summary in evaluations)
     sets = dict(zip(_labels(evaluations), measured, strict=True))
-    originals = {json.dumps(told["originals"]) for told in evaluations}
+    originals = {json.dumps(summary["originals"]) for summary in evaluations}
     if len(originals) == 1:
         sets = {ORIGINALS: evaluations[0]["originals"], **sets}
-    same = {json.dumps([told["counts"], told["leakage"]["limit"]]) for told in evaluations}
+    same = {json.dumps([summary["counts"], summary["leakage"]["limit"]]) for summary in evaluations}
     said = notes(evaluations[0]["counts"], evaluations[0]["leakage"]) if len(same) == 1 else []
-    counts = ", ".join(f"{told['counts']['images']:,}" for told in evaluations)
+    counts = ", ".join(f"{summary['counts']['images']:,}" for summary in evaluations)
     return sets_table("Images that were measured", sets, [*said, f"Images of each set: {counts}."])
 
 
-def _columns(told: dict[str, Any]) -> dict[str, Any]:
-    return {told["method"]: told["measures"], ORIGINALS: told["originals"]}
+def _columns(summary: dict[str, Any]) -> dict[str, Any]:
+    return {summary["method"]: summary["measures"], ORIGINALS: summary["originals"]}
 
 
 def _labels(evaluations: Sequence[dict[str, Any]]) -> list[str]:
     """The methods' names, with as much besides as tells all of them apart."""
 
-    def told(one: dict[str, Any], *fields: str) -> str:
+    def label(one: dict[str, Any], *fields: str) -> str:
         short = "/".join(Path(one["path"]).parts[-2:])
         words = {**one, "short": short, "seed": f"seed {one.get('seed', '?')}"}
         return f"{one['method']} ({', '.join(words[name] for name in fields)})"
@@ -217,7 +217,7 @@ def _labels(evaluations: Sequence[dict[str, Any]]) -> list[str]:
     for fields in (("short",), ("path",), ("path", "dataset"), ("path", "dataset", "seed")):
         if len(set(labels)) == len(labels):
             return labels
-        labels = [told(one, *fields) for one in evaluations]
+        labels = [label(one, *fields) for one in evaluations]
     if len(set(labels)) == len(labels):
         return labels
-    return [told(one, "path", "fingerprint") for one in evaluations]
+    return [label(one, "path", "fingerprint") for one in evaluations]

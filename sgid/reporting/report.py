@@ -23,7 +23,7 @@ from sgid.reporting.format import (
     steering_text,
     value_text,
 )
-from sgid.reporting.html import image_uri, judge_text, render, shown_pairs, small
+from sgid.reporting.html import classifier_text, image_uri, render, shown_pairs, small
 from sgid.reporting.image_metrics import ORIGINALS, measure_rows, notes
 from sgid.reporting.results import (
     Example,
@@ -147,7 +147,7 @@ def _generated(result: Result) -> dict[str, Any]:
         "measure_headers": list(columns),
         "measures": [*sizes, *measure_rows(columns)] if made else [],
         "measure_notes": notes(measured[0].counts, measured[0].leakage) if measured else [],
-        "judge": judge_text(measured[0].classifier) if measured else None,
+        "classifier": classifier_text(measured[0].classifier) if measured else None,
         "filtered": any(one.filter for one in made),
         "pairs": shown_pairs(read_pairs(result.folder)),
     }

@@ -139,7 +139,7 @@ def sweep_tables(jobs: Sequence[Job], asked: int = 0) -> dict[str, Table]:
     is how many runs there were to be, those that never began among them.
     """
     folders = list(dict.fromkeys(job.result for job in jobs if job.result is not None))
-    evaluations = {path: told for path in folders if (told := load_evaluation(path)) is not None}
+    evaluations = {path: one for path in folders if (one := load_evaluation(path)) is not None}
     results = load_each(path for path in folders if path not in evaluations)
     left = [job for job in jobs if not job.finished]
     measured = {"measures": evaluations_table([*evaluations.values()])} if evaluations else {}

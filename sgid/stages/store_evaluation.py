@@ -68,7 +68,7 @@ class StoreEvaluation:
 
     def measured(self, summary: dict[str, Any]) -> bool:
         """Whether a summary has all that is asked for now, or more."""
-        return self._measuring.has(summary)
+        return self._evaluator.covers(summary)
 
     def summary(self, before: dict[str, Any] | None = None) -> dict[str, Any]:
         """All that is measured of the whole store, and what the filter drops.
@@ -78,7 +78,7 @@ class StoreEvaluation:
         """
         told = before if before is not None and self.measured(before) else self._kept_summary()
         if told is None:
-            measured = self._measuring.summary(self._made())
+            measured = self._evaluator.summary(self._made())
             told = {
                 **summarise(self.store, self._judged, self.dataset.class_names),
                 **{name: measured["measures"][name] for name in OF_ALL},
@@ -89,7 +89,7 @@ class StoreEvaluation:
 
     @property
     def _path(self) -> Path:
-        return self.store.folder / f"evaluation-{self._measuring.name}.json"
+        return self.store.folder / f"evaluation-{self._evaluator.name}.json"
 
     def _kept_summary(self) -> dict[str, Any] | None:
         """A summary beside the store: of just what is asked for, else one that has more."""
@@ -127,7 +127,7 @@ class StoreEvaluation:
         }
 
     @cached_property
-    def _measuring(self) -> Evaluator:
+    def _evaluator(self) -> Evaluator:
         return make_evaluator(self.config, self.dataset, self.models)
 
     @cached_property
@@ -161,10 +161,12 @@ def make_evaluator(config: Config, dataset: Dataset, models: Models) -> Evaluato
         ValueError: if its classifier cannot judge these classes.
     """
     asked, allowed = config.evaluation, config.allow_targets
-    judge = (
-        find_reference_classifier(asked.classifier, dataset, allowed) if asked.classifier else None
+    classifier = (
+        find_reference_classifier(asked.classifier, dataset, models.device, allowed)
+        if asked.classifier
+        else None
     )
-    return Evaluator(dataset, models, Path(config.paths.artifacts), judge, wants_lpips(asked))
+    return Evaluator(dataset, models, Path(config.paths.artifacts), classifier, wants_lpips(asked))
 
 
 def wants_lpips(asked: EvaluationConfig) -> bool:
