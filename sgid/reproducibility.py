@@ -15,6 +15,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+CODE = 4
+"""Raised when the code changes what the same config gives, so that old results are not reused."""
+
 
 def fingerprint(spec: Any) -> str:
     """16 hex digits over the canonical JSON of `spec` (keys sorted, no white space).

@@ -46,7 +46,7 @@ class Work:
         cells = list(self._once.values())
         done = load_each(cell.folder for cell in cells if cell.finished)
         rates = measured(done, [store for cell in cells for store in cell.stores])
-        self.console.print(plan_table(self.cells, rates, self.processes).rich())
+        plan_table(self.cells, rates, self.processes).print(self.console)
         return 0
 
     def run(self) -> int:

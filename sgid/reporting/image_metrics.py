@@ -185,7 +185,7 @@ def print_evaluation(folder: Path, console: Console) -> None:
     assert summary is not None
     said = [*summary["notes"], *notes(summary["counts"], summary["leakage"])]
     title = f"{summary['path']}: {summary['counts']['images']:,} images"
-    console.print(measures_table(title, _columns(summary), said).rich())
+    measures_table(title, _columns(summary), said).print(console)
 
 
 def evaluations_table(evaluations: Sequence[dict[str, Any]]) -> Table:

@@ -10,7 +10,14 @@ from typing import Any
 from rich.console import Console
 
 from sgid.evaluation.statistics import Estimate, paired_bootstrap
-from sgid.reporting.arms import BASELINE, entry, find_baseline, generates, is_baseline
+from sgid.reporting.arms import (
+    BASELINE,
+    baseline_of_other_images,
+    entry,
+    find_baseline,
+    generates,
+    is_baseline,
+)
 from sgid.reporting.comparison import comparison_table
 from sgid.reporting.figures import draw_pictures
 from sgid.reporting.format import (
@@ -39,11 +46,11 @@ from sgid.reporting.results import (
 from sgid.runtime.files import write_atomic
 
 
-def write_report(run_folder: Path, baseline: Result | None) -> Path:
-    """Write `report.html` and its pictures (PNG) into a run's folder, from what lies there.
+def write_report(run_folder: Path, baseline: Result | None, other: Result | None = None) -> Path:
+    """Write `report.html` and its pictures (PNG) into a run's folder, from its files.
 
-    `baseline` is what `find_baseline` gives: the run with `aug=flip_crop` that is the
-    same in all else.
+    `baseline` is the run that `find_baseline` gives; where there is none, `other` is the one of
+    `baseline_of_other_images`, which is named and not compared.
     """
     result = load_result(run_folder)
     examples = read_examples(run_folder)
@@ -55,7 +62,7 @@ def write_report(run_folder: Path, baseline: Result | None) -> Path:
         "report.html.j2",
         title=f"{aug_text(result.aug)} on {result.choices['dataset']}",
         subtitle=f"{result.choices['backbone']}, seed {result.seed}, finished {finished} UTC",
-        **_headline(result, baseline),
+        **_headline(result, baseline, other),
         made=made(result),
         examples=[_shown(example) for example in examples],
         **_generated(result),
@@ -82,7 +89,7 @@ def lead_over(result: Result, baseline: Result) -> Estimate:
     return Estimate(difference, math.nan, math.nan, 0)
 
 
-def _headline(result: Result, baseline: Result | None) -> dict[str, Any]:
+def _headline(result: Result, baseline: Result | None, other: Result | None) -> dict[str, Any]:
     metrics = result.metrics
     note = "test top-1"
     if {"test/top1_low", "test/top1_high"} <= metrics.keys():
@@ -99,7 +106,8 @@ def _headline(result: Result, baseline: Result | None) -> dict[str, Any]:
     if is_baseline(result):
         shown["verdict"] = ["This run is the baseline: no augmentation but flip and crop."]
     elif baseline is None:
-        shown["verdict"] = [f"No run with aug={BASELINE} and all else equal was found. To make it:"]
+        verdict = [f"No run with aug={BASELINE} and all else equal was found. To make it:"]
+        shown["verdict"] = [other_images(result, other), *verdict] if other else verdict
         shown["next_command"] = run_command(result, aug=BASELINE)
     else:
         shown |= _lead(lead_over(result, baseline), baseline)
@@ -123,7 +131,22 @@ def _lead(lead: Estimate, baseline: Result) -> dict[str, Any]:
         "It is one seed, and another seed would change it. What the method is worth is said by "
         "the table that a sweep over seeds prints:"
     )
-    return {"lead": signed(lead.value, 1), "lead_note": note, "verdict": [verdict, caution]}
+    same = f"Both runs have the same images (fingerprint {_images_id(baseline)}): the pool that "
+    same += "training images are drawn from, validation and test."
+    return {"lead": signed(lead.value, 1), "lead_note": note, "verdict": [verdict, same, caution]}
+
+
+def other_images(result: Result, other: Result) -> str:
+    """A sentence on a run that would be the baseline, had it had the images of `result`."""
+    return (
+        f"The run {other.fingerprint} with aug={BASELINE} is not compared with this one: its "
+        f"images were others (fingerprint {_images_id(other)}, here {_images_id(result)}). Images "
+        "were added, removed, changed or relabelled since."
+    )
+
+
+def _images_id(result: Result) -> str:
+    return str(result.config["dataset"].get("images"))[:8]
 
 
 def _generated(result: Result) -> dict[str, Any]:
@@ -228,7 +251,14 @@ def made(result: Result) -> list[tuple[str, str]]:
             rows.append(("filter", call_text(config["filter"])))
     for name in result.aug:
         rows += _method(name, entry(config, name))
+    rows.append(("images", images_text(result)))
     return rows + _images(result.protocol)
+
+
+def images_text(result: Result) -> str:
+    """`photos/birds, fingerprint 1a2b3c4d`: where the images of a run lie, and which they are."""
+    data = result.config["dataset"]
+    return f"{data.get('root') or data['name']}, fingerprint {_images_id(result)}"
 
 
 def _method(name: str, method: dict[str, Any]) -> list[tuple[str, str]]:
@@ -286,10 +316,15 @@ def provenance(result: Result) -> list[tuple[str, str]]:
 
 
 def report(folder: Path, results: Path, console: Console) -> None:
-    """Write `report.html` of the run in `folder`, and print the run beside its baseline."""
-    result = load_result(folder)
-    baseline = find_baseline(result, load_results(results))
-    page = write_report(folder, baseline)
-    shown = [result] if baseline is None or baseline.folder == folder else [baseline, result]
-    console.print(comparison_table(shown, "This run").rich())
+    """Write `report.html` of the run in `folder`; print it together with its baseline."""
+    result, finished = load_result(folder), load_results(results)
+    baseline, other = find_baseline(result, finished), None
+    if baseline is None and not is_baseline(result):
+        other = baseline_of_other_images(result, finished)
+    page = write_report(folder, baseline, other)
+    comparison_table([result] if baseline is None else [baseline, result], "This run").print(
+        console
+    )
+    if other:
+        console.print(other_images(result, other), style="yellow", highlight=False, markup=False)
     console.print(f"report: {page}", highlight=False, markup=False)

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sgid.reproducibility import CODE
+
 EVALUATION = "evaluation.json"
 """What `stage=evaluate evaluation.images=...` leaves in its folder, in place of a result."""
 
@@ -74,6 +76,7 @@ class Result:
     versions: dict[str, str]
     commit: str | None
     finished: str
+    code: int | None = CODE
 
     @property
     def aug(self) -> tuple[str, ...]:
@@ -119,6 +122,7 @@ def load_result(folder: Path) -> Result:
             versions=dict(raw.get("versions", {})),
             commit=raw.get("commit"),
             finished=str(raw.get("finished", "")),
+            code=raw.get("code"),
         )
     except FileNotFoundError:
         raise ValueError(f"{folder} has no result.json: the run has not finished") from None
@@ -129,14 +133,22 @@ def load_result(folder: Path) -> Result:
 
 
 def load_results(folder: Path) -> list[Result]:
-    """Every finished run below `folder` (`results/`), oldest first; the others are warned of."""
+    """Every finished run of this version below `folder` (`results/`), oldest first.
+
+    Broken results, and the number of those of earlier versions, are logged as warnings.
+    """
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is not a folder: set paths.results to where runs are")
-    runs = (path for path in sorted(folder.iterdir()) if path.is_dir())
-    # Images that were measured without a run have a folder beside those of the runs.
-    results = load_each(path for path in runs if not (path / EVALUATION).is_file())
-    return sorted(results, key=lambda result: (result.finished, result.fingerprint))
+    results = load_each(path for path in sorted(folder.iterdir()) if _finished(path))
+    current = [result for result in results if result.code == CODE]
+    if earlier := len(results) - len(current):
+        log.warning(
+            "left out: %d run%s of an earlier version in %s. To compare them run them again; to be "
+            "rid of this line delete their folders",
+            *(earlier, "s" * (earlier > 1), folder),
+        )
+    return sorted(current, key=lambda result: (result.finished, result.fingerprint))
 
 
 def load_each(folders: Iterable[Path]) -> list[Result]:
@@ -148,6 +160,11 @@ def load_each(folders: Iterable[Path]) -> list[Result]:
         except ValueError as error:
             log.warning("left out: %s", error)
     return results
+
+
+def _finished(folder: Path) -> bool:
+    """Whether it is the folder of a run that has a result, readable or not."""
+    return (folder / "result.json").is_file()
 
 
 def _names(aug: str | list[str]) -> list[str]:

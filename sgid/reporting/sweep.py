@@ -71,12 +71,12 @@ class SweepTable(Callback):
         asked = len(runs)
         if not jobs and not asked:
             return
-        console = Console()
+        console = Console(soft_wrap=True)
         for name, table in sweep_tables(jobs, asked).items():
             write_atomic(folder / f"{name}.md", table.markdown().encode())
             write_atomic(folder / f"{name}.tex", table.latex().encode())
             write_atomic(folder / f"{name}.html", table.html().encode())
-            console.print(table.rich())
+            table.print(console)
             path = folder / f"{name}.md"
             console.print(f"{path}, .tex, .html", style="dim", markup=False, highlight=False)
         if not all(job.finished for job in jobs) or asked > len(jobs):

@@ -20,7 +20,7 @@ from sgid.data.dataset import Dataset
 from sgid.evaluation.statistics import wilson
 from sgid.evaluation.store_summary import examples, png
 from sgid.models.loader import Models
-from sgid.reproducibility import commit, content, versions
+from sgid.reproducibility import CODE, commit, content, versions
 from sgid.runtime.files import write_atomic
 from sgid.runtime.terminal import progress
 from sgid.stages.augment import Augmentation
@@ -153,6 +153,7 @@ def evaluate(run: Run, console: Console) -> None:
         )
     result = {
         "fingerprint": run.folder.name,
+        "code": CODE,
         "choices": run.choices,
         "overrides": run.overrides,
         "seed": run.config.seed,

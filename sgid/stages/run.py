@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from sgid.config.schema import Config, Stage, in_slot
 from sgid.data.dataset import Dataset
 from sgid.models.loader import Loaded, Models
-from sgid.reproducibility import fingerprint
+from sgid.reproducibility import CODE, fingerprint
 from sgid.stages.augment import Augmentation, augmentations
 from sgid.stages.data import load
 from sgid.stages.preflight import Prepared, preflight
@@ -24,10 +24,6 @@ from sgid.training.distributed import check_devices
 
 if TYPE_CHECKING:
     from sgid.stages.train import Training
-
-
-CODE = 4
-"""Raised when the code changes what the same config gives, so that old results are not reused."""
 
 
 @dataclass(frozen=True)
@@ -74,9 +70,7 @@ class Run:
     def settings(self) -> dict[str, Any]:
         """The config as JSON can say it, with what weights and images are, not only where."""
         settings = {**asdict(self.config), "stage": self.config.stage.value}
-        # Neither part hangs on the seed.
-        parts = [self.dataset.validation.digest(), self.dataset.test.digest()]
-        settings["dataset"]["images"] = fingerprint(parts)
+        settings["dataset"]["images"] = self.dataset.fingerprint
         for name, located in self.ready.weights.items():
             at = settings
             for key in name.split("."):
