@@ -19,6 +19,7 @@ from sgid.stages.data import show
 from sgid.stages.evaluate import evaluate
 from sgid.stages.preflight import rehearse_classifier, warn
 from sgid.stages.run import Run, prepare
+from sgid.stages.show_image import show_image
 from sgid.stages.store_evaluation import make_evaluator
 
 
@@ -38,11 +39,20 @@ def run(
     Raises:
         ValueError, FileNotFoundError: for what the user can mend, before any work is done.
     """
+    if config.dataset.show is not None and config.stage is not Stage.data:
+        raise ValueError(f"dataset.show={config.dataset.show} shows one image: add stage=data")
     this = prepare(config, choices, overrides, loaded=loaded)
     for line in this.dataset.protocol["left_out"]["first"]:
         console.print(f"left out: {line}", style="yellow", markup=False, highlight=False)
     if config.stage is Stage.data:
-        show(this.dataset, Path(config.paths.artifacts), console)
+        artifacts = Path(config.paths.artifacts)
+        if config.dataset.show is None:
+            show(this.dataset, artifacts, console)
+        else:
+            show_image(
+                config.dataset.show, this.dataset, this.ready.splits,
+                artifacts=artifacts, filter=config.filter, console=console,
+            )  # fmt: skip
         return None
     if config.evaluation.images is not None:
         from sgid.stages.evaluate_images import evaluate_images

@@ -146,7 +146,7 @@ def _images(results: Sequence[Result]) -> list[str]:
     notes = [f"Images of each run: {sizes}."] if sizes else []
     if len(names) == 1:
         ((images, name),) = names.items()
-        notes.append(f"All runs have the same images: {name}, fingerprint {images[:8]}.")
+        notes.append(f"All of the same images: {name}, fingerprint {images[:8]}.")
     elif names:
         listed = ", ".join(
             name if images[:8] in name else f"{name} ({images[:8]})"

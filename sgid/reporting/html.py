@@ -49,9 +49,10 @@ def shown_pairs(pairs: Sequence[Pair]) -> list[dict[str, Any]]:
             "image": image_uri(pair.image),
             "test": image_uri(pair.test),
             "original": None if pair.original is None else image_uri(pair.original),
+            "original_key": pair.original_key,
             "small": small(pair.image),
             "near": pair.near,
-            "note": f"{pair.method}, {pair.distance:.4f} from {pair.test_key}",
+            "note": f"{pair.method}, {pair.distance:.4f} from test image {pair.test_key}",
             "verdict": _verdict(pair),
         }
         for pair in pairs

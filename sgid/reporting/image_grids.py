@@ -197,5 +197,6 @@ def _width(text: str, fontsize: float = 8) -> float:
 
 def _note(example: Example, *, characters: int) -> str:
     title = example.class_name + (f": “{example.caption}”" if example.caption else "")
-    lines = [textwrap.wrap(text, characters) for text in (title, steering_text(example))]
+    texts = (title, steering_text(example), f"key {example.key}")
+    lines = [textwrap.wrap(text, characters) for text in texts]
     return "\n".join(itertools.chain(*lines))

@@ -65,6 +65,7 @@ def write_report(run_folder: Path, baseline: Result | None, other: Result | None
         **_headline(result, baseline, other),
         made=made(result),
         examples=[_shown(example) for example in examples],
+        show_command=run_command(result, stage="data", **{"dataset.show": "KEY"}),
         **_generated(result),
         **_classes(result, baseline),
         pictures=pictures,
@@ -220,6 +221,7 @@ def _classes(result: Result, baseline: Result | None) -> dict[str, Any]:
 
 def _shown(example: Example) -> dict[str, Any]:
     return {
+        "key": example.key,
         "class_name": example.class_name,
         "caption": example.caption,
         "note": steering_text(example),

@@ -241,6 +241,7 @@ class Pair:
     test_key: str
     test: bytes
     original: bytes | None
+    original_key: str | None
 
 
 @dataclass(frozen=True)

@@ -324,7 +324,7 @@ def log_again(logger: dict[str, Any], folder: Path) -> None:
         log_finished(logger, folder)
 
 
-SHOWN = ("method", "class_name", "caption", "similarity", "guidance_scale", "strength")
+SHOWN = ("method", "key", "class_name", "caption", "similarity", "guidance_scale", "strength")
 """Fields of an example that are columns beside its images."""
 
 

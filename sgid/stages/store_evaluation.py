@@ -32,7 +32,6 @@ from sgid.models.loader import Models
 from sgid.reporting.format import call_text
 from sgid.reproducibility import fingerprint
 from sgid.runtime.files import atomic_path, write_atomic
-from sgid.runtime.terminal import progress
 from sgid.stages.reference_classifier import find_reference_classifier
 from sgid.store.store import Store
 from sgid.store.tables import stored_images
@@ -133,10 +132,7 @@ class StoreEvaluation:
     @cached_property
     def _vectors(self) -> NDArray[np.float32]:
         name = fingerprint(self.models.identity("scorer"))
-        with progress("judge", self.store.rows, "images") as bar:
-            return stored_embeddings(
-                self.store, lambda: self.models.scorer, name=name, on_images=bar.update
-            )
+        return stored_embeddings(self.store, lambda: self.models.scorer, name=name)
 
     @cached_property
     def _judged(self) -> ClipScores:
