@@ -1,4 +1,4 @@
-"""What a faster setting costs: the same requests drawn with each, judged by the bundled CLIP.
+"""Cost in quality of a faster setting: the same requests with each, scored by the bundled CLIP.
 
 Four figures, none of which tells all:
 
@@ -31,7 +31,7 @@ COLUMNS = ("images/s", "agreement (%)", "cosine", "distance", "off (grey levels)
 
 @dataclass(frozen=True)
 class Measured:
-    """Of the images of one setting; `off` is `None` without a reference."""
+    """Metrics of the images of one setting; `off` is `None` without a reference."""
 
     rate: float
     agreement: float
@@ -103,7 +103,7 @@ class Setting:
     def measure(
         self, images: NDArray[np.uint8], *, rate: float, like: NDArray[np.uint8] | None = None
     ) -> Measured:
-        """What these images are worth; `like` are those of the reference."""
+        """Metrics of these images; `like` are those of the reference."""
         from PIL import Image
 
         from sgid.evaluation.filters import clip_scores, consistency
@@ -143,7 +143,7 @@ class Setting:
 
     @cached_property
     def _real(self) -> NDArray[np.float32]:
-        """Of images that neither the bundled models nor the requests were made from."""
+        """Real images that neither the bundled models nor the requests were made from."""
         from sgid.evaluation.features import embed
 
         return embed(self.dataset.validation, self.models.scorer)

@@ -1,4 +1,4 @@
-"""Measures of generated images, averaged over the runs that made them anew."""
+"""Measures of generated images, averaged over the runs that generated them."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def estimate_text(estimate: Estimate, digits: int) -> str:
 
 
 def rank_correlation(pairs: Sequence[tuple[float, float]], name: str, of: str) -> str | None:
-    """How accuracy and a measure go together, from pairs of both; `None` for fewer than four.
+    """Rank correlation of accuracy and a metric, from pairs of both; `None` for fewer than four.
 
     Spearman's, over what was tried (`of`). These share images and seeds and are no sample of
     anything: there is no p.

@@ -122,7 +122,7 @@ def stored_embeddings(
 
 
 def _mapped_thumbnails(path: Path, pictures: Iterable[Image], count: int) -> NDArray[np.uint8]:
-    """They are made once, and written as they are made: those of a million images are 3 GB."""
+    """Thumbnails in a memory-mapped file, written one by one: a million of them are 3 GB."""
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path) as partial:
@@ -160,11 +160,11 @@ def _decoded(row: dict[str, Any]) -> Image:
 
 
 FOLDER = "embeddings"
-"""Below `paths.artifacts`: what is computed of real images and class names, for all runs."""
+"""Folder in `paths.artifacts` of features of real images and class names, for all runs."""
 
 
 def real_features(dataset: Dataset, models: Models, artifacts: Path) -> RealFeatures:
-    """All three parts; no test image is embedded, since that would serve nothing."""
+    """Features of all three splits; test images have thumbnails alone."""
     return RealFeatures(
         train=image_features(dataset.train, models, artifacts),
         validation=image_features(dataset.validation, models, artifacts),
@@ -173,7 +173,7 @@ def real_features(dataset: Dataset, models: Models, artifacts: Path) -> RealFeat
 
 
 def image_features(images: ImageSet, models: Models, artifacts: Path) -> Features:
-    """Embeddings and thumbnails of any set of images, kept by what these are."""
+    """Embeddings and thumbnails of any set of images, cached by its digest."""
     vectors = cached_embeddings(
         images,
         lambda: models.scorer,

@@ -27,7 +27,7 @@ def band(scores: ClipScores, *, min: float, max: float) -> NDArray[np.bool_]:
 
 @dataclass(frozen=True)
 class Consistency:
-    """What became of the originals' meaning.
+    """Semantic consistency of generated images with their originals.
 
     `cosine` is the mean cosine between a generated image and its original, also per class (the
     paper's Figure 3). `label_agreement` is the percentage of generated images whose nearest class
@@ -43,7 +43,7 @@ class Consistency:
 
 @dataclass(frozen=True)
 class ClipScores:
-    """What CLIP says of each of N generated images.
+    """CLIP's view of each of N generated images.
 
     `labels` are the classes that they are trained as, `nearest` the classes whose names they are
     most similar to, zero-shot, and `cosines` their similarities to their originals, in [-1, 1].

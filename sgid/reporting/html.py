@@ -43,7 +43,7 @@ SMALL = 96
 
 
 def shown_pairs(pairs: Sequence[Pair]) -> list[dict[str, Any]]:
-    """For the template: pictures as addresses, and what to say beneath them."""
+    """Pairs for the template: images as data addresses, with their captions."""
     return [
         {
             "image": image_uri(pair.image),

@@ -25,7 +25,7 @@ ORIGINALS = "the originals"
 
 @dataclass(frozen=True)
 class MetricFormat:
-    """How a measure is called, written and explained."""
+    """Title, number format and explanation of a metric."""
 
     title: str
     form: str
@@ -58,7 +58,7 @@ SAID: dict[str, MetricFormat] = {
     ),
     "vendi": MetricFormat("Vendi score", "{:.2f}", "how many different images there are in effect"),
     "density": MetricFormat(
-        "density", "{:.3f}", "around 1 where images lie as real ones do, below it beside them"
+        "density", "{:.3f}", "around 1 where images lie as real ones do, below it outside"
     ),
     "coverage": MetricFormat(
         "coverage", "{:.3f}", "share of held-out real images with one near them"
@@ -126,7 +126,7 @@ def sets_table(title: str, sets: Mapping[str, Measures], notes: Sequence[str] = 
 
 
 def notes(counts: Mapping[str, int], leakage: Mapping[str, Any]) -> list[str]:
-    """What a reader of the measures has to know: of how many images, and what a near-copy is."""
+    """Sentences below the metrics: counts of images, and the definition of a near-copy."""
     sets = (counts.get("images", 0), counts["originals"], counts["held_out"])
     most = counts.get("at_most", max(sets))  # older results know no samples
     sampled = (
@@ -148,7 +148,7 @@ def notes(counts: Mapping[str, int], leakage: Mapping[str, Any]) -> list[str]:
 
 
 def load_evaluation(folder: Path) -> dict[str, Any] | None:
-    """What `stage=evaluate evaluation.images=...` left in `folder`, or `None`."""
+    """The result of `stage=evaluate evaluation.images=...` in `folder`, or `None`."""
     path = folder / EVALUATION
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 

@@ -178,7 +178,7 @@ def _generated(result: Result) -> dict[str, Any]:
 
 
 def _older(one: Generation) -> dict[str, float | None]:
-    """What results say that were made before there were more measures."""
+    """The metrics that lie outside of `measures`."""
     return {
         "cosine": one.cosine,
         "label_agreement": one.label_agreement,
@@ -239,7 +239,7 @@ def _number(value: float | None, form: str) -> str:
 
 
 def made(result: Result) -> list[tuple[str, str]]:
-    """The choices that made the run, and the images it had; nothing that it did not use."""
+    """Choices, method settings and images of a run, without those that it did not use."""
     config, choices = result.config, result.choices
     rows = [(group, str(choices[group])) for group in ("dataset", "backbone") if group in choices]
     rows.append(("augmentation", aug_text(result.aug)))
@@ -264,7 +264,7 @@ def images_text(result: Result) -> str:
 
 
 def _method(name: str, method: dict[str, Any]) -> list[tuple[str, str]]:
-    """What an augmentation was asked for."""
+    """Settings of one augmentation."""
     rows = []
     if "transform" in method:
         rows.append((f"transform of {name}", call_text(method["transform"])))
@@ -281,7 +281,7 @@ def _method(name: str, method: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _images(protocol: dict[str, Any]) -> list[tuple[str, str]]:
-    """How many images each part has, and how it came about."""
+    """Number and origin of the images of each split."""
     rows = []
     for part in ("train", "validation", "test"):
         if part in protocol:
@@ -305,7 +305,7 @@ def _images(protocol: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def provenance(result: Result) -> list[tuple[str, str]]:
-    """Where the run came from, and what it cost."""
+    """Fingerprint, commit, time, stores and versions of a run."""
     seconds = [f"{stage} {value:,.0f} s" for stage, value in result.seconds.items()]
     versions = [f"{name} {version}" for name, version in result.versions.items()]
     return [

@@ -13,14 +13,14 @@ from typing import Any
 from sgid.reproducibility import CODE
 
 EVALUATION = "evaluation.json"
-"""What `stage=evaluate evaluation.images=...` leaves in its folder, in place of a result."""
+"""The file that `stage=evaluate evaluation.images=...` writes in place of a result."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Filtered:
-    """What a filter let through of a method's images to be trained on; counts of images."""
+    """Counts of a method's images that a filter keeps for training, and drops."""
 
     name: str
     kept: int
@@ -39,7 +39,7 @@ class Generation:
 
     `measures` are all of them by name (`sgid.reporting.image_metrics.SAID`), `originals` the same
     of the originals; `counts` are of the images that they rest on, and `leakage` says what
-    near-copies are. `classifier` is the run that judged labels. Older results have none of these.
+    near-copies are. `classifier` is the run whose classifier predicted labels.
     """
 
     method: str

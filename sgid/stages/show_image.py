@@ -197,7 +197,7 @@ def _trained_on(found: StoredRows, filter: dict[str, Any]) -> list[str]:
         return ["yes"] * len(found.rows)
     files = sorted(found.store.folder.glob("judged-*.npz"), key=lambda file: file.stat().st_mtime)
     if not files:  # no run with a filter has looked at this store
-        return ["not known: no run had a filter"] * len(found.rows)
+        return ["unknown: no run with a filter has scored it"] * len(found.rows)
     with np.load(files[-1]) as arrays:
         keep: Callable[[ClipScores], Any] = instantiate(filter)
         kept = keep(ClipScores(**arrays))

@@ -94,16 +94,16 @@ def test_embeddings_do_not_depend_on_how_many_are_decoded_at_once(fashion, score
     np.testing.assert_allclose(few, all_at_once, atol=1e-6)
 
 
-def test_embeddings_of_a_store_are_made_once_and_row_by_row(fashion, scorer, tmp_path):
+def test_embeddings_of_a_store_are_made_once_and_row_by_row(fashion, scorer, tmp_path, capsys):
     few = fashion.select([0, 1, 2])
     store = write(tmp_path, few, 0.5)
-    done = []
-    first = stored_embeddings(store, lambda: scorer, name="x", on_images=done.append)
+    first = stored_embeddings(store, lambda: scorer, name="x")
     images = [sample.image.transpose(repeat) for sample in few for repeat in range(REPEATS)]
     np.testing.assert_allclose(first, scorer.embed_images(images), atol=1e-5)
+    assert f"{store.rows}/{store.rows}" in capsys.readouterr().err
     again = stored_embeddings(store, pytest.fail, name="x")
     np.testing.assert_array_equal(first, again)
-    assert sum(done) == store.rows
+    assert not capsys.readouterr().err, "a bar of work that is not done"
 
 
 def test_the_nearest_class_is_that_of_the_phrases(store, fashion, scorer):

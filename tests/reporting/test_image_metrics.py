@@ -43,9 +43,9 @@ def test_a_sample_is_told_of_where_there_is_one():
     assert len(notes(older, leakage)) == 2
 
 
-def test_a_judge_is_told_with_what_its_word_is_to_be_compared_with():
+def test_a_classifier_comes_with_its_own_accuracy():
     same = classifier_text({**CLASSIFIER, "held_out_top1": 71.25, "same_originals": True})
-    assert same is not None and "it gives 71.2 % their label" in same
+    assert same is not None and "gives 71.2 % of the held-out real images their label" in same
     assert "on the very originals of these images: methods that stay near" in same
     other = classifier_text({**CLASSIFIER, "held_out_top1": 71.25, "same_originals": False})
     assert other is not None and "It may have been trained on some of the originals" in other

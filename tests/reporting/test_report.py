@@ -5,11 +5,12 @@ from html.parser import HTMLParser
 
 import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 
 from sgid.evaluation.statistics import paired_bootstrap
 from sgid.reporting.arms import find_baseline
 from sgid.reporting.format import call_text, run_command, signed
-from sgid.reporting.report import lead_over, made, write_report
+from sgid.reporting.report import lead_over, made, report, write_report
 
 
 class Page(HTMLParser):
@@ -118,6 +119,27 @@ def test_without_a_baseline_it_says_how_to_get_one(pair):
     words = Page(write_report(pair[0].folder, None).read_text(encoding="utf-8")).words
     assert "python run.py seed=0 noise_rate=0.5 aug=flip_crop" in words
     assert "against aug=flip_crop" not in words
+
+
+def test_a_baseline_of_other_images_is_named_and_not_compared(make_run, capsys):
+    ours = make_run(["sgid"], same_images="a" * 16)
+    other = make_run(["flip_crop"], same_images="b" * 16)
+    report(ours.folder, ours.folder.parent, Console(soft_wrap=True))
+    words = Page((ours.folder / "report.html").read_text(encoding="utf-8")).words
+    for text in (words, capsys.readouterr().out):
+        assert f"run {other.fingerprint} with aug=flip_crop is not compared" in text
+        assert "fingerprint bbbbbbbb, here aaaaaaaa" in text and "better than" not in text
+    make_run(["flip_crop"], same_images="a" * 16, skill=0.1)
+    report(ours.folder, ours.folder.parent, Console(soft_wrap=True))
+    words = Page((ours.folder / "report.html").read_text(encoding="utf-8")).words
+    assert "better than the baseline" in words
+    assert "Both runs have the same images (fingerprint aaaaaaaa)" in words
+
+
+def test_the_key_of_every_training_image_is_there(pair):
+    words = Page(write_report(pair[0].folder, None).read_text(encoding="utf-8")).words
+    assert all(f"train/{index:05d}" in words for index in range(6))
+    assert "seed=0 noise_rate=0.5 stage=data dataset.show=KEY" in words
 
 
 def test_the_baseline_itself(pair):

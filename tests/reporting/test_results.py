@@ -14,6 +14,7 @@ from sgid.reporting.results import (
     read_curves,
     read_examples,
 )
+from sgid.reproducibility import CODE
 
 
 def test_reads_what_a_run_left(make_run):
@@ -68,7 +69,10 @@ def test_a_run_without_augmentations_is_broken(make_run):
 def test_broken_runs_are_named_and_left_out(make_run, caplog):
     first, second = make_run(["none"], seed=1), make_run(["none"], seed=0)
     results = first.folder.parent
-    (results / "unfinished").mkdir()
+    (results / "unfinished").mkdir()  # no result yet, so nothing is wrong with it
+    for number, code in enumerate((None, CODE - 1)):
+        earlier = make_run(["none"], seed=2 + number).folder / "result.json"
+        earlier.write_text(json.dumps({**json.loads(earlier.read_text()), "code": code}))
     (results / "cut").mkdir()
     (results / "cut" / "result.json").write_text((first.folder / "result.json").read_text()[:90])
     (results / "old").mkdir()
@@ -76,7 +80,9 @@ def test_broken_runs_are_named_and_left_out(make_run, caplog):
     with caplog.at_level(logging.WARNING):
         loaded = load_results(results)
     assert [run.fingerprint for run in loaded] == [first.fingerprint, second.fingerprint]
-    assert all(name in caplog.text for name in ("unfinished", "cut", "'choices' is missing"))
+    assert all(name in caplog.text for name in ("cut", "'choices' is missing"))
+    assert "unfinished" not in caplog.text
+    assert f"2 runs of an earlier version in {results}." in caplog.text
 
 
 @pytest.mark.parametrize("text", ["[]", "null", '{"choices": 3, "fingerprint": "x"}', "\xff"])
