@@ -125,7 +125,7 @@ def generated(config: Config, dataset: Dataset, models: Any, chosen: Sequence[in
 
 
 def perturbed(config: Config, images: ImageSet, size: int) -> list[Image]:
-    """The training images of each original with the config's per-image or per-batch augmentation."""
+    """Training images of each original with the config's perturbation, per image or per batch."""
     import numpy as np
     import torch
     from torchvision.transforms.v2 import functional

@@ -1,4 +1,4 @@
-"""Common parts of all benchmarks: rounds in which every arm has its turn, a table, a picture, a file."""
+"""Common parts of all benchmarks: rounds of all arms, a table, a picture, a file."""
 
 from __future__ import annotations
 

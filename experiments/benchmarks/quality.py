@@ -106,16 +106,16 @@ class Setting:
         """Metrics of these images; `like` are those of the reference."""
         from PIL import Image
 
-        from sgid.evaluation.filters import clip_scores, consistency
+        from sgid.evaluation.filters import clip_scores
 
         vectors = self.models.scorer.embed_images([Image.fromarray(image) for image in images])
         origin = np.arange(len(images))
         labels = np.array([request.label for request in self.requests])
-        judged = clip_scores(vectors, origin, self._originals, labels, self._classes)
-        summary = consistency(judged, vectors, origin, self.dataset.train.class_names)
+        scores = clip_scores(vectors, origin, self._originals, labels, self._classes)
+        agreement = 100 * float((scores.nearest == labels).mean())
         off = None if like is None else float(np.abs(images - like.astype(np.float32)).mean())
         distance = self._distance(vectors)
-        return Measured(rate, summary.label_agreement, summary.cosine, distance, off)
+        return Measured(rate, agreement, float(scores.cosines.mean()), distance, off)
 
     def floor(self) -> float:
         """The distance of the originals themselves to the unseen images: what chance makes of 0."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sgid.evaluation.distribution import pairwise_distance, slices
+from sgid.evaluation.distribution import slices
 
 
 def label(scores: ClipScores) -> NDArray[np.bool_]:
@@ -23,22 +23,6 @@ def label(scores: ClipScores) -> NDArray[np.bool_]:
 def band(scores: ClipScores, *, min: float, max: float) -> NDArray[np.bool_]:
     """Keep an image whose cosine to its original is within `min` and `max`, both included."""
     return (scores.cosines >= min) & (scores.cosines <= max)
-
-
-@dataclass(frozen=True)
-class Consistency:
-    """Semantic consistency of generated images with their originals.
-
-    `cosine` is the mean cosine between a generated image and its original, also per class (the
-    paper's Figure 3). `label_agreement` is the percentage of generated images whose nearest class
-    name, zero-shot, is their label. `diversity` is the mean of 1 - cosine between the images
-    generated from one original; `None` with one each.
-    """
-
-    cosine: float
-    cosine_per_class: dict[str, float]
-    label_agreement: float
-    diversity: float | None
 
 
 @dataclass(frozen=True)
@@ -75,19 +59,6 @@ def clip_scores(
         cosines[some] = np.einsum("nd,nd->n", generated[some], originals[source_index[some]])
         nearest[some] = (generated[some] @ classes.T).argmax(1)
     return ClipScores(labels, nearest, cosines)
-
-
-def consistency(
-    scores: ClipScores, generated: NDArray, source_index: NDArray, class_names: Sequence[str]
-) -> Consistency:
-    """Summary of `scores`; `generated` and `source_index` as for `clip_scores`."""
-    labels, cosines = scores.labels, scores.cosines
-    return Consistency(
-        cosine=float(cosines.mean()),
-        cosine_per_class=per_class(cosines, labels, class_names),
-        label_agreement=100 * float((scores.nearest == labels).mean()),
-        diversity=pairwise_distance(generated, source_index),
-    )
 
 
 def per_class(values: NDArray, labels: NDArray, class_names: Sequence[str]) -> dict[str, float]:

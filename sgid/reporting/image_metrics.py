@@ -101,34 +101,18 @@ def measure_rows(columns: Mapping[str, Measures]) -> list[dict[str, Any]]:
     ]
 
 
-def measures_table(title: str, columns: Mapping[str, Measures], notes: Sequence[str] = ()) -> Table:
-    """Rows are measures, columns the sets of images."""
+def measures_table(title: str, sets: Mapping[str, Measures], notes: Sequence[str] = ()) -> Table:
+    """Rows are the metrics that some set of images has, columns the sets."""
     rows = tuple(
-        (Cell(row["title"]), *(Cell(text) for text in row["texts"]))
-        for row in measure_rows(columns)
+        (Cell(row["title"]), *(Cell(text) for text in row["texts"])) for row in measure_rows(sets)
     )
-    return Table(title, ("", *columns), rows, tuple(notes))
-
-
-def sets_table(title: str, sets: Mapping[str, Measures], notes: Sequence[str] = ()) -> Table:
-    """Columns are sets of images, rows the measures that some set has."""
-    names = [
-        name for name in SAID if any(measures.get(name) is not None for measures in sets.values())
-    ]
-    rows = tuple(
-        (
-            Cell(SAID[name].title),
-            *(Cell(measure_text(name, measures.get(name))) for measures in sets.values()),
-        )
-        for name in names
-    )
-    return Table(title, ("measure", *sets), rows, tuple(notes))
+    return Table(title, ("metric", *sets), rows, tuple(notes))
 
 
 def notes(counts: Mapping[str, int], leakage: Mapping[str, Any]) -> list[str]:
     """Sentences below the metrics: counts of images, and the definition of a near-copy."""
     sets = (counts.get("images", 0), counts["originals"], counts["held_out"])
-    most = counts.get("at_most", max(sets))  # older results know no samples
+    most = counts["at_most"]
     sampled = (
         f"Of sets of more than {most:,} images, {most:,} drawn at random are compared with others: "
         "for density, coverage, KID, the nearest original and all counts of copies, which are "
@@ -198,7 +182,7 @@ def evaluations_table(evaluations: Sequence[dict[str, Any]]) -> Table:
     same = {json.dumps([summary["counts"], summary["leakage"]["limit"]]) for summary in evaluations}
     said = notes(evaluations[0]["counts"], evaluations[0]["leakage"]) if len(same) == 1 else []
     counts = ", ".join(f"{summary['counts']['images']:,}" for summary in evaluations)
-    return sets_table("Images that were measured", sets, [*said, f"Images of each set: {counts}."])
+    return measures_table("Evaluated images", sets, [*said, f"Images of each set: {counts}."])
 
 
 def _columns(summary: dict[str, Any]) -> dict[str, Any]:

@@ -35,7 +35,6 @@ from sgid.reporting.image_metrics import ORIGINALS, measure_rows, notes
 from sgid.reporting.results import (
     Example,
     Filtered,
-    Generation,
     Result,
     load_result,
     load_results,
@@ -151,46 +150,37 @@ def _images_id(result: Result) -> str:
 
 
 def _generated(result: Result) -> dict[str, Any]:
-    made = result.generated
-    columns = {one.method: one.measures or _older(one) for one in made}
-    measured = [one for one in made if one.measures]
-    if measured:
-        columns[ORIGINALS] = measured[0].originals
-    sizes = [
-        {"title": "images", "note": "", "texts": [f"{one.images:,}" for one in made]},
-        *(
-            [{"title": "kept by the filter", "note": "", "texts": [_kept(o.filter) for o in made]}]
-            if any(one.filter for one in made)
-            else []
-        ),
-    ]
-    if measured:
-        sizes[0]["texts"].append(f"{measured[0].counts['originals']:,}")
-        sizes[1:] = [{**row, "texts": [*row["texts"], ABSENT]} for row in sizes[1:]]
+    generated = result.generated
+    columns, explained, classifier = {one.method: one.measures for one in generated}, [], None
+    rows = [{"title": "images", "note": "", "texts": [f"{one.images:,}" for one in generated]}]
+    if filtered := any(one.filter for one in generated):
+        texts = [_kept(one.filter) for one in generated]
+        rows.append({"title": "kept by the filter", "note": "", "texts": texts})
+    if generated:
+        first = generated[0]
+        columns[ORIGINALS] = first.originals
+        for row, text in zip(rows, (f"{first.counts['originals']:,}", ABSENT), strict=False):
+            row["texts"].append(text)
+        rows += measure_rows(columns)
+        explained, classifier = (
+            notes(first.counts, first.leakage),
+            classifier_text(first.classifier),
+        )
     return {
         "measure_headers": list(columns),
-        "measures": [*sizes, *measure_rows(columns)] if made else [],
-        "measure_notes": notes(measured[0].counts, measured[0].leakage) if measured else [],
-        "classifier": classifier_text(measured[0].classifier) if measured else None,
-        "filtered": any(one.filter for one in made),
+        "measures": rows if generated else [],
+        "measure_notes": explained,
+        "classifier": classifier,
+        "filtered": filtered,
         "pairs": shown_pairs(read_pairs(result.folder)),
-    }
-
-
-def _older(one: Generation) -> dict[str, float | None]:
-    """The metrics that lie outside of `measures`."""
-    return {
-        "cosine": one.cosine,
-        "label_agreement": one.label_agreement,
-        "diversity": one.diversity,
     }
 
 
 def _kept(filtered: Filtered | None) -> str:
     if filtered is None:
         return "all"
-    made = filtered.kept + filtered.dropped
-    return f"{filtered.kept:,} of {made:,} ({100 * filtered.kept / made:.0f} %), {filtered.name}"
+    count = filtered.kept + filtered.dropped
+    return f"{filtered.kept:,} of {count:,} ({100 * filtered.kept / count:.0f} %), {filtered.name}"
 
 
 def _classes(result: Result, baseline: Result | None) -> dict[str, Any]:

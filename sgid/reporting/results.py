@@ -30,26 +30,20 @@ class Filtered:
 
 @dataclass(frozen=True)
 class Generation:
-    """The images that one method made for a run, summed up.
+    """The images that one method generated for a run, summed up.
 
-    `histograms` maps what was counted ("similarity", "guidance_scale") to its `edges` (K + 1) and
-    `counts` (K). `cosine` is the mean cosine between an augmented image and its original;
-    `label_agreement` is in percent. What was not measured is `None` or empty. All of it is of the
-    images as they were made, whatever `filter` dropped of them later; `None` is no filter.
-
-    `measures` are all of them by name (`sgid.reporting.image_metrics.SAID`), `originals` the same
-    of the originals; `counts` are of the images that they rest on, and `leakage` says what
-    near-copies are. `classifier` is the run whose classifier predicted labels.
+    `histograms` maps "similarity" and "guidance_scale" to `edges` (K + 1) and `counts` (K).
+    `measures` are the metrics by name (`sgid.reporting.image_metrics.SAID`) of all images, those
+    that `filter` dropped included (`None` is no filter), `originals` the same of the originals.
+    `counts` are of the images that these rest on; `leakage` defines near-copies; `classifier` is
+    the run whose classifier predicted labels.
     """
 
     method: str
     path: str
     images: int
     histograms: dict[str, dict[str, list[float]]]
-    cosine: float | None
     cosine_per_class: dict[str, float]
-    label_agreement: float | None
-    diversity: float | None
     filter: Filtered | None
     measures: dict[str, float | None] = field(default_factory=dict)
     originals: dict[str, float | None] = field(default_factory=dict)
@@ -106,8 +100,7 @@ def load_result(folder: Path) -> Result:
         return Result(
             folder=Path(folder),
             fingerprint=raw["fingerprint"],
-            # Older results know no filters, and were made without.
-            choices={"filter": "none", **raw["choices"], "aug": _names(raw["choices"]["aug"])},
+            choices={**raw["choices"], "aug": _names(raw["choices"]["aug"])},
             seed=int(raw["seed"]),
             config=dict(raw["config"]),
             protocol=dict(raw.get("protocol", {})),
@@ -180,10 +173,7 @@ def _generation(raw: dict[str, Any]) -> Generation:
         path=str(raw["path"]),
         images=int(raw["images"]),
         histograms=dict(raw.get("histograms") or {}),
-        cosine=raw.get("cosine"),
         cosine_per_class=dict(raw.get("cosine_per_class") or {}),
-        label_agreement=raw.get("label_agreement"),
-        diversity=raw.get("diversity"),
         filter=_filtered(raw.get("filter")),
         measures=dict(raw.get("measures") or {}),
         originals=dict(raw.get("originals") or {}),
@@ -259,17 +249,9 @@ def read_examples(folder: Path) -> list[Example]:
         return []
     import pyarrow.parquet as pq
 
-    known = [name for name in Example.__dataclass_fields__ if name in pq.read_schema(path).names]
     return [
-        Example(
-            **{
-                **row,
-                "images": tuple(row["images"]),
-                # Older files have no such column: there was no filter.
-                "kept": tuple(row.get("kept") or [True] * len(row["images"])),
-            }
-        )
-        for row in pq.read_table(path, columns=known).to_pylist()
+        Example(**{**row, "images": tuple(row["images"]), "kept": tuple(row["kept"])})
+        for row in pq.read_table(path, columns=list(Example.__dataclass_fields__)).to_pylist()
     ]
 
 

@@ -39,8 +39,6 @@ def test_a_sample_is_told_of_where_there_is_one():
     assert not any("at random" in note for note in notes(counts, leakage))
     said = notes({**counts, "images": 20_001}, leakage)[0]
     assert said.startswith("Of sets of more than 20,000 images, 20,000 drawn at random")
-    older = {name: count for name, count in counts.items() if name != "at_most"}
-    assert len(notes(older, leakage)) == 2
 
 
 def test_a_classifier_comes_with_its_own_accuracy():
