@@ -1,4 +1,4 @@
-"""What does each augmentation make of the same images? (The paper's Figure 4.)
+"""The images that each augmentation makes of the same originals. (The paper's Figure 4.)
 
     python -m experiments.case_study                                   all of them, bundled images
     python -m experiments.case_study dataset=cars 'aug=[cutmix,sgid]'  any dataset, any of them
@@ -130,7 +130,7 @@ def generated(config: Config, loaded: Any, chosen: Sequence[int]) -> list[Image]
 
 
 def perturbed(config: Config, images: ImageSet, size: int) -> list[Image]:
-    """What a training sees of each with the config's per-image or per-batch augmentation."""
+    """Training images of each original with the config's perturbation, per image or per batch."""
     import numpy as np
     import torch
     from torchvision.transforms.v2 import functional

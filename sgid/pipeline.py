@@ -15,6 +15,7 @@ from sgid.runtime.files import file_lock, require_writable
 from sgid.stages.data import show
 from sgid.stages.preflight import rehearse_classifier, warn
 from sgid.stages.run import Run
+from sgid.stages.show_image import show_image
 
 
 def run(this: Run, console: Console) -> Path | None:
@@ -25,10 +26,19 @@ def run(this: Run, console: Console) -> Path | None:
     Raises:
         ValueError, FileNotFoundError: for what the user can correct.
     """
+    shown = this.config.dataset.show
+    if shown is not None and this.stage is not Stage.data:
+        raise ValueError(f"dataset.show={shown} shows one image: add stage=data")
     for line in this.dataset.protocol["left_out"]["first"]:
         console.print(f"left out: {line}", style="yellow", markup=False, highlight=False)
     if this.stage is Stage.data:
-        show(this.dataset, this.artifacts, console)
+        if shown is None:
+            show(this.dataset, this.artifacts, console)
+        else:
+            show_image(
+                shown, this.dataset, this.ready.splits,
+                artifacts=this.artifacts, filter=this.config.filter, console=console,
+            )  # fmt: skip
         return None
     if (images := this.config.evaluation.images) is not None:
         from sgid.stages.evaluate_images import evaluate_images

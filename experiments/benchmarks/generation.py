@@ -1,4 +1,4 @@
-"""How fast are images generated, against what a user of diffusers would write?
+"""Speed of generation, against the loop that a user of diffusers would write.
 
     python -m experiments.benchmarks.generation
 
@@ -8,7 +8,7 @@ The bundled models, 20 steps, noise rate 0.7, five images of each original:
   has it, with a guidance scale for each image;
 - `diffusers, batches of N`: the same pipeline given lists; it takes one guidance scale for all;
 - `sgid`: this project's engine, a guidance scale for each image;
-- `sgid, compiled`: with `models.generator.compile=default`, its warm-up told apart.
+- `sgid, compiled`: with `models.generator.compile=default`, its warm-up apart.
 
 All arms compute the same, so that the number of products in an image and the rate of a large matrix
 product, measured in the same rounds, tell how much is left to gain. The images of this project are
@@ -45,7 +45,7 @@ REPEATS, FIXED = 5, 5.0
 ALONE, OURS, COMPILED = "one image per call", "sgid", "sgid, compiled"
 PRODUCT = "matrix product"
 SAMPLE = 24
-"""Images of the slow loop in a round; its rate does not hang on their number."""
+"""Images of the slow loop in a round; its rate does not depend on their number."""
 
 
 def main() -> None:
@@ -170,14 +170,14 @@ def rate(images: int, draw: Callable[[], object]) -> Callable[[], float]:
 
 
 def alone(pipe: Any, request: Request) -> Image:
-    """What diffusers gives for one request."""
+    """The image that diffusers generates for one request."""
     return batched(pipe, [request], 1, guidance_scale=request.guidance_scale)[0]
 
 
 def batched(
     pipe: Any, requests: Sequence[Request], size: int, guidance_scale: float = FIXED
 ) -> list[Image]:
-    """What diffusers gives for lists of requests, which share one guidance scale."""
+    """The images that diffusers generates for requests of one guidance scale."""
     images = []
     for start in range(0, len(requests), size):
         some = requests[start : start + size]

@@ -1,4 +1,4 @@
-"""Where the time of `python run.py` goes, from the start of its process to its end.
+"""Time of `python run.py` by its parts, from the start of its process to its end.
 
     python -m experiments.benchmarks.run [--rounds 3]
 
@@ -56,7 +56,7 @@ SWEEP = ("-m", "noise_rate=0.5,0.7")
 """Two runs in one process that share their captions and models, not their images."""
 
 Interval = tuple[str, float, float]
-"""What ran, from when to when in seconds."""
+"""A part that ran, with its start and end in seconds."""
 
 
 def divide(intervals: Iterable[Interval], start: float, end: float) -> dict[str, float]:

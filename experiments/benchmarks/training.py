@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def configure(backbone: str, device: str) -> Config:
-    """What `python run.py aug=flip_crop` would have, from scratch."""
+    """The config of `python run.py aug=flip_crop`, from scratch."""
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 

@@ -1,4 +1,4 @@
-"""What the cells of a grid are on this machine: results, stores, and whether they are there."""
+"""Cells of a grid on this machine: their results and stores, and whether they exist."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def locate(
     `planned` needs no images and no weights.
 
     Raises:
-        ValueError, FileNotFoundError: as `run.py` would, for what the user can mend.
+        ValueError, FileNotFoundError: as `run.py` would, for what the user can correct.
     """
 
     def cell(options: Options, *, judged: bool = False, shown: bool = True) -> Cell:

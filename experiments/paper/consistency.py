@@ -1,4 +1,4 @@
-"""How much of an original's meaning does each generative method keep?
+"""Does a generative method keep the meaning of its originals?
 
 Mean CLIP cosine between generated images and their originals by class (the paper's Figure 3), and
 all other measures of the images, a classifier's trained on real images among them.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import product
 
 Options = Mapping[str, str]
-"""What `run.py` is given: `{"seed": "0", "aug": "[sgid]"}`."""
+"""Options of `run.py` by name: `{"seed": "0", "aug": "[sgid]"}`."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ def swept(box: Mapping[str, Sequence[str]]) -> list[str]:
 
 
 def plain(typed: Sequence[str]) -> list[str]:
-    """What was typed without Hydra's own options, but for where more choices lie."""
+    """The typed words without Hydra's own options, `--config-dir` excepted."""
     return [
         word
         for word in typed

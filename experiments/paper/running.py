@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 APART = ("seed", "backbone", "dataset", "dataset.shots")
 """Options whose values go to different processes, so that there is enough to hand out."""
 PATIENCE = 30
-"""Seconds that a process has to end, once it was told to."""
+"""Seconds that a process has to end after a signal."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Runner:
             self._multiruns(some, [], "judge" if judged else "train", _reported(time.time()))
 
     def reason(self, cell: Cell) -> str:
-        """Why a run is missing: the error that it left, and where that is."""
+        """The reason why a run is missing: its error, and the file of that."""
         asked = set(words(cell.options))
         for sweep in sorted(path for path in self.folder.glob("*") if path.is_dir()):
             for job in read_jobs(sweep):
@@ -138,10 +138,10 @@ class Runner:
 
 def _stop(going: Sequence[Going]) -> None:
     """Tell all to end, with what they have started; those that do not are ended."""
-    for told, patience in ((signal.SIGINT, PATIENCE), (signal.SIGKILL, None)):
+    for number, patience in ((signal.SIGINT, PATIENCE), (signal.SIGKILL, None)):
         for one in going:
             with suppress(ProcessLookupError):
-                os.killpg(one.process.pid, told)
+                os.killpg(one.process.pid, number)
         with suppress(subprocess.TimeoutExpired):
             for one in going:
                 one.process.wait(patience)

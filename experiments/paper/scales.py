@@ -12,7 +12,7 @@ Changed = Mapping[str, Sequence[str]]
 
 @dataclass(frozen=True)
 class Scale:
-    """What all grids of a scale have in common.
+    """Options that all grids of a scale share.
 
     `dataset` and `backbone` are those of the grids that vary something else, `few_shots` and
     `shots` are images per class, `many_seeds` are for the ablation, whose differences are small.

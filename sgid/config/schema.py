@@ -50,6 +50,7 @@ class DatasetConfig:
     validation: float = 0.1
     test: float = 0.2
     max_bad: float = 0.05
+    show: str | None = None
 
 
 @dataclass

@@ -16,7 +16,7 @@ from typing import Any, final
 from sgid.data.image_set import ImageSet, join
 from sgid.data.listing import Splits, phrase
 from sgid.data.scan import scan
-from sgid.reproducibility import derive_seed
+from sgid.reproducibility import derive_seed, fingerprint
 
 # What is held out is the same in every run, whatever its seed, so that runs can be compared.
 SPLIT_SEED = 0
@@ -74,6 +74,15 @@ class Dataset:
     protocol: dict[str, Any]
 
     @property
+    def fingerprint(self) -> str:
+        """Identifies the images of runs that can be compared; the same for every seed.
+
+        These are the pool that the training images are drawn from, validation and test.
+        """
+        splits = (self.validation.digest(), self.test.digest())
+        return fingerprint([self.protocol["pool_digest"], *splits])
+
+    @property
     def phrases(self) -> tuple[str, ...]:
         """The class names as prompts say them: `pink primrose` with noun `flower`."""
         return tuple(phrase(name, self.noun) for name in self.class_names)
@@ -114,6 +123,7 @@ def load_dataset(
         "train": len(train),
         "train_per_class": [min(sizes), max(sizes)],
         "train_drawn_from": len(pool),
+        "pool_digest": pool.digest(),
         "shots": protocol.shots,
         "fraction": protocol.fraction,
         "imbalance": protocol.imbalance,

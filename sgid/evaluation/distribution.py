@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 NEIGHBOURS = 5
-"""How far the neighbourhood of a real image reaches, as Naeem et al. have it."""
+"""The neighbour that bounds the neighbourhood of a real image, as in Naeem et al."""
 
 
 SUBSETS, SUBSET = 20, 500
@@ -167,7 +167,7 @@ AT_ONCE = 2**24
 
 
 def slices(count: int, width: int = 256) -> Iterator[slice]:
-    """Of `count` rows, so many at a time that rows × `width` is at most `AT_ONCE`.
+    """Slices of `count` rows, each of at most `AT_ONCE` / `width` rows.
 
     Vectors that are mapped from a file may be more than the memory holds.
     """

@@ -29,7 +29,7 @@ SIDE = 64
 
 
 def weights_file() -> Path:
-    """Where torch's cache keeps AlexNet's weights; it need not be there."""
+    """The file of AlexNet's weights in torch's cache; it may not exist."""
     import torch
     from torchvision.models import AlexNet_Weights
 
@@ -37,7 +37,7 @@ def weights_file() -> Path:
 
 
 def lacks_weights() -> str | None:
-    """What to do where the weights are not there."""
+    """The message on how to fetch the weights, where they are missing."""
     if (file := weights_file()).is_file():
         return None
     return (

@@ -1,7 +1,6 @@
-"""Everything that is measured of a set of generated images, by name.
+"""Metrics of a set of generated images, by name.
 
-What cannot be measured is `None`: what needs originals, of images that have none; what needs
-labels, of images without; what needs a model, where there is no such model.
+A metric is `None` where it cannot be computed: without originals, labels or a model that it needs.
 """
 
 from __future__ import annotations
@@ -28,10 +27,10 @@ from sgid.evaluation.lpips import pairs_within, perceptual_distance
 from sgid.reproducibility import derive_seed
 
 VERSION = 2
-"""Raised when a measure is added or changes, so that older summaries are not taken for new ones."""
+"""Raised when a metric is added or changes, so that older summaries are not reused."""
 
 SAMPLE = 20_000
-"""Images of a set that are compared with all of another: what takes time by the product of both."""
+"""Images of a set that are compared with all of another, at most: the time is their product."""
 
 SHOWN = 6
 """Pairs of a generated image and the nearest test image that a report shows."""
@@ -60,7 +59,7 @@ class RealFeatures:
 
 @dataclass(frozen=True)
 class ImageSetFeatures:
-    """N images to be measured.
+    """N generated images for the metrics.
 
     `source_index` is the row in `RealFeatures.train` of the original of each; `labels` are the
     classes that they are said to be of; `None` where that is not known. `image` decodes one of
@@ -79,7 +78,7 @@ class ImageSetFeatures:
 
 @dataclass(frozen=True)
 class Leakage:
-    """How near images come to the test images.
+    """Nearest test images of generated images.
 
     `rows` (S,) are those that were compared: all, or a sample. `nearest` is the nearest test image
     of each of them; `near` says which are near-copies, and `same` which are the very pixels of a
@@ -120,7 +119,7 @@ def sample(count: int) -> NDArray[np.int64]:
 
 
 def held_out_limit(real: RealFeatures) -> Limit:
-    """What a near-copy of a test image is, by the validation images."""
+    """The distance of a near-copy of a test image, by the validation images."""
     pixels = real.validation.pixels
     return limit(nearest_by_pixels(pixels[sample(len(pixels))], real.test).distances)
 
@@ -211,7 +210,7 @@ def _own_nearest(
 
 
 def _train_copies(made: ImageSetFeatures, real: RealFeatures, leaked: Leakage) -> float | None:
-    """How many are as near to an original as near-copies are to a test image."""
+    """Count of images as near to an original as near-copies are to a test image."""
     if real.train.vectors is made.vectors:
         return None  # they are the originals
     found = nearest_by_pixels(made.pixels[leaked.rows], real.train.pixels)

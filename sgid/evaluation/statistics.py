@@ -1,4 +1,4 @@
-"""How sure a figure is: intervals over seeds and over test images, and paired comparisons.
+"""Statistics: intervals over seeds and over test images, and paired comparisons.
 
 An accuracy has two sources of chance, and each function here says which one it covers: the *seeds*
 (another few-shot draw, other noise, another initialisation) or the *test images*.
@@ -126,7 +126,7 @@ def paired_bootstrap(
 
     `correct`, `baseline`: (N,) bool, whether each image was classified rightly. The interval is
     the percentile bootstrap over images (Efron & Tibshirani 1993, ch. 13), p is McNemar's. It says
-    how much hangs on the choice of test images, not how much another seed would change.
+    how much depends on the choice of test images, not how much another seed would change.
 
     An image's difference is only ever +1, -1 or 0, so a resample is one multinomial draw of how
     many of each there are; nothing is approximated.

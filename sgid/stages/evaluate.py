@@ -103,6 +103,7 @@ def nearest_pairs(
             "test_key": test.keys[pair["test"]],
             "test": _picture(test[pair["test"]].image),
             "original": None if (row := pair["original"]) is None else _picture(train[row].image),
+            "original_key": None if row is None else train.keys[row],
         }
         for pair in summary["leakage"]["nearest"]
     ]

@@ -1,4 +1,4 @@
-"""`stage=evaluate evaluation.images=PATH`: any generated images, measured without any training."""
+"""`stage=evaluate evaluation.images=PATH`: metrics of any generated images, without a training."""
 
 from __future__ import annotations
 
@@ -36,10 +36,9 @@ OPTION = "evaluation.images"
 
 @dataclass(frozen=True)
 class ImagesToEvaluate:
-    """The images that are to be measured.
+    """Images of `evaluation.images`; `store` is where they lie if SGID generated them.
 
-    `store` is where they lie if SGID made them. `labels` and `source_index` as in
-    `ImageSetFeatures`; `notes` say what is not known of them, and why.
+    `labels` and `source_index` as in `ImageSetFeatures`; `notes` name what is not known of them.
     """
 
     images: ImageSet
@@ -52,7 +51,7 @@ class ImagesToEvaluate:
 def evaluate_images(
     path: Path, evaluator: Evaluator, console: Console, *, seed: int, max_bad: float, results: Path
 ) -> Path:
-    """Measure the images at `path`; the folder in `results` with their JSON and their page.
+    """Compute all metrics of the images at `path`; the folder in `results` with JSON and page.
 
     `max_bad` is the share of unreadable images that is left out without an error.
 
@@ -70,8 +69,7 @@ def evaluate_images(
     }
     folder = results / fingerprint([spec, str(path)])
     if not (folder / EVALUATION).is_file():
-        told = _measured(given, evaluator)
-        told = {
+        summary = {
             "fingerprint": folder.name,
             "method": given.store.spec["method"] if given.store else path.resolve().name,
             "path": str(path),
@@ -79,35 +77,40 @@ def evaluate_images(
             "seed": seed,
             "protocol": dataset.protocol,
             "notes": list(given.notes),
-            **told,
+            **_summary(given, evaluator),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        if pairs := nearest_pairs(told, lambda row: given.images[row].image, dataset):
+        if pairs := nearest_pairs(summary, lambda row: given.images[row].image, dataset):
             columns = {key: [row[key] for row in pairs] for key in pairs[0]}
             write_table(folder / "nearest.parquet", columns)
-        write_atomic(folder / EVALUATION, json.dumps(told, indent=2, ensure_ascii=False).encode())
+        content = json.dumps(summary, indent=2, ensure_ascii=False)
+        write_atomic(folder / EVALUATION, content.encode())
     page = write_page(folder)
     print_evaluation(folder, console)
     console.print(f"report: {page}", highlight=False, markup=False)
     return folder
 
 
-def _measured(given: ImagesToEvaluate, against: Evaluator) -> dict[str, Any]:
-    images, artifacts, models = given.images, against.artifacts, against.models
+def _summary(given: ImagesToEvaluate, evaluator: Evaluator) -> dict[str, Any]:
+    images, artifacts, models = given.images, evaluator.artifacts, evaluator.models
     if given.store is None:
-        found = image_features(images, models, artifacts)
-    else:  # its embeddings lie beside it
+        features = image_features(images, models, artifacts)
+    else:  # its embeddings lie in its folder
         name = fingerprint(models.identity("scorer"))
         vectors = stored_embeddings(given.store, lambda: models.scorer, name=name)
-        found = Features(vectors, stored_thumbnails(given.store))
-    made = ImageSetFeatures(
-        found.vectors, found.pixels, lambda row: images[row].image, given.labels, given.source_index
+        features = Features(vectors, stored_thumbnails(given.store))
+    generated = ImageSetFeatures(
+        features.vectors,
+        features.pixels,
+        lambda row: images[row].image,
+        given.labels,
+        given.source_index,
     )
     cosines = {}
-    if made.source_index is not None and made.labels is not None:
-        names = against.dataset.class_names
-        cosines = per_class(to_original(made, against.real), made.labels, names)
-    return {**against.summary(made), "cosine_per_class": cosines}
+    if generated.source_index is not None and generated.labels is not None:
+        names = evaluator.dataset.class_names
+        cosines = per_class(to_original(generated, evaluator.real), generated.labels, names)
+    return {**evaluator.summary(generated), "cosine_per_class": cosines}
 
 
 def _given(path: Path, evaluator: Evaluator, max_bad: float) -> ImagesToEvaluate:
@@ -118,8 +121,8 @@ def _given(path: Path, evaluator: Evaluator, max_bad: float) -> ImagesToEvaluate
         )
     if (path / "manifest.json").is_file():
         return _stored(path, evaluator.dataset)
-    if told := _no_images(path):
-        raise ValueError(f"{OPTION}={path} {told}")
+    if reason := _no_images(path):
+        raise ValueError(f"{OPTION}={path} {reason}")
     listing, labelled = unsplit(path, evaluator.dataset.class_names, option=OPTION)
     images, bad = scan(listing, max_bad=max_bad, cache=evaluator.artifacts / "scans")
     notes = [f"{len(bad):,} unreadable images are left out"] if bad else []
@@ -131,7 +134,7 @@ def _given(path: Path, evaluator: Evaluator, max_bad: float) -> ImagesToEvaluate
 
 
 def _no_images(path: Path) -> str | None:
-    """What a folder of this program is that holds no images to measure, and what to give."""
+    """The kind of a folder of this program without images to evaluate, and the one to give."""
     if (path / "result.json").is_file():
         stores = load_result(path).generated
         if not stores:
@@ -139,7 +142,7 @@ def _no_images(path: Path) -> str | None:
         take = " or ".join(one.path for one in stores)
         return f"is the result of a run: its images are in {take}"
     if (path / EVALUATION).is_file():
-        return "is what an evaluation left: give the images that it was made of"
+        return "holds the metrics of an evaluation: give the images themselves"
     if (path / "spec.json").is_file():
         return "is a store that is not finished: run again what makes it, then give it"
     if stores := sorted(one.parent.name for one in path.glob("*/spec.json") if _is_generated(one)):
@@ -151,10 +154,10 @@ def _no_images(path: Path) -> str | None:
 def _is_generated(spec: Path) -> bool:
     """Whether a file, which may be anything, is the `spec.json` of a store of generated images."""
     try:
-        said = json.loads(read(spec))
+        content = json.loads(read(spec))
     except (ValueError, OSError, RecursionError):
         return False
-    return isinstance(said, dict) and said.get("kind") == "generated"
+    return isinstance(content, dict) and content.get("kind") == "generated"
 
 
 def _stored(path: Path, dataset: Dataset) -> ImagesToEvaluate:

@@ -115,9 +115,7 @@ class Run:
     def settings(self) -> dict[str, Any]:
         """The config as JSON can say it, with the identity of weights and images."""
         settings = {**asdict(self.config), "stage": self.config.stage.value}
-        # Neither split depends on the seed.
-        parts = [self.dataset.validation.digest(), self.dataset.test.digest()]
-        settings["dataset"]["images"] = fingerprint(parts)
+        settings["dataset"]["images"] = self.dataset.fingerprint
         for name, weights in self.ready.weights.items():
             at = settings
             for key in name.split("."):
@@ -135,7 +133,9 @@ class Run:
         asked, allowed = self.config.evaluation, self.config.allow_targets
         classifier = None
         if asked.classifier:
-            classifier = find_reference_classifier(asked.classifier, self.dataset, allowed)
+            classifier = find_reference_classifier(
+                asked.classifier, self.dataset, self.models.device, allowed
+            )
         # `auto` is where the weights of LPIPS are.
         lpips = weights_file().is_file() if asked.lpips == "auto" else bool(asked.lpips)
         return Evaluator(self.dataset, self.models, self.artifacts, classifier, lpips)

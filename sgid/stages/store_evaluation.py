@@ -29,7 +29,6 @@ from sgid.evaluation.store_summary import labels, score_store, source_index, sum
 from sgid.models.loader import Models
 from sgid.reproducibility import fingerprint
 from sgid.runtime.files import atomic_path, write_atomic
-from sgid.runtime.terminal import progress
 from sgid.store.store import Store
 from sgid.store.tables import stored_images
 
@@ -74,7 +73,7 @@ class StoreEvaluation:
 
     def measured(self, summary: dict[str, Any]) -> bool:
         """Whether a summary has all that is asked for now, or more."""
-        return self.evaluator.has(summary)
+        return self.evaluator.covers(summary)
 
     def summary(self, before: dict[str, Any] | None = None) -> dict[str, Any]:
         """All that is measured of the whole store, and what the filter drops.
@@ -135,10 +134,7 @@ class StoreEvaluation:
     @cached_property
     def _vectors(self) -> NDArray[np.float32]:
         name = fingerprint(self.models.identity("scorer"))
-        with progress("judge", self.store.rows, "images") as bar:
-            return stored_embeddings(
-                self.store, lambda: self.models.scorer, name=name, on_images=bar.update
-            )
+        return stored_embeddings(self.store, lambda: self.models.scorer, name=name)
 
     @cached_property
     def _judged(self) -> ClipScores:

@@ -45,7 +45,7 @@ def test_images_are_measured_without_a_run(finished, own, images):
     assert by_path[str(images)]["label_agreement"] is not None
     # Whole sets, test images included: each of those is found.
     assert by_path[str(images)]["test_duplicates"] >= 1
-    assert "Images that were measured" in done.out
+    assert "Evaluated images" in done.out
     assert len(list(finished.results.glob("*/evaluation.html"))) == 3
 
 
@@ -99,7 +99,10 @@ def test_a_classifier_of_real_images_judges_labels(judged, own):
     reached = json.loads((judge / "result.json").read_text())["metrics"]["validation/top1"]
     assert told["held_out_top1"] == pytest.approx(reached)
     page = (folder / "report.html").read_text()
-    assert f"it gives {reached:.1f} % their label" in page and "the very originals" in page
+    assert (
+        f"It gives {reached:.1f} % of the held-out real images their label" in page
+        and "the very originals" in page
+    )
     # What was judged stays so where no judge is asked for.
     assert "done before" in place.run(*own, "aug=sgid").good().out
 
@@ -127,7 +130,9 @@ def test_judges_that_cannot_are_told(judged, own, tmp_path):
     result["overrides"] = ["backbone=my_own"]
     (strange / "result.json").write_text(json.dumps(result))
     failed = place.run(*asked[:-1], f"evaluation.classifier={strange}")
-    assert failed.code == 1 and "If it was started with --config-dir, it cannot judge" in failed.err
+    assert (
+        failed.code == 1 and "If it was started with --config-dir, it cannot be used" in failed.err
+    )
     (strange / "checkpoints" / "best.ckpt").unlink()
     failed = place.run(*asked[:-1], f"evaluation.classifier={strange}")
     assert failed.code == 1 and "best.ckpt is not there any more" in failed.err

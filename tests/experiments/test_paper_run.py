@@ -63,7 +63,7 @@ def test_all_cells_run_and_their_page_is_written(made):
     assert len(list(made.results.glob("*/result.json"))) == 3
     assert len(list(made.artifacts.glob("generated/*/manifest.json"))) == 2
     page = (made.pages / "expansion.md").read_text()
-    assert "How many images of each original are worth making?" in page
+    assert "Are more images of each original worth making?" in page
     assert "python -m experiments.paper expansion scale=small" in page
     assert "3 runs, finished " in page and "torch " in page
     assert not (made.pages / "README.md").exists()  # of all experiments, and this is one
