@@ -185,6 +185,10 @@ ANSWER = 10
 
 TOKEN = "RAY_AUTH_TOKEN"  # else Ray writes one to the home folder
 
+LONGEST = 20
+"""Bytes of the temporary folder's name: of the 103 that a socket's may have on macOS (on Linux
+107), Ray's own part takes up to 64, and the folder that is made for it 18."""
+
 OBJECTS = 256 * 2**20
 """Bytes for what Ray holds in memory: only numbers of shards travel by it."""
 
@@ -214,8 +218,7 @@ def connect(cluster: ClusterConfig, gpus: float) -> Iterator[None]:
     folder = None
     try:
         if cluster.address is None:
-            # Not below paths.artifacts: the names of sockets may have 107 bytes, and theirs has 70.
-            folder = tempfile.mkdtemp(prefix="sgid-ray-")
+            folder = tempfile.mkdtemp(prefix="sgid-ray-", dir=_temporary_folder())
             ray.init(
                 "local",
                 include_dashboard=False,
@@ -241,6 +244,15 @@ def connect(cluster: ClusterConfig, gpus: float) -> Iterator[None]:
         _restore(handlers)
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _temporary_folder() -> str:
+    """The folder for that of Ray: the usual one, where names of sockets are short enough there.
+
+    Not below `paths.artifacts`, and `/tmp` where SLURM or macOS give a longer one.
+    """
+    usual = tempfile.gettempdir()
+    return usual if len(os.fsencode(usual)) <= LONGEST else "/tmp"
 
 
 def _require_answer(address: str) -> None:
