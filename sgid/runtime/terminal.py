@@ -44,7 +44,8 @@ def quiet() -> None:
     # timm tells which weights it loads.
     logging.getLogger("timm").setLevel(logging.WARNING)
     # Lightning's advice about workers and logging intervals: the config decides these.
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    for library in ("pytorch_lightning", "lightning_fabric", "torch.multiprocessing.spawn"):
+        logging.getLogger(library).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
 
 
