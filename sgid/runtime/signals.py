@@ -25,8 +25,11 @@ AGAIN = 0.1
 
 
 @final
-class Stopped(KeyboardInterrupt):
-    """A signal asked this process to end; `signal` is which."""
+class Stopped(BaseException):
+    """Raised in the main thread when a signal asks this process to end; `signal` is which.
+
+    Not a `KeyboardInterrupt`: Lightning, Ray and others make another exception of that.
+    """
 
     def __init__(self, number: int) -> None:
         super().__init__(number)

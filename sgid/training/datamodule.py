@@ -9,6 +9,7 @@ from typing import Any, final
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities.seed import isolate_rng
 from torch.utils.data import (
     BatchSampler,
     DataLoader,
@@ -161,18 +162,13 @@ class _Seeded(Dataset):
     def __getitem__(self, batch: tuple[list[int], int]) -> Any:
         indices, seed = batch
         # Without workers this is the process in which dropout and Mixup draw.
-        before = torch.get_rng_state(), random.getstate(), np.random.get_state()
-        try:
+        with isolate_rng(include_cuda=False):
             # torchvision's augmentations draw from torch, others from Python or NumPy. Not
             # `torch.manual_seed`, which seeds all devices and would not be undone there.
             torch.default_generator.manual_seed(seed)
             random.seed(seed)
             np.random.seed(seed)
             return _batch(self.data, indices)
-        finally:
-            torch.set_rng_state(before[0])
-            random.setstate(before[1])
-            np.random.set_state(before[2])
 
 
 def _batch(data: Any, indices: list[int]) -> Any:

@@ -8,8 +8,6 @@ from __future__ import annotations
 import csv
 import io
 import math
-import signal
-import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -32,9 +30,6 @@ from sgid.training.datamodule import seed_draws
 if TYPE_CHECKING:
     from sgid.training.classifier import Classifier
     from sgid.training.datamodule import DataModule
-
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 ALLOCATORS = ("DefaultCPUAllocator", "ALLOC_FAILED", "out of memory")
@@ -66,7 +61,7 @@ def make_trainer(
         logger=list(loggers) or False,
         # Its own environment, also within a SLURM job, whose signals and tasks are not its affair.
         plugins=[LightningEnvironment(), WholeFiles()],
-        callbacks=[_Signals(), *callbacks],
+        callbacks=list(callbacks),
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
@@ -74,35 +69,16 @@ def make_trainer(
     )
 
 
-@final
-class _Signals(pl.Callback):
-    """Takes the handlers of the caller back from Lightning, which puts in its own right before."""
-
-    def __init__(self) -> None:
-        self.before = {number: signal.getsignal(number) for number in SIGNALS}
-
-    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        _restore(self.before)
-
-    def on_test_start(self, trainer: Any, pl_module: Any) -> None:
-        _restore(self.before)
-
-
 @contextmanager
 def running(data: DataModule, precision: str) -> Iterator[None]:
-    """Around a trainer's loops: a stop comes out as the exception that it was, errors for people.
+    """Around a trainer's loops: errors as messages for the user.
 
     Raises:
         ValueError: if memory ran out; it names the options that take less.
         ChildProcessError: if a process that loads data died.
     """
-    before = {number: signal.getsignal(number) for number in SIGNALS}
     try:
         yield
-    except SystemExit as error:  # what Lightning makes of a KeyboardInterrupt
-        if not isinstance(error.__context__, KeyboardInterrupt):
-            raise
-        raise error.__context__ from None
     except (RuntimeError, MemoryError) as error:
         if text := _for_people(error, data, precision):
             kind = ValueError if _out_of_memory(error) else ChildProcessError
@@ -112,15 +88,6 @@ def running(data: DataModule, precision: str) -> Iterator[None]:
         if not _of_loading(error):
             raise
         raise ChildProcessError(_died(data, error)) from error
-    finally:
-        _restore(before)  # after a stop Lightning ignores the next Ctrl+C
-
-
-def _restore(handlers: dict[signal.Signals, Any]) -> None:
-    if threading.current_thread() is threading.main_thread():
-        for number, handler in handlers.items():
-            if handler is not None:  # None: set by other than Python, and cannot be set by it
-                signal.signal(number, handler)
 
 
 def _out_of_memory(error: BaseException) -> bool:
