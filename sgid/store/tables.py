@@ -37,7 +37,7 @@ COLUMNS = ["key", "repeat", "label", "checksum", IMAGE]
 
 @final
 class StoredDescriptions(Sequence[Described]):
-    """The records of a complete described store, of which the last few shards read are kept.
+    """Records of a complete described store; the last few shards read stay in memory.
 
     Args:
         caption: which of an image's captions is taken, one of `sgid.methods.describe.CAPTIONS`.
@@ -64,7 +64,7 @@ class StoredDescriptions(Sequence[Described]):
         return self._shard(shard)[row]
 
     def similarities(self) -> NDArray[np.float64]:
-        """(N,): of the caption taken for each image."""
+        """Similarities (N,) of the caption chosen for each image."""
         if self.caption == "best":
             columns = [table["similarity"] for table in self.store.tables(["similarity"])]
             return np.concatenate([column.to_numpy() for column in columns])
@@ -100,7 +100,7 @@ def stored_images(store: Store, class_names: tuple[str, ...]) -> ImageSet:
 
 @final
 class MappedRows:
-    """An Arrow file that is mapped into memory: called with a row, the encoded bytes of its image.
+    """Memory-mapped Arrow file; called with a row, it returns the encoded bytes of its image.
 
     It is opened where it is used, so that worker processes open their own.
 
@@ -138,7 +138,7 @@ class MappedRows:
         self.path.unlink(missing_ok=True)
         return CorruptStore(
             f"{self.path} was damaged ({what}). It is removed, and the same command makes it again "
-            "from the shards beside it"
+            "from its shards"
         )
 
     def __reduce__(self) -> tuple[type, tuple[Path]]:
@@ -147,7 +147,7 @@ class MappedRows:
 
 @final
 class _Column(Sequence[T], Generic[T]):
-    """What `make` makes of some columns of a row, when it is asked for."""
+    """Sequence of `make(*columns)` of the rows, computed on access."""
 
     def __init__(self, rows: MappedRows, names: Sequence[str], make: Callable[..., T]) -> None:
         self.rows = rows
@@ -176,7 +176,7 @@ def _key(key: str, repeat: int) -> str:
 
 
 def _arrow_copy(store: Store) -> Path:
-    """`rows.arrow` beside the shards; written once, shard by shard, from them."""
+    """Path of `rows.arrow`, which is copied from the shards once."""
     path = store.folder / "rows.arrow"
     if not path.is_file():
         with file_lock(
@@ -243,7 +243,7 @@ def schema() -> pa.Schema:
 
 
 def to_row(generated: Generated, *, format: str) -> dict[str, Any]:
-    """The row of one image; `checksum` is the SHA-256 of the encoded bytes.
+    """Row of one image; `checksum` is the SHA-256 of the encoded bytes.
 
     `format` is one of `FORMATS`; png and webp are lossless.
     """

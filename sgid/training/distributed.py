@@ -82,10 +82,10 @@ def fit_together(
     import torch
     from torch.multiprocessing import start_processes
 
-    from sgid.training.checkpoints import resumable
+    from sgid.training.checkpoints import resume_path
 
     check_devices(device, devices, scored=len(data.parts["validation"]))
-    resumable(folder)  # once, before all of them look
+    resume_path(folder)  # once, before all of them look
     settings = {"plan": plan, "folder": folder, "device": device, "precision": precision}
     try:
         # Not left to multiprocessing: it would use shared memory, of which containers have little,

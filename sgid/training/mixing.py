@@ -1,4 +1,4 @@
-"""Training on originals and generated images together."""
+"""Training sets of originals and generated images."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class BatchTransform(Protocol):
 
 
 class Mixed(Dataset):
-    """Originals, and the images generated from them.
+    """Training set of originals and the images generated from them.
 
     `concatenate` makes one set of both. `replace` keeps the originals' length and, each time that
     one is asked for, swaps it with `probability` for one of the images generated from it.
@@ -81,7 +81,7 @@ class Mixed(Dataset):
         return torch.stack([self.transform(picture) for picture in pictures]), labels
 
     def _drawn(self, position: int) -> tuple[int, int]:
-        """The source and the index in it of what is given for `position`."""
+        """Source, and index in it, of the image drawn for `position`."""
         if self.repeats is not None and torch.rand(()) < self.probability:
             repeats = self.repeats.of(position)
             if len(repeats):
@@ -90,7 +90,7 @@ class Mixed(Dataset):
         return source, position - (self.ends[source - 1] if source else 0)
 
     def keep(self, limit: float) -> int:
-        """Keep decoded images, up to `limit` bytes; how many that are."""
+        """Cache decoded images, up to `limit` bytes; returns the bytes used."""
         before = limit
         for pictures in self.pictures:
             pictures.keep(limit)
@@ -103,7 +103,7 @@ class Mixed(Dataset):
 
 
 class _Repeats:
-    """The positions, in the set of all, of what was generated from each original.
+    """Positions, in the whole set, of the images generated from each original.
 
     Held as one array, sorted by original, since there may be millions of them.
     """
