@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, final
 from sgid.config.compose import CONF
 from sgid.errors import _raised_here, message
 from sgid.runtime.launcher import ERROR, POINTER
-from sgid.runtime.signals import find_stop, stop_on_signals
+from sgid.runtime.signals import Stopped, find_stop, stop_on_signals
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -38,7 +38,7 @@ def main() -> int:
     try:
         with stop_on_signals():
             return _main()
-    except KeyboardInterrupt as stop:
+    except (KeyboardInterrupt, Stopped) as stop:
         return _say_stopped(stop, line)
 
 
@@ -148,7 +148,7 @@ def _places(config: DictConfig, output: Path, mode: str) -> dict[str, str | Path
     return {**{f"paths.{name}": path for name, path in config.paths.items()}, mode: output}
 
 
-def _say_stopped(stop: KeyboardInterrupt, line: str) -> int:
+def _say_stopped(stop: BaseException, line: str) -> int:
     """How to go on; the exit code."""
     from sgid.runtime.launcher import stop as stop_launched
 

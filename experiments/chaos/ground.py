@@ -17,6 +17,8 @@ from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
+from experiments.chaos.moments import Moment, Steps
+
 OPTIONS = (
     "dataset=folder", "models=tiny", "backbone=small_resnet", "dataset.noun=null",
     "expansion=5", "steps=4", "store.shard_size=23",
@@ -25,6 +27,7 @@ OPTIONS = (
 """A run of seconds on one core, in all stages; ten shards or so."""
 SHARD = 23  # an original has images in two of them
 STAGES = {
+    "starting": "",
     "captioning": "artifacts/scans/*.parquet",
     "drawing": "artifacts/described/*/manifest.json",
     "training": "artifacts/generated/*/manifest.json",
@@ -39,7 +42,7 @@ _SERVER = multiprocessing.get_context("forkserver")
 
 @dataclass(frozen=True)
 class Ground:
-    """A folder for one story: artifacts/, results/, hydra/, and a log of what was drawn."""
+    """A folder for one story: artifacts/, results/, hydra/, and logs of images and of steps."""
 
     top: Path
     options: tuple[str, ...] = OPTIONS
@@ -52,14 +55,17 @@ class Ground:
     def results(self) -> Path:
         return self.top / "results"
 
-    def start(self, *given: str, largest: int | None = None) -> BaseProcess:
+    def start(
+        self, *given: str, largest: int | None = None, moment: Moment | None = None
+    ) -> BaseProcess:
         """A run in a process of its own; what it says goes to `said`.
 
-        No file may grow beyond `largest` bytes: the simplest quota there is.
+        No file may grow beyond `largest` bytes: the simplest quota there is. At `moment` the
+        process sends itself the signal that belongs to it.
         """
         self.top.mkdir(parents=True, exist_ok=True)
         arguments = [f"hydra.run.dir={self.top / 'hydra'}", *self.options, *given]
-        process = _SERVER.Process(target=_run, args=(str(self.top), arguments, largest))
+        process = _SERVER.Process(target=_run, args=(self, arguments, largest, moment))
         process.start()
         return process
 
@@ -85,15 +91,16 @@ class Ground:
 
     def stage(self) -> str:
         """How far it has come, in a word."""
-        for stage in reversed(STAGES):
-            if list(self.top.glob(STAGES[stage])):
-                return stage
-        return "starting"
+        return next(
+            stage
+            for stage, pattern in reversed(STAGES.items())
+            if not pattern or any(self.top.glob(pattern))
+        )
 
-    def progress(self) -> tuple[int, int]:
-        """How far it has come: the stage, and the images that were captioned or drawn."""
-        order = ["starting", *STAGES]
-        return order.index(self.stage()), len({image for _, image in self.drawn()})
+    def steps(self) -> list[tuple[str, float]]:
+        """Stage and time, in seconds, of each step of the processes here."""
+        lines = (self.top / "steps").read_text(encoding="utf-8").splitlines()
+        return [(line.partition(" ")[0], float(line.partition(" ")[2])) for line in lines]
 
     def content(self) -> dict[str, Any]:
         """Every byte of the stores, the predictions, the weights, and what was measured."""
@@ -139,11 +146,12 @@ def _hash(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def _run(top: str, arguments: list[str], largest: int | None) -> None:
+def _run(ground: Ground, arguments: list[str], largest: int | None, moment: Moment | None) -> None:
     """In the forked process: as `python run.py`, with a note of each image that is drawn."""
     import resource
     import signal
 
+    top = str(ground.top)
     os.setpgid(0, 0)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)
@@ -158,6 +166,7 @@ def _run(top: str, arguments: list[str], largest: int | None) -> None:
     os.environ["HF_HUB_OFFLINE"] = "1"
     os.chdir(top)
     _note_what_is_drawn(os.open(f"{top}/drawn", os.O_WRONLY | os.O_CREAT | os.O_APPEND))
+    Steps(ground.top, ground.stage, moment).count()
     sys.argv = ["run.py", *arguments]
     from sgid.cli import main
 

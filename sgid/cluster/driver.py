@@ -28,8 +28,8 @@ from sgid.cluster.worker import (
     ShardJob,
     ShardWorker,
     not_shared,
-    seen,
     shard_job,
+    wait_until_visible,
 )
 from sgid.config.schema import ClusterConfig
 from sgid.runtime.files import absolute
@@ -41,50 +41,54 @@ from sgid.store.store import Store
 log = logging.getLogger(__name__)
 
 PIECE = 4
-"""Shards that a worker is handed at a time, where there are many: it then never waits for one."""
+"""Shards that a worker gets at a time, where there are many, so that it does not wait for work."""
 
 
 def make_stores(run: Run, augmentation: Augmentation, console: Console) -> None:
-    """Make what is missing of an augmentation's stores. Safe to kill and to run again.
+    """Make the missing shards of an augmentation's stores. Safe to kill and to run again.
 
     Raises:
-        ValueError: for what a worker or this process found that a person can mend.
+        ValueError: for errors of a worker or of this process that the user can correct.
         ChildProcessError: if workers died `cluster.attempts` times at the same work.
     """
     if not augmentation.repair():
         return
     stores, cluster = augmentation.stores, run.cluster
     storages = {kind: _storage(cluster, store) for kind, store in stores.items()}
-    missing = {kind: _fetched(store, storages[kind], console) for kind, store in stores.items()}
+    missing = {
+        kind: _missing_after_fetch(store, storages[kind], console) for kind, store in stores.items()
+    }
     gpus = cluster.gpus
     if gpus is None:
         gpus = 1.0 if run.models.device.type == "cuda" else 0.0
     with connect(cluster, gpus) if any(missing.values()) else nullcontext():
         for kind, store in stores.items():
             if missing[kind]:
-                asked = shard_job(run, augmentation, kind)
-                said = _made(asked, store, storages[kind], missing[kind], gpus)
-                console.print(f"{kind}: {said}", highlight=False)
+                job = shard_job(run, augmentation, kind)
+                summary = _run_workers(job, store, storages[kind], missing[kind], gpus)
+                console.print(f"{kind}: {summary}", highlight=False)
             store.finish()
             if (storage := storages[kind]) is not None and kind == CAPTIONS:
                 storage.fill()  # for the workers that draw
 
 
-def _made(
-    asked: ShardJob, store: Store, storage: Storage | None, missing: Sequence[int], gpus: float
+def _run_workers(
+    job: ShardJob, store: Store, storage: Storage | None, missing: Sequence[int], gpus: float
 ) -> str:
-    """Have `missing` made; who made them."""
-    cluster = asked.cluster
+    """Make the `missing` shards; a line about the workers that did."""
+    cluster = job.cluster
     left = sum(len(store.range(shard)) for shard in missing)
     workers = set()
-    with progress(asked.kind, store.rows, "images", done=store.rows - left) as bar:
-        for row in _rows(asked, missing, gpus):
+    with progress(job.kind, store.rows, "images", done=store.rows - left) as bar:
+        for row in _rows(job, missing, gpus):
             shard = row["shard"]
-            _told(row, cluster.attempts)
+            _report(row, cluster.attempts)
             if storage is not None:
                 if not storage.get(shard):
-                    raise ValueError(f"{storage.folder}: shard {shard} is not what was left there")
-            elif not seen(store.part(shard).is_file):
+                    raise ValueError(
+                        f"{storage.folder}: shard {shard} has another hash than was uploaded"
+                    )
+            elif not wait_until_visible(store.part(shard).is_file):
                 raise ValueError(not_shared(store))
             workers.add(row["worker"])
             bar.update(len(store.range(shard)))
@@ -92,13 +96,13 @@ def _made(
     return f"{len(missing):,} shards by {len(workers):,} workers on {len(nodes):,} nodes"
 
 
-def _rows(asked: ShardJob, missing: Sequence[int], gpus: float) -> Iterable[dict[str, Any]]:
-    """What the workers say of each shard, as it is done."""
+def _rows(job: ShardJob, missing: Sequence[int], gpus: float) -> Iterable[dict[str, Any]]:
+    """One row for each shard, as the workers finish it."""
     import ray
     from ray.data import ActorPoolStrategy, DataContext, from_items
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    cluster = asked.cluster
+    cluster = job.cluster
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     tally = ray.remote(num_cpus=0)(AttemptCounter).options(scheduling_strategy=here).remote()
     # By default a machine that is lost while a worker starts on it ends all, and so do 30 minutes
@@ -117,7 +121,7 @@ def _rows(asked: ShardJob, missing: Sequence[int], gpus: float) -> Iterable[dict
     shards = from_items([{"shard": one} for one in missing], override_num_blocks=len(missing))
     made = shards.map_batches(
         ShardWorker,
-        fn_constructor_args=(asked, tally),
+        fn_constructor_args=(job, tally),
         batch_size=piece,
         compute=pool,
         num_cpus=cluster.cpus,
@@ -126,8 +130,8 @@ def _rows(asked: ShardJob, missing: Sequence[int], gpus: float) -> Iterable[dict
     return made.iter_rows()
 
 
-def _told(row: dict[str, Any], attempts: int) -> None:
-    """Hand on what a worker has to say."""
+def _report(row: dict[str, Any], attempts: int) -> None:
+    """Log the warnings of a worker, and raise its error."""
     for line in row["warnings"].splitlines():
         log.warning("%s", line)
     if row["error"] == DIED:
@@ -139,16 +143,16 @@ def _told(row: dict[str, Any], attempts: int) -> None:
         )
     if row["error"]:
         node = row["worker"].partition("/")[0]
-        told = f"{row['error']}\n(a worker on node {node})"
-        raise ValueError(told) from RuntimeError(row["trace"])
+        message = f"{row['error']}\n(a worker on node {node})"
+        raise ValueError(message) from RuntimeError(row["trace"])
 
 
 def _storage(cluster: ClusterConfig, store: Store) -> Storage | None:
     return None if cluster.storage is None else Storage(absolute(cluster.storage), store)
 
 
-def _fetched(store: Store, storage: Storage | None, console: Console) -> list[int]:
-    """The shards that are missing still when all that lies in the storage is fetched."""
+def _missing_after_fetch(store: Store, storage: Storage | None, console: Console) -> list[int]:
+    """Fetch the shards that lie in the storage; those that are still missing."""
     missing = store.missing()
     if storage is None:
         return missing
@@ -186,13 +190,17 @@ ANSWER = 10
 
 TOKEN = "RAY_AUTH_TOKEN"  # else Ray writes one to the home folder
 
+LONGEST = 20
+"""Bytes of the temporary folder's name: of the 103 that a socket's may have on macOS (on Linux
+107), Ray's own part takes up to 64, and the folder that is made for it 18."""
+
 OBJECTS = 256 * 2**20
 """Bytes for what Ray holds in memory: only numbers of shards travel by it."""
 
 
 @contextmanager
 def connect(cluster: ClusterConfig, gpus: float) -> Iterator[None]:
-    """A Ray of this process's own, or the one at `cluster.address`; left at the end of the block.
+    """Start Ray for this process, or join the cluster at `cluster.address`, until the block ends.
 
     However the block ends, the workers end with it: a cluster ends those of a driver that left.
 
@@ -215,8 +223,7 @@ def connect(cluster: ClusterConfig, gpus: float) -> Iterator[None]:
     folder = None
     try:
         if cluster.address is None:
-            # Not below paths.artifacts: the names of sockets may have 107 bytes, and theirs has 70.
-            folder = tempfile.mkdtemp(prefix="sgid-ray-")
+            folder = tempfile.mkdtemp(prefix="sgid-ray-", dir=_temporary_folder())
             ray.init(
                 "local",
                 include_dashboard=False,
@@ -234,7 +241,7 @@ def connect(cluster: ClusterConfig, gpus: float) -> Iterator[None]:
                     "head; cluster.address=null takes this machine alone"
                 ) from error
         _restore(handlers)  # Ray has its own for SIGTERM
-        _hush()
+        _silence_ray_data()
         _require_room(cluster, gpus)
         yield
     finally:
@@ -244,15 +251,24 @@ def connect(cluster: ClusterConfig, gpus: float) -> Iterator[None]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def _temporary_folder() -> str:
+    """Parent of Ray's folder: the usual one, if names of sockets are short enough there.
+
+    Not below `paths.artifacts`, and `/tmp` where SLURM or macOS give a longer one.
+    """
+    usual = tempfile.gettempdir()
+    return usual if len(os.fsencode(usual)) <= LONGEST else "/tmp"
+
+
 def _require_answer(address: str) -> None:
-    """Ray itself would ask HOST:PORT, where nobody listens, for a quarter of an hour."""
+    """Check that HOST:PORT accepts connections: Ray would try for a quarter of an hour."""
     host, _, port = address.rpartition(":")
     if host and port.isdecimal():
         socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWER).close()
 
 
 def room(cluster: ClusterConfig, gpus: float) -> int:
-    """How many workers the nodes that are there can hold."""
+    """Number of workers that fit on the nodes of the cluster."""
     import ray
 
     total = ray.cluster_resources()
@@ -269,17 +285,17 @@ def _require_room(cluster: ClusterConfig, gpus: float) -> None:
         return
     total = ray.cluster_resources()
     has = f"{total.get('CPU', 0):g} cores and {total.get('GPU', 0):g} GPUs"
-    said = (
+    shortage = (
         f"cluster.min_workers={cluster.min_workers} with cluster.cpus={cluster.cpus} and "
         f"cluster.gpus={gpus:g} for each: there are {has}"
     )
     if cluster.address is None:
-        raise ValueError(f"{said} on this machine; ask for less")
-    logging.getLogger("sgid").warning("%s now; waiting for nodes to join", said)
+        raise ValueError(f"{shortage} on this machine; ask for less")
+    logging.getLogger("sgid").warning("%s now; waiting for nodes to join", shortage)
 
 
-def _hush() -> None:
-    """What Ray Data logs goes to Ray's own folder alone."""
+def _silence_ray_data() -> None:
+    """Leave the log of Ray Data to its own folder."""
     from ray._private.log import PlainRayHandler
     from ray.data import DataContext
 

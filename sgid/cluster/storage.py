@@ -1,4 +1,4 @@
-"""Finished shards on their way: a folder that all nodes reach, by any protocol that fsspec knows.
+"""Transport of finished shards: a folder that all nodes reach, by any protocol that fsspec knows.
 
     <storage>/<kind>/<fingerprint>/part-00000.parquet
     <storage>/<kind>/<fingerprint>/part-00000.parquet.sha256   written last: the shard is whole
@@ -19,7 +19,7 @@ OPTION = "cluster.storage"
 
 @final
 class Storage:
-    """The shards of one store in the folder `url`, a path or a URL; see the module.
+    """Shards of one store in the folder `url`, a path or a URL; see the module.
 
     Raises:
         ValueError: for a URL that cannot be opened, or that other machines cannot reach.
@@ -29,38 +29,40 @@ class Storage:
         from fsspec.core import url_to_fs
 
         if url.startswith("memory:"):
-            raise ValueError(f"{OPTION}={url}: is of one process alone; give one that all reach")
+            raise ValueError(
+                f"{OPTION}={url}: belongs to one process; give a folder that all nodes reach"
+            )
         try:
             self.files, root = url_to_fs(url)
         except (ValueError, ImportError) as error:  # an unknown protocol, or one not installed
             raise ValueError(f"{OPTION}={url}: {error}") from error
         self.store = store
-        self.damaged: list[int] = []  # those that were not what was left there
+        self.damaged: list[int] = []  # those whose hash was another
         self.folder = f"{root.rstrip('/')}/{store.folder.parent.name}/{store.folder.name}"
 
     def put(self, shard: int) -> None:
-        """Leave a shard of the store there."""
+        """Upload a shard of the store."""
         part = self.store.part(shard)
-        said = f"{sha256(part)}  {part.name}\n".encode()
+        line = f"{sha256(part)}  {part.name}\n".encode()
         self.files.makedirs(self.folder, exist_ok=True)
         unfinished = f"{self.folder}/.{part.name}.{uuid4().hex}.tmp"
         self.files.put_file(str(part), unfinished)
         self.files.mv(unfinished, self._at(shard))
-        self.files.pipe_file(unfinished, said)
+        self.files.pipe_file(unfinished, line)
         self.files.mv(unfinished, self._hash_at(shard))
 
     def fill(self) -> None:
-        """Leave there all shards of a complete store that are not there."""
+        """Upload the shards of a complete store that are not there."""
         for shard in range(self.store.shards):
             if not self.has(shard):
                 self.put(shard)
 
     def get(self, shard: int) -> bool:
-        """Bring a shard into the store, if it is there whole."""
+        """Download a shard into the store; false if it is not there, or damaged."""
         if not self.has(shard):
             return False
-        said = self.files.cat_file(self._hash_at(shard)).decode("ascii", "replace")
-        expected = said.partition(" ")[0]
+        line = self.files.cat_file(self._hash_at(shard)).decode("ascii", "replace")
+        expected = line.partition(" ")[0]
         part = self.store.part(shard)
         part.parent.mkdir(parents=True, exist_ok=True)
         fetched = part.with_name(f".{part.name}.{uuid4().hex}.tmp")
@@ -77,7 +79,7 @@ class Storage:
             fetched.unlink(missing_ok=True)
 
     def has(self, shard: int) -> bool:
-        """Whether a shard is there, by its hash alone."""
+        """Whether the hash of a shard is there, which is written last."""
         self.files.invalidate_cache()
         return self.files.exists(self._hash_at(shard))
 

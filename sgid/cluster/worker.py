@@ -1,4 +1,4 @@
-"""Ray workers: each holds the models, and makes the shards that it is given."""
+"""Ray workers: each holds the models, and makes the shards that it gets."""
 
 from __future__ import annotations
 
@@ -29,32 +29,32 @@ if TYPE_CHECKING:
 
 
 DIED = "died"
-"""Said of shards at which workers died `cluster.attempts` times."""
+"""Error of shards at which workers died `cluster.attempts` times."""
 
 PATIENCE = 60
-"""Seconds in which a shared file system shows to all what one machine has written."""
+"""Seconds until a shared file system shows all machines what one has written."""
 
 
 @final
 class ShardWorker:
-    """Makes shards; lives in a process of its own, and loads nothing before it has work."""
+    """Ray actor that makes shards; it loads nothing before it has work."""
 
     def __init__(self, job: ShardJob, tally: Any) -> None:
         self.job = job
         self.tally = tally  # a handle of the `AttemptCounter` that all workers share
 
     def __call__(self, batch: dict[str, NDArray[np.int64]]) -> dict[str, list[Any]]:
-        """The shards of a batch, each with what went wrong, or "", and who made it.
+        """Make the shards of a batch; a row for each, with its error, or "", and the worker.
 
-        Ray starts a worker that died again, and hands out its batch again, for ever: that this was
-        too often is found here. What a person can mend comes back as text: raised here, it would
+        Ray restarts a worker that died and repeats its batch without limit: attempts are counted
+        here. Errors for the user come back as text: raised here, they would
         arrive as a page of Ray.
         """
         import ray
 
         shards = batch["shard"].tolist()
         error, trace = "", ""
-        with _warnings() as heard:
+        with _warnings() as messages:
             try:
                 begun: Any = ray.get(self.tally.begin.remote(shards))
                 if begun > self.job.cluster.attempts:
@@ -62,18 +62,18 @@ class ShardWorker:
                 else:
                     self._make(shards)
             except Exception as raised:
-                told = _for_people(raised, self.job)
-                if told is None:
+                message = _user_message(raised, self.job)
+                if message is None:
                     raise
-                error, trace = told, traceback.format_exc()
-        alike = {"error": error, "trace": trace, "worker": _name(), "warnings": "\n".join(heard)}
+                error, trace = message, traceback.format_exc()
+        alike = {"error": error, "trace": trace, "worker": _name(), "warnings": "\n".join(messages)}
         return {"shard": shards, **{key: [value] * len(shards) for key, value in alike.items()}}
 
     def _make(self, shards: list[int]) -> None:
         from sgid.stages.augment import describe_shards, generate_shards
 
         run, store, storage = self._run, self._store, self._storage
-        if storage is not None:  # what a worker has left there that died before it said so
+        if storage is not None:  # uploaded by a worker that died before it reported them
             shards = [shard for shard in shards if not storage.has(shard)]
         if self.job.kind == CAPTIONS:
             describe_shards(store, run.dataset.train, run.models, shards)
@@ -83,7 +83,7 @@ class ShardWorker:
             for shard in shards:
                 try:
                     storage.put(shard)
-                except FileNotFoundError:  # another worker of this node has left it there
+                except FileNotFoundError:  # another worker of this node uploaded it
                     if not storage.has(shard):
                         raise
                 store.part(shard).unlink(missing_ok=True)
@@ -128,7 +128,7 @@ class ShardWorker:
         return self._augmentation.plan()
 
     def _bring(self, captions: Store) -> None:
-        """Wait until the captions are here that the driver knows to be made."""
+        """Download the captions, or wait until the shared folder shows them."""
         from sgid.cluster.storage import Storage
         from sgid.runtime.files import file_lock
 
@@ -139,28 +139,28 @@ class ShardWorker:
                 if lost := [shard for shard in captions.missing() if not storage.get(shard)]:
                     raise ValueError(
                         f"cluster.storage={url} has lost captions (shards {lost} in "
-                        f"{storage.folder}): the same command leaves them there again"
+                        f"{storage.folder}): the same command uploads them again"
                     )
                 captions.finish()
-        elif not seen(lambda: captions.complete):
+        elif not wait_until_visible(lambda: captions.complete):
             raise ValueError(not_shared(captions))
 
 
 @final
 class AttemptCounter:
-    """How often each shard was begun; an actor beside the driver, which outlives the workers."""
+    """Count of attempts at each shard; an actor on the driver's node that outlives workers."""
 
     def __init__(self) -> None:
         self.begun: Counter[int] = Counter()
 
     def begin(self, shards: list[int]) -> int:
-        """Count these once more: how often one of them was begun."""
+        """Count an attempt at these shards; the largest count among them."""
         self.begun.update(shards)
         return max(self.begun[shard] for shard in shards)
 
 
-def seen(there: Callable[[], bool]) -> bool:
-    """Wait until a shared file system shows what another machine has written: whether it does."""
+def wait_until_visible(there: Callable[[], bool]) -> bool:
+    """Wait until a shared file system shows what another machine wrote; false after `PATIENCE`."""
     until = time.monotonic() + PATIENCE
     while not there():
         if time.monotonic() > until:
@@ -179,33 +179,33 @@ def not_shared(store: Store) -> str:
 
 @contextmanager
 def _warnings() -> Iterator[list[str]]:
-    """What this package warns of within the block; a worker's own output is seen by nobody."""
-    heard: list[str] = []
+    """Collect this package's warnings within the block: nobody reads a worker's own output."""
+    messages: list[str] = []
 
     class Hearing(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
-            heard.append(self.format(record))
+            messages.append(self.format(record))
 
     handler, logger = Hearing(logging.WARNING), logging.getLogger("sgid")
     logger.addHandler(handler)
     try:
-        yield heard
+        yield messages
     finally:
         logger.removeHandler(handler)
 
 
-def _for_people(error: BaseException, job: ShardJob) -> str | None:
-    """What to tell a person, or `None` for what only a developer can mend."""
+def _user_message(error: BaseException, job: ShardJob) -> str | None:
+    """Message for the user, or `None` for an error that only a developer can correct."""
     from hydra.errors import InstantiationException
 
     while isinstance(error, InstantiationException) and error.__cause__ is not None:
         error = error.__cause__
-    told = fault(error, {"paths.artifacts": job.artifacts})
-    return told or (str(error) if isinstance(error, ValueError | OSError) else None)
+    message = fault(error, {"paths.artifacts": job.artifacts})
+    return message or (str(error) if isinstance(error, ValueError | OSError) else None)
 
 
 def _name() -> str:
-    """This worker among all: the machine it runs on, and its process there."""
+    """Name of this worker: node and process."""
     import ray
 
     return f"{ray.get_runtime_context().get_node_id()}/{os.getpid()}"
@@ -216,7 +216,7 @@ CAPTIONS = "captions"
 
 @dataclass(frozen=True)
 class ShardJob:
-    """The shards of `kind` ("captions", or a method's name) that `method` needs.
+    """Order for the shards of `kind` ("captions", or a method's name) that `method` needs.
 
     `prepare` makes the run on a worker, with no path that only the driver's working directory
     explains; `spec` is what determines the driver's store: a worker that would make another one
@@ -232,10 +232,10 @@ class ShardJob:
     offline: bool
 
     def store(self, augmentation: Augmentation) -> Store:
-        """The store to fill, among those of a worker.
+        """Store of the worker to be filled.
 
         Raises:
-            ValueError: if a worker would make other content than the driver asked for.
+            ValueError: if the worker would make other content than the driver asks for.
         """
         store = augmentation.stores[self.kind]
         if differing := list(_differing("", store.spec, self.spec)):
@@ -265,7 +265,7 @@ def shard_job(run: Run, augmentation: Augmentation, kind: str) -> ShardJob:
 
 
 def _differing(key: str, worker: Any, driver: Any) -> Iterator[str]:
-    """A line for each value in which two specs differ."""
+    """Lines `key=worker, not driver` for the values in which two specs differ."""
     if isinstance(worker, Mapping) and isinstance(driver, Mapping):
         for name in sorted({*worker, *driver}):
             yield from _differing(f"{key}.{name}", worker.get(name), driver.get(name))

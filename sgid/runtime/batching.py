@@ -1,4 +1,4 @@
-"""Batches of similar items that fit into the device's memory, and the batch size that suits it.
+"""Batches of similar items that fit into the device's memory, and the search for their size.
 
 On a CUDA GPU the size is measured on the work itself, and remembered. Elsewhere it follows from the
 size of the latents: on a CPU throughput is flat over a wide range (measured from 2,048 to 16,384
@@ -42,11 +42,11 @@ _SAID = (  # by torch, in a plain RuntimeError
 
 
 class DoesNotFit(ValueError):
-    """There is no memory for one item alone; it says what to change."""
+    """Raised when one item alone does not fit into memory; names the option to change."""
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that the memory of a device, or of the machine, has run out."""
+    """Whether an error means that the memory of a device, or of the machine, ran out."""
     import torch
 
     if isinstance(error, torch.OutOfMemoryError | MemoryError | DoesNotFit):
@@ -56,11 +56,11 @@ def out_of_memory(error: BaseException) -> bool:
 
 @final
 class AdaptiveBatcher:
-    """Batches of at most `size` items; `size` is halved, for good, when memory runs out.
+    """Runs batches of at most `size` items; `size` is halved, for good, when memory runs out.
 
     With `grow`, the size begins at `size` and is doubled as long as that pays, measured on the work
-    itself: two batches of each size. `settled` is told each size that did pay, and that which was
-    found or halved in the end. `hint` tells a person what makes an item take less memory.
+    itself: two batches of each size. `settled` is called with each size that paid, and the last
+    one. `hint` names an option with which an item takes less memory.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class AdaptiveBatcher:
         alike: Callable[[Item], Hashable] = lambda _: None,
         ahead: int = 0,
     ) -> Iterator[tuple[Item, Result]]:
-        """Each item with its result, from batches of items with the same value of `alike`.
+        """Yield each item with its result, from batches of items with the same value of `alike`.
 
         `start` begins a batch. As many as `ahead` more are begun before the oldest is waited for.
 
@@ -137,13 +137,13 @@ class AdaptiveBatcher:
             yield from oldest()
 
     def shrink(self, size: int) -> None:
-        """No more than `size` items from now on."""
+        """Limit batches to `size` items from now on."""
         self.growing = False
         self.size = min(self.size, size)
         self.settled(self.size)
 
     def child(self) -> AdaptiveBatcher:
-        """Batches of this size for other work; when they are halved, so are these."""
+        """A batcher of this size for other work; halving one halves the other."""
         return AdaptiveBatcher(self.size, settled=self.shrink, hint=self.hint)
 
     def _must_be_too_large(self, batch: Sequence[object], error: Exception) -> None:
@@ -156,7 +156,7 @@ class AdaptiveBatcher:
     def _halve(self, failed: int) -> None:
         import torch
 
-        if self.size > failed // 2:  # else another batch of that size told it
+        if self.size > failed // 2:  # else another batch of that size has halved it
             log.warning("out of memory with %d at a time: %d from now on", failed, failed // 2)
         torch.cuda.empty_cache()
         self.shrink(failed // 2)

@@ -1,4 +1,4 @@
-"""Choosing a device and a number format, and saying it in one place."""
+"""Choice of the device and the number format."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DTYPES = ("auto", "float32", "float16", "bfloat16")
 
 
 def pick_device(name: str) -> torch.device:
-    """`auto` takes the first of cuda, mps and cpu that is there."""
+    """Device of that name; `auto` takes the first of cuda, mps and cpu that is there."""
     import torch
 
     if name not in DEVICES and not name.startswith("cuda:"):
@@ -34,7 +34,7 @@ def pick_device(name: str) -> torch.device:
 
 
 def pick_dtype(name: str, device: torch.device) -> torch.dtype:
-    """`auto` is float16 on a CUDA device and float32 elsewhere."""
+    """Number format of that name; `auto` is float16 on a CUDA device and float32 elsewhere."""
     import torch
 
     if name not in DTYPES:
@@ -45,7 +45,7 @@ def pick_dtype(name: str, device: torch.device) -> torch.dtype:
 
 
 def widest_dtype(device: torch.device) -> torch.dtype:
-    """float64, where a device has it: what is computed in it hardly hangs on batches or devices."""
+    """float64 where a device has it, so that results hardly depend on batches or devices."""
     import torch
 
     return torch.float32 if device.type == "mps" else torch.float64

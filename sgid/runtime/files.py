@@ -24,7 +24,7 @@ ABANDONED = 24 * 60 * 60
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file so that it either is there whole or not at all."""
+    """Write a file so that it is complete or not there."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(path) as partial, partial.open("wb") as stream:
         stream.write(data)
@@ -33,7 +33,7 @@ def write_atomic(path: Path, data: bytes) -> None:
 
 
 def require_writable(folder: Path, option: str) -> None:
-    """Make the folder and try to write there, before hours of work.
+    """Create the folder and write a test file there, before hours of work.
 
     Raises:
         OSError: naming the folder, what is wrong, and the option to change.
@@ -54,7 +54,7 @@ def require_writable(folder: Path, option: str) -> None:
 
 @contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A name beside `path` to write to; it becomes `path` if all goes well, else it is removed."""
+    """Temporary name next to `path`; renamed to `path` at the end, or removed after an error."""
     for old in path.parent.glob(f".{path.name}.*.tmp"):
         with suppress(FileNotFoundError):
             if _abandoned(old):
@@ -66,12 +66,12 @@ def atomic_path(path: Path) -> Iterator[Path]:
     except BaseException as error:
         partial.unlink(missing_ok=True)
         if isinstance(error, OSError) and error.errno and error.filename is None:
-            error.filename = str(path)  # a write does not say of which file it was
+            error.filename = str(path)  # the error of a write names no file
         raise
 
 
 def _abandoned(unfinished: Path) -> bool:
-    """Whether nobody is writing to a file any more, as far as this machine can know."""
+    """Whether the process that wrote a temporary file is gone, as far as this machine can know."""
     machine, _, rest = unfinished.suffixes[-2].removeprefix(".").partition("-")
     process = rest.partition("-")[0]
     if machine == _machine() and process.isdecimal():
@@ -91,7 +91,7 @@ def _runs(process: int) -> bool:
 
 @cache
 def _machine() -> str:
-    """A name for where the numbers of processes mean the same: this start of it, this container."""
+    """Name of this boot of this machine or container: process numbers are unique within it."""
     known = [platform.node()]
     with suppress(OSError):
         known.append(Path("/proc/sys/kernel/random/boot_id").read_text())
@@ -112,7 +112,7 @@ PATIENCE = 0.5
 
 
 def UNLOCKED() -> None:
-    """Lets go of nothing: the file system has no locks."""
+    """Release nothing: the file system has no locks."""
 
 
 _HELD = {errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES}
@@ -121,13 +121,13 @@ _HELD = {errno.EAGAIN, errno.EWOULDBLOCK, errno.EACCES}
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 
 
-_told: set[Path] = set()
+_warned: set[Path] = set()
 
 
 def try_lock(path: Path) -> Callable[[], None] | None:
-    """What lets go of the lock `path` again, if no other process has it; else `None`.
+    """Take the lock `path`; the function that releases it, or `None` if another process has it.
 
-    Where the file system has no locks that is told once for each folder, and all are taken.
+    Where the file system has no locks, each call succeeds, after one warning for each folder.
 
     Raises:
         OSError: if the file cannot be made.
@@ -147,20 +147,20 @@ def try_lock(path: Path) -> Callable[[], None] | None:
                 return None
             if error.errno not in _NO_LOCKS:
                 raise
-            if path.parent not in _told:
-                _told.add(path.parent)
+            if path.parent not in _warned:
+                _warned.add(path.parent)
                 why = error.strerror
                 log.warning("%s: %s. Let one process at a time work on it", path.parent, why)
             return UNLOCKED
         except BaseException:  # a stop
             os.close(descriptor)
             raise
-        os.close(descriptor)  # of a file that its holder has removed: it locks nobody out
+        os.close(descriptor)  # the file was removed by its holder: this lock excludes nobody
 
 
 @contextmanager
 def file_lock(path: Path, *, on_wait: Callable[[], object] = lambda: None) -> Iterator[None]:
-    """Within the block no other process has the lock `path`; `on_wait` is called if one has."""
+    """Hold the lock `path` within the block; `on_wait` is called if another process has it."""
     release = try_lock(path)
     if release is None:
         on_wait()

@@ -33,19 +33,19 @@ def begin(sweep: Path, launcher: str) -> None:
 
 def stop() -> str:
     """End the jobs of this process's sweeps that run on this machine; what to say of the others."""
-    said = ""
+    text = ""
     for sweep, (launcher, before) in _sweeps.items():
         own = [name for name in _jobs(sweep) if name not in before]
         jobs = [name for name in own if _under_way(sweep, launcher, name)]
         if launcher.endswith("SlurmLauncher") and jobs:
             arrays = sorted({name.partition("_")[0] for name in jobs})
-            said += f"\nThe jobs in SLURM's queue go on; `scancel {' '.join(arrays)}` ends them."
+            text += f"\nThe jobs in SLURM's queue go on; `scancel {' '.join(arrays)}` ends them."
         elif launcher.endswith("LocalLauncher"):
             for name in jobs:
                 with suppress(ProcessLookupError):  # submitit's own `cancel` sends this one
                     os.kill(int(name), signal.SIGINT)
             wait(sweep)
-    return said
+    return text
 
 
 def wait(sweep: Path) -> None:

@@ -1,4 +1,4 @@
-"""Ctrl-C and `kill` end a run cleanly, wherever it is: as an exception that closes what is open."""
+"""Ctrl-C and `kill` as an exception, which closes what is open wherever a run is."""
 
 from __future__ import annotations
 
@@ -25,8 +25,11 @@ AGAIN = 0.1
 
 
 @final
-class Stopped(KeyboardInterrupt):
-    """A signal asked this process to end; `signal` is which."""
+class Stopped(BaseException):
+    """Raised in the main thread when a signal asks this process to end; `signal` is which.
+
+    Not a `KeyboardInterrupt`: Lightning, Ray and others make another exception of that.
+    """
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -40,7 +43,7 @@ class Stopped(KeyboardInterrupt):
 
 @contextmanager
 def stop_on_signals() -> Iterator[None]:
-    """Within the block SIGINT and SIGTERM raise `Stopped` in the main thread, once.
+    """Make SIGINT and SIGTERM raise `Stopped` in the main thread within the block, once.
 
     A second signal ends the process at once, for one that hangs in its cleaning. A signal that is
     ignored from the start, as `nohup` and a shell's `&` have it, stays ignored, and one that has a
@@ -65,14 +68,14 @@ def stop_on_signals() -> Iterator[None]:
     try:
         yield
     finally:
-        handler.heard = True
+        handler.arrived = True
         sys.unraisablehook = hook
         for number, was in before.items():
             signal.signal(number, was)
 
 
 def find_stop(error: BaseException | None) -> Stopped | None:
-    """The stop that an error arose from: libraries make other exceptions of `KeyboardInterrupt`."""
+    """The stop that caused an error, if any: libraries may raise another exception from it."""
     while error is not None and not isinstance(error, Stopped):
         error = error.__cause__ or error.__context__
     return error
@@ -80,10 +83,13 @@ def find_stop(error: BaseException | None) -> Stopped | None:
 
 @final
 class _Handler:
-    """Raises `Stopped` until it is heard: a bare `except:` or a `__del__` may swallow it."""
+    """Signal handler that raises `Stopped` until it leaves the block.
+
+    A bare `except:` or a `__del__` may swallow it, which was seen in imports and in collectors.
+    """
 
     def __init__(self) -> None:
-        self.heard = False
+        self.arrived = False
         self.first: float | None = None
         self.own = False
 
@@ -107,13 +113,13 @@ class _Handler:
         return stopped
 
     def _gone(self, number: int) -> None:
-        """Nobody holds the exception any more: it has arrived, or it was swallowed."""
-        if not self.heard:
+        """Called when nobody holds the exception any more: it has arrived, or it was swallowed."""
+        if not self.arrived:
             again = threading.Timer(AGAIN, self._again, (number,))
             again.daemon = True
             again.start()
 
     def _again(self, number: int) -> None:
-        if not self.heard:
+        if not self.arrived:
             self.own = True
             os.kill(os.getpid(), number)

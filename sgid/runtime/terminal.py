@@ -10,7 +10,7 @@ from tqdm import tqdm
 
 
 def progress(what: str, total: int, unit: str, *, done: int = 0) -> tqdm:
-    """A bar that starts at `done`; in a file or a pipe a line now and then, not a flicker."""
+    """Progress bar that starts at `done`; a line every 15 s where the output is no terminal."""
     interval = 0.2 if sys.stderr.isatty() else 15.0
     return tqdm(
         total=total,
@@ -25,7 +25,7 @@ def progress(what: str, total: int, unit: str, *, done: int = 0) -> tqdm:
 
 
 def quiet_generation() -> None:
-    """Call before captioner, scorer or generator are loaded; imports what these are made of."""
+    """Silence diffusers and transformers, before their models are loaded; imports both."""
     import diffusers
     import transformers
 
@@ -36,15 +36,16 @@ def quiet_generation() -> None:
 
 
 def quiet() -> None:
-    """Call before a classifier is made or trained; imports nothing."""
-    # open_clip tells each step of its loading to the root logger.
+    """Silence timm, open_clip and Lightning, before a classifier is trained; imports nothing."""
+    # open_clip logs each step of its loading to the root logger.
     logging.getLogger().addFilter(_not_open_clip)
     for handler in logging.getLogger().handlers:
         handler.addFilter(_not_open_clip)
-    # timm tells which weights it loads.
+    # timm logs the weights that it loads.
     logging.getLogger("timm").setLevel(logging.WARNING)
     # Lightning's advice about workers and logging intervals: the config decides these.
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    for library in ("pytorch_lightning", "lightning_fabric", "torch.multiprocessing.spawn"):
+        logging.getLogger(library).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
 
 

@@ -43,7 +43,7 @@ _END = object()
 
 
 def prefetch(items: Iterable[T], count: int = 1) -> Generator[T, None, None]:
-    """The items in their order; while one is in use, a thread makes the next `count`.
+    """Yield the items in order; while one is in use, a thread makes the next `count`.
 
     An error in making an item is raised where that item is asked for. Closing the iterator waits
     for the item that is being made, and makes no more.
@@ -62,7 +62,7 @@ def prefetch(items: Iterable[T], count: int = 1) -> Generator[T, None, None]:
 def parallel_map(
     function: Callable[[T], R], items: Iterable[T], threads: int = THREADS
 ) -> Generator[R, None, None]:
-    """`function` of each item, in their order, several at a time where an item takes long.
+    """Yield `function` of each item in order; several at a time where an item takes long.
 
     The first are done alone, to see how long. Small images are done sooner by one thread: several
     wait for the interpreter's lock more than they work.
@@ -91,7 +91,7 @@ def parallel_map(
 
 @final
 class BackgroundWriter:
-    """Calls that are run in `threads` threads while the caller goes on.
+    """Runs calls in `threads` threads while the caller goes on.
 
     At most `waiting` of them are not done: the next one waits for the oldest. An error is raised
     in the caller's thread, from `check` or the next call or the end of the `with` block. However
@@ -104,7 +104,7 @@ class BackgroundWriter:
         self.pending: deque[Future] = deque()
 
     def call(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Future[R]:
-        """Run `function` behind the caller's back."""
+        """Run `function` in the background."""
         self.check()
         while len(self.pending) >= self.waiting:
             self.pending.popleft().result()
@@ -122,7 +122,7 @@ class BackgroundWriter:
                 self.pending.append(future)
 
     def wait(self) -> None:
-        """Until all calls are done; raises the error of one that has failed."""
+        """Wait until all calls are done; raises the error of one that has failed."""
         while self.pending:
             self.pending.popleft().result()
 
@@ -147,7 +147,7 @@ def pixel_batches(
     prepare: Callable[[Sequence[Image]], torch.Tensor],
     device: torch.device,
 ) -> Iterator[torch.Tensor]:
-    """Batches of up to `size` images on `device`, as (B, 3, H, W) of what `prepare` makes of them.
+    """Yield batches of up to `size` prepared images on `device`, (B, 3, H, W).
 
     `prepare` is called in threads, with a few images at a time. The next batch is begun before one
     is yielded.

@@ -134,10 +134,10 @@ def _stores(key: str, dataset: Dataset, artifacts: Path) -> Iterator[StoredRows]
 
     images = dataset.train.digest()
     described: set[str] = set()
-    for kind, source in (("described", "images"), ("generated", "source")):
+    for kind in ("described", "generated"):
         for file in sorted((artifacts / kind).glob("*/spec.json")):
             spec = json.loads(file.read_text(encoding="utf-8"))
-            if spec.get(source) not in (images, *described):
+            if spec.get("images") != images and spec.get("described") not in described:
                 continue
             if kind == "described":
                 described.add(file.parent.name)

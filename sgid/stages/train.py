@@ -192,7 +192,7 @@ def trained(training: Training) -> dict[str, float] | None:
     path, best = training.folder / "train.json", training.folder / "best.ckpt"
     if not path.is_file():
         return None
-    if checkpoints.whole(best):
+    if checkpoints.intact(best):
         with suppress(ValueError):
             return json.loads(path.read_text(encoding="utf-8"))
     log.warning("%s or %s is damaged or gone: it counts as not trained", path, best.name)

@@ -1,7 +1,7 @@
-"""Several processes at one store: each shard is made by one of them, and the others wait for it.
+"""Locks on shards, so that several processes can fill one store: each shard is made by one of them.
 
-A process holds a lock on the shards that it is making. The system lets go of the locks of a process
-that dies, however it dies, so that others, or the next one, make what it did not finish.
+A process holds a lock on the shards that it is making. The system releases the locks of a process
+that dies, so that others, or the next one, make what it did not finish.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sgid.store.store import Store, stamp
 
 @final
 class Claim:
-    """A shard that this process alone makes now."""
+    """Exclusive right of this process to make a shard."""
 
     def __init__(self, store: Store, shard: int, release: Callable[[], None]) -> None:
         self.store = store
@@ -28,27 +28,27 @@ class Claim:
         return self.store.range(self.shard)
 
     def write(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Write the shard, all of its rows in order, and let go of it."""
+        """Write the shard, all of its rows in order, and release it."""
         self.store.write(self.shard, rows)
-        self.give_up(made=True)
+        self.release(done=True)
 
-    def give_up(self, *, made: bool = False) -> None:
-        """Let others make it, unless it is made; nothing if that was done before."""
+    def release(self, *, done: bool = False) -> None:
+        """Let others make the shard, unless it is done; a second call does nothing."""
         release, self._release = self._release, None
         if release is None:
             return
-        if made:  # who holds the old file sees that the shard is there
+        if done:  # others that opened the file see that the shard is there
             _path(self.store, self.shard).unlink(missing_ok=True)
         release()
 
 
 @final
 class Claims:
-    """The missing ones of `shards`, claimed one by one as they are asked for.
+    """Iterator over claims of the missing ones among `shards`, until all are there.
 
-    Where all that is left is being made by other processes, `None` comes: ask again a little later.
-    The end comes when all are there. `elsewhere` is told each shard that another process made.
-    All claims are given up at the end of the `with` block.
+    It yields `None` while other processes make all that is left: try again a little later.
+    `elsewhere` is called with each shard that another process made. All claims are released at the
+    end of the `with` block.
     """
 
     def __init__(
@@ -61,16 +61,16 @@ class Claims:
         self.store = store
         self.elsewhere = elsewhere
         asked = range(store.shards) if shards is None else shards
-        # Looked at first: what is made from here on has another stamp.
+        # Before `missing`: what is made from here on has another stamp.
         self._before = {shard: stamp(store.part(shard)) for shard in asked}
         self.missing = store.missing(asked)
         self._held: list[Claim] = []
-        # What processes that are killed were writing; or others that are at work.
+        # Files of processes that were killed, or of others that are at work.
         self._unfinished = list(store.folder.glob(".part-*.tmp"))
 
     @property
     def rows(self) -> int:
-        """Of all shards that were missing at first."""
+        """Number of rows in the shards that were missing at first."""
         return sum(len(self.store.range(shard)) for shard in self.missing)
 
     def __iter__(self) -> Iterator[Claim | None]:
@@ -81,7 +81,7 @@ class Claims:
                 if (claim := self._claim(shard)) is None:
                     busy.append(shard)
                 elif stamp(self.store.part(shard)) != self._before[shard]:
-                    claim.give_up(made=True)
+                    claim.release(done=True)
                     self.elsewhere(shard)
                 else:
                     yield claim
@@ -94,17 +94,17 @@ class Claims:
 
     def __exit__(self, *_: object) -> None:
         for claim in self._held:
-            claim.give_up()
+            claim.release()
 
     def _claim(self, shard: int) -> Claim | None:
-        """`None` where another process has it."""
+        """Claim a shard; `None` if another process has it."""
         release = try_lock(_path(self.store, shard))
         if release is None:
             return None
         if release is not UNLOCKED:
             name = self.store.part(shard).name
             for path in self._unfinished:
-                if path.name.startswith(f".{name}."):  # nobody is at it now
+                if path.name.startswith(f".{name}."):  # nobody writes it now
                     path.unlink(missing_ok=True)
         claim = Claim(self.store, shard, release)
         self._held.append(claim)

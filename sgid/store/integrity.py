@@ -1,4 +1,4 @@
-"""A complete store whose files are not what was written: found, and opened to be made again."""
+"""Find corrupt shards of a complete store and mark them as missing."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ from sgid.store.store import (
 
 
 def invalidate_corrupt_shards(store: Store, *, everything: bool = False) -> list[str]:
-    """The files of a complete store that are not what was written: their shards are missing.
+    """Mark corrupt shards of a complete store as missing; the names of their files.
 
-    What is younger than the manifest, or of another size, is hashed; `everything`, if asked for.
-    Damage that leaves no such trace is found where it is read: see `sgid.store.store.read_shard`.
+    Shards younger than the manifest, or of another size, are hashed; all of them with `everything`.
+    Damage that leaves no such trace is found by reading: see `sgid.store.store.read_shard`.
 
     Raises:
-        Damaged: if something is damaged that this process may not mend.
+        CorruptStore: if shards are corrupt in a folder that this process may not write to.
     """
-    if not store.complete or _doubtful(store, everything) == []:
+    if not store.complete or _suspects(store, everything) == []:
         return []
     if not os.access(store.folder, os.W_OK):
         if bad := _bad(store, everything):
@@ -40,20 +40,20 @@ def invalidate_corrupt_shards(store: Store, *, everything: bool = False) -> list
     with file_lock(store.folder / ".damage.lock"):
         if not store.complete:  # another process has opened it meanwhile
             return []
-        doubtful = _doubtful(store, everything)
+        doubtful = _suspects(store, everything)
         if doubtful is None:
             store.manifest.unlink()
             return [store.manifest.name]
         if bad := [one.shard for one in doubtful if not one.sound(store)]:
-            _open_again(store, bad)
+            _reopen(store, bad)
         else:
             _trust(store, doubtful)
         return [store.part(shard).name for shard in bad]
 
 
 @dataclass(frozen=True)
-class _Doubt:
-    """A shard that may not be what the manifest says: what it is now, and what it should be."""
+class _Suspect:
+    """A shard that may differ from the manifest: its stamp now, and its hash in the manifest."""
 
     shard: int
     stamp: Stamp | None
@@ -63,7 +63,7 @@ class _Doubt:
         return self.stamp is not None and sha256(store.part(self.shard)) == self.hash
 
 
-def _listed(store: Store) -> list[tuple[int | None, str]] | None:
+def _manifest_entries(store: Store) -> list[tuple[int | None, str]] | None:
     """Size and hash of each shard in the manifest; `None` if that is damaged."""
     try:
         manifest = json.loads(store.manifest.read_text(encoding="utf-8", errors="replace"))
@@ -74,9 +74,9 @@ def _listed(store: Store) -> list[tuple[int | None, str]] | None:
     return listed if len(listed) == store.shards else None
 
 
-def _doubtful(store: Store, everything: bool) -> list[_Doubt] | None:
-    """What may not be as the manifest says; `None` if that itself is damaged."""
-    if (listed := _listed(store)) is None:
+def _suspects(store: Store, everything: bool) -> list[_Suspect] | None:
+    """Shards that may differ from the manifest; `None` if that itself is damaged."""
+    if (listed := _manifest_entries(store)) is None:
         return None
     finished = Stamp.of(store.manifest).written
     doubtful = []
@@ -84,19 +84,19 @@ def _doubtful(store: Store, everything: bool) -> list[_Doubt] | None:
         now = stamp(store.part(shard))
         changed = now is None or now.written >= finished or now.written == DOUBTFUL
         if everything or changed or (now and size not in (None, now.size)):
-            doubtful.append(_Doubt(shard, now, hash))
+            doubtful.append(_Suspect(shard, now, hash))
     return doubtful
 
 
 def _bad(store: Store, everything: bool) -> list[int]:
-    doubtful = _doubtful(store, everything)
+    doubtful = _suspects(store, everything)
     if doubtful is None:
         return list(range(store.shards))
     return [one.shard for one in doubtful if not one.sound(store)]
 
 
-def _trust(store: Store, sound: Sequence[_Doubt]) -> None:
-    """Nothing that was looked at is younger than the manifest; what was changed meanwhile is."""
+def _trust(store: Store, sound: Sequence[_Suspect]) -> None:
+    """Date the manifest after the shards that were found intact, so that they are hashed once."""
     finished = Stamp.of(store.manifest).written
     for one in sound:
         if one.stamp and one.stamp.written == DOUBTFUL:
@@ -106,16 +106,16 @@ def _trust(store: Store, sound: Sequence[_Doubt]) -> None:
         os.utime(store.manifest, ns=(latest, latest))
 
 
-def _open_again(store: Store, bad: Sequence[int]) -> None:
-    """No damaged shards, nothing that was made of them, and no manifest.
+def _reopen(store: Store, bad: Sequence[int]) -> None:
+    """Remove corrupt shards' records, files derived from the store, and the manifest.
 
     The manifest goes last: a process that is killed before that leaves a store that is complete and
     damaged, which is found again. Locks and what others are writing stay.
     """
     notes = {
-        # What is bad is noted as well, lest it be trusted.
+        # A record that fits no file, so that the corrupt one is not trusted.
         shard: ShardRecord(Stamp(0, 0) if shard in bad else Stamp.of(store.part(shard)), hash)
-        for shard, (_, hash) in enumerate(_listed(store) or [])
+        for shard, (_, hash) in enumerate(_manifest_entries(store) or [])
     }
     record_shard(store.ledger, notes)
     good = {store.part(shard) for shard in range(store.shards) if shard not in bad}

@@ -91,12 +91,12 @@ class Store:
         return self.folder / f"part-{shard:05d}.parquet"
 
     def missing(self, among: Sequence[int] | None = None) -> list[int]:
-        """The shards still to be written, or those of them that are `among` some, in order."""
+        """Shards still to be written, in order; only those `among` some, if given."""
         if self.complete:
             return []
-        notes = read_records(self.ledger)
+        records = read_records(self.ledger)
         asked = range(self.shards) if among is None else among
-        return [shard for shard in asked if self._hash(shard, notes) is None]
+        return [shard for shard in asked if self._hash(shard, records) is None]
 
     def write(self, shard: int, rows: Sequence[Mapping[str, Any]]) -> None:
         """Write one shard. `rows` are all of its rows, in order."""
@@ -104,7 +104,7 @@ class Store:
             raise AssertionError(f"{len(rows)} rows for shard {shard}, {self.range(shard)}")
         with self._placing(shard) as partial:
             hash = write_shard(partial, rows, self.schema)
-            # First, so that a shard that is there has its note.
+            # First, so that every shard that is there has its record.
             record_shard(self.ledger, {shard: ShardRecord(Stamp.of(partial), hash)})
 
     def place(self, shard: int, file: Path, hash: str) -> None:
@@ -120,8 +120,8 @@ class Store:
             AssertionError: if shards are missing.
         """
         if not self.complete:
-            notes = read_records(self.ledger)
-            hashes = [self._hash(shard, notes) for shard in range(self.shards)]
+            records = read_records(self.ledger)
+            hashes = [self._hash(shard, records) for shard in range(self.shards)]
             if missing := [shard for shard, hash in enumerate(hashes) if hash is None]:
                 raise AssertionError(f"shards {missing} are missing in {self.folder}")
             parts = [
@@ -145,11 +145,11 @@ class Store:
         return pa.concat_tables(self.tables(columns))
 
     def tables(self, columns: list[str] | None = None) -> Iterator[pa.Table]:
-        """One shard after the other; no more than one is in memory."""
+        """Yield the shards as tables; no more than one is in memory."""
         return (read_shard(self.part(shard), columns) for shard in range(self.shards))
 
     def batches(self, columns: list[str] | None = None) -> Iterator[list[dict[str, Any]]]:
-        """The rows of one shard after the other."""
+        """Yield the rows of one shard after the other."""
         return (table.to_pylist() for table in self.tables(columns))
 
     def rows_at(
@@ -172,12 +172,12 @@ class Store:
         with atomic_path(self.part(shard)) as partial:
             yield partial
 
-    def _hash(self, shard: int, notes: Mapping[int, ShardRecord]) -> str | None:
-        """The SHA-256 of a shard that is as it was written, else `None`."""
-        path, noted = self.part(shard), notes.get(shard)
+    def _hash(self, shard: int, records: Mapping[int, ShardRecord]) -> str | None:
+        """SHA-256 of an intact shard, else `None`."""
+        path, noted = self.part(shard), records.get(shard)
         if (now := stamp(path)) is None:
             return None
-        if noted is None:  # as where the notes were lost with the machine's power
+        if noted is None:  # as where the records were lost with the machine's power
             return sha256(path) if rows_in(path) == len(self.range(shard)) else None
         if now != noted.stamp and sha256(path) != noted.sha256:
             return None
@@ -189,23 +189,23 @@ def _json(value: Any) -> bytes:
 
 
 class ShardRecord(NamedTuple):
-    """The file of a shard: how large and when, and its SHA-256."""
+    """Line of the ledger: size, time and SHA-256 of a shard's file."""
 
     stamp: Stamp
     sha256: str
 
 
-def record_shard(ledger: Path, notes: Mapping[int, ShardRecord]) -> None:
-    """Add lines, in one write, so that those of other processes stay whole.
+def record_shard(ledger: Path, records: Mapping[int, ShardRecord]) -> None:
+    """Append records in one write, so that lines of other processes stay intact.
 
     Raises:
         OSError: if they could not be written whole, as on a full disk.
     """
     lines = [
         json.dumps({"shard": shard, "stamp": list(one.stamp), "sha256": one.sha256}) + "\n"
-        for shard, one in notes.items()
+        for shard, one in records.items()
     ]
-    # A line that was cut off before these ends here.
+    # Ends a line that was cut off.
     data = ("\n" + "".join(lines)).encode()
     descriptor = os.open(ledger, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o666)
     try:
@@ -217,20 +217,20 @@ def record_shard(ledger: Path, notes: Mapping[int, ShardRecord]) -> None:
 
 
 def read_records(ledger: Path) -> dict[int, ShardRecord]:
-    """The last note of each shard; lines that were cut off or damaged are passed over."""
-    found: dict[int, ShardRecord] = {}
+    """The last record of each shard; damaged lines are skipped."""
+    records: dict[int, ShardRecord] = {}
     try:
         text = ledger.read_text(encoding="utf-8", errors="replace")
     except FileNotFoundError:
-        return found
+        return records
     for line in text.splitlines():
         try:
-            told = json.loads(line)
-            size, written = map(int, told["stamp"])
-            found[int(told["shard"])] = ShardRecord(Stamp(size, written), str(told["sha256"]))
+            entry = json.loads(line)
+            size, written = map(int, entry["stamp"])
+            records[int(entry["shard"])] = ShardRecord(Stamp(size, written), str(entry["sha256"]))
         except (ValueError, TypeError, KeyError):
             continue
-    return found
+    return records
 
 
 ROW_GROUP = 64
@@ -242,7 +242,7 @@ DOUBTFUL = 0
 
 
 class Stamp(NamedTuple):
-    """A file's size in bytes, and when it was last written, in ns."""
+    """Size of a file in bytes, and its time of modification in ns."""
 
     size: int
     written: int
@@ -254,11 +254,11 @@ class Stamp(NamedTuple):
 
 
 class CorruptStore(ValueError):
-    """A file is not what was written."""
+    """Raised when a file of a store is not what was written."""
 
 
 def write_shard(path: Path, rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> str:
-    """Write `rows` and flush them to the disk; the SHA-256 of the file."""
+    """Write `rows` and flush them to the disk; returns the SHA-256 of the file."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -278,13 +278,13 @@ def write_shard(path: Path, rows: Sequence[Mapping[str, Any]], schema: pa.Schema
 
 
 def read_shard(path: Path, columns: list[str] | None = None) -> pa.Table:
-    """The rows of a shard, checked page by page.
+    """Read a shard, verifying the checksum of every page.
 
     Raises:
         FileNotFoundError: if there is no such file.
         OSError: if the system refuses to read it.
-        Damaged: if a page is not what was written. The file is dated `DOUBTFUL`, so that the next
-            run hashes it, and makes the shard again.
+        CorruptStore: if a page is not what was written. The file is dated `DOUBTFUL`, so that the
+            next run hashes it, and makes the shard again.
     """
     try:
         return _read(path, columns)
@@ -295,7 +295,7 @@ def read_shard(path: Path, columns: list[str] | None = None) -> pa.Table:
 
 
 def rows_in(path: Path) -> int | None:
-    """How many rows a shard has, all of them read; `None` if it is damaged or not there."""
+    """Number of rows of a shard, after reading them; `None` if it is damaged or not there."""
     try:
         return len(_read(path, None))
     except (FileNotFoundError, CorruptStore):
@@ -327,7 +327,7 @@ def sha256(path: Path) -> str:
 
 
 def stamp(path: Path) -> Stamp | None:
-    """That of the file, if there is one."""
+    """Stamp of the file, or `None`."""
     try:
         return Stamp.of(path)
     except FileNotFoundError:
@@ -336,7 +336,7 @@ def stamp(path: Path) -> Stamp | None:
 
 @final
 class _Hashed:
-    """A file to write to, which keeps the SHA-256 of what went through it."""
+    """File that computes the SHA-256 of what is written to it."""
 
     closed = False
 

@@ -6,7 +6,7 @@ import hashlib
 import io
 import logging
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property, lru_cache
 from itertools import chain
 from pathlib import Path
@@ -29,9 +29,6 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-DIGEST = b"digest of the columns without the images"
-
-
 IMAGE = "image.bytes"
 
 
@@ -41,7 +38,7 @@ WEIGHTS = "label_weights"
 
 @final
 class StoredDescriptions(Sequence[Described]):
-    """The records of a complete described store, of which the last few shards read are kept.
+    """Records of a complete described store; the last few shards read stay in memory.
 
     Args:
         caption: which of an image's captions is taken, one of `sgid.methods.describe.CAPTIONS`.
@@ -68,7 +65,7 @@ class StoredDescriptions(Sequence[Described]):
         return self._shard(shard)[row]
 
     def similarities(self) -> NDArray[np.float64]:
-        """(N,): of the caption taken for each image."""
+        """Similarities (N,) of the caption chosen for each image."""
         if self.caption == "best":
             columns = [table["similarity"] for table in self.store.tables(["similarity"])]
             return np.concatenate([column.to_numpy() for column in columns])
@@ -91,7 +88,7 @@ def stored_images(store: Store, class_names: tuple[str, ...]) -> ImageSet:
     here once. Random rows of Parquet cost a row group each; of Arrow they cost a page.
     """
     rows = MappedRows(_arrow_copy(store))
-    rows.check()
+    rows.require_whole()
     weights = None
     if WEIGHTS in store.columns:
         pairs = store.read([WEIGHTS])[WEIGHTS].to_pylist()
@@ -109,12 +106,12 @@ def stored_images(store: Store, class_names: tuple[str, ...]) -> ImageSet:
 
 @final
 class MappedRows:
-    """An Arrow file that is mapped into memory: called with a row, the encoded bytes of its image.
+    """Memory-mapped Arrow file; called with a row, it returns the encoded bytes of its image.
 
     It is opened where it is used, so that worker processes open their own.
 
     Raises:
-        Damaged: if an image is not what its checksum says. The file is removed: it is but a copy.
+        CorruptStore: if the file is cut off. It is removed: it is only a copy.
     """
 
     def __init__(self, path: Path) -> None:
@@ -126,33 +123,28 @@ class MappedRows:
 
         return pa.ipc.open_file(pa.memory_map(str(self.path))).read_all()
 
-    def check(self) -> None:
-        """Whether all columns but the images are what was written; images are as they are read."""
+    def require_whole(self) -> None:
+        """Open the file. It has no checksums: it was made of shards that have."""
         import pyarrow as pa
 
         try:
-            self.table.validate(full=True)
-            said = (self.table.schema.metadata or {}).get(DIGEST)
-            same = self.table.column_names == COLUMNS and said == digest([self.table])
+            whole = self.table.column_names == COLUMNS
         # What Arrow finds wrong has no number; too many open files, or no permission, has.
-        except (pa.ArrowException, OSError, LookupError, UnicodeError) as error:
+        except (pa.ArrowException, OSError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise
             raise self._damaged(str(error)) from error
-        if not same:
-            raise self._damaged("keys, labels or checksums are not what was written")
+        if not whole:
+            raise self._damaged("other columns")
 
     def __call__(self, row: int) -> bytes:
-        data = self.table[IMAGE][row].as_py()
-        if hashlib.sha256(data).hexdigest() != self.table["checksum"][row].as_py():
-            raise self._damaged(f"the image in row {row}")
-        return data
+        return self.table[IMAGE][row].as_py()
 
     def _damaged(self, what: str) -> CorruptStore:
         self.path.unlink(missing_ok=True)
         return CorruptStore(
             f"{self.path} was damaged ({what}). It is removed, and the same command makes it again "
-            "from the shards beside it"
+            "from its shards"
         )
 
     def __reduce__(self) -> tuple[type, tuple[Path]]:
@@ -161,7 +153,7 @@ class MappedRows:
 
 @final
 class _Column(Sequence[T], Generic[T]):
-    """What `make` makes of some columns of a row, when it is asked for."""
+    """Sequence of `make(*columns)` of the rows, computed on access."""
 
     def __init__(self, rows: MappedRows, names: Sequence[str], make: Callable[..., T]) -> None:
         self.rows = rows
@@ -190,7 +182,7 @@ def _key(key: str, repeat: int) -> str:
 
 
 def _arrow_copy(store: Store) -> Path:
-    """`rows.arrow` beside the shards; written once, shard by shard, from them."""
+    """Path of `rows.arrow`, which is copied from the shards once."""
     path = store.folder / "rows.arrow"
     if not path.is_file():
         with file_lock(
@@ -207,13 +199,12 @@ def _arrow_copy(store: Store) -> Path:
 def _copy(store: Store, path: Path) -> None:
     import pyarrow as pa
 
-    said = {DIGEST: digest(store.tables(COLUMNS[:-1]))}
     shards = (shard.flatten().select(COLUMNS) for shard in store.tables([*COLUMNS[:-1], "image"]))
     first = next(shards)
     with (
         atomic_path(path) as partial,
         pa.OSFile(str(partial), "wb") as sink,
-        pa.ipc.new_file(sink, first.schema.with_metadata(said)) as writer,
+        pa.ipc.new_file(sink, first.schema.remove_metadata()) as writer,
     ):
         for shard in chain([first], shards):
             writer.write_table(shard)
@@ -221,16 +212,6 @@ def _copy(store: Store, path: Path) -> None:
         sink.flush()
         with partial.open("rb+") as stream:
             os.fsync(stream.fileno())
-
-
-def digest(tables: Iterable[pa.Table]) -> bytes:
-    """A hash of the columns without the images, however the rows are cut into tables."""
-    hashes = {name: hashlib.sha256() for name in COLUMNS[:-1]}
-    for table in tables:
-        for name, hash in hashes.items():
-            for chunk in table[name].chunks:
-                hash.update("".join(f"{value}\n" for value in chunk.to_pylist()).encode())
-    return "".join(hash.hexdigest() for hash in hashes.values()).encode()
 
 
 FORMATS: dict[str, dict[str, Any]] = {
@@ -280,7 +261,7 @@ def schema(*, targets: bool = False, negatives: bool = False) -> pa.Schema:
 
 
 def to_row(generated: Generated, *, format: str) -> dict[str, Any]:
-    """The row of one image; `checksum` is the SHA-256 of the encoded bytes.
+    """Row of one image; `checksum` is the SHA-256 of the encoded bytes.
 
     `format` is one of `FORMATS`; png and webp are lossless.
     """

@@ -54,7 +54,7 @@ def timm_model(
 
 
 def own_size(model: Any, weights: Path | None) -> int | None:
-    """The side, in pixels, of the images that a backbone is made for; `None` where any will do.
+    """Side, in pixels, of the images that a backbone needs; `None` if it takes any.
 
     That is what its weights were trained on; from scratch, what a transformer has positions for.
     `model` is the partial that the config gives.
@@ -70,7 +70,7 @@ def own_size(model: Any, weights: Path | None) -> int | None:
 
 
 def _pretrained_config(name: str) -> Any:
-    """What timm knows of the weights of a model: the size and normalisation of their images.
+    """timm's configuration of pretrained weights: size and normalisation of their images.
 
     Raises:
         ValueError: if timm has no such model, or no such weights of it.
@@ -94,7 +94,7 @@ def _pretrained_config(name: str) -> Any:
 
 
 def _pretrained(blank: nn.Module, name: str, weights: Path, **options: Any) -> nn.Module:
-    """`name` with all weights but the head's from the safetensors file in the folder `weights`.
+    """Load `name` with all weights but the head's from the safetensors file in `weights`.
 
     `blank` is the same model as it is made with the same random numbers and no file.
     """
@@ -130,7 +130,7 @@ def _keep_resolution(model: Any, name: str, image_size: int) -> None:
 
     The usual stem, a 7×7 convolution of stride 2, becomes a 3×3 one; of a deep stem, which is 3×3
     already, the stride goes. Otherwise 32 px would end at 1×1, as they do in other networks, which
-    is told.
+    is logged.
     """
     from timm.models.resnet import ResNet
     from torch import nn
@@ -221,7 +221,7 @@ def make_optimizer(
     *,
     layer_decay: float | None,
 ) -> torch.optim.Optimizer:
-    """The optimizer of all weights that are not frozen.
+    """Build the optimizer of all weights that are not frozen.
 
     Without `layer_decay` they are one group. With it they are timm's groups for fine-tuning (as in
     BEiT, Bao et al., 2022): the head learns at the rate that `build` gives, each layer below at

@@ -1,4 +1,4 @@
-"""Checkpoints that are written whole, hold no code, and are set aside when damaged."""
+"""Checkpoints: atomic writes, reading without running code, and a check for damage."""
 
 from __future__ import annotations
 
@@ -20,8 +20,12 @@ BROKEN = ".broken"
 
 
 @final
-class WholeFiles(TorchCheckpointIO):
-    """Reads and writes checkpoints for Lightning, whose own go by a temporary folder's disk."""
+class AtomicCheckpoints(TorchCheckpointIO):
+    """Lightning's checkpoint files, written atomically and flushed to the disk.
+
+    Lightning's own are built in memory, are not flushed (a power cut leaves empty files), and go by
+    the disk of the temporary folder.
+    """
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None
@@ -40,7 +44,7 @@ class WholeFiles(TorchCheckpointIO):
 
 
 def _save(checkpoint: dict[str, Any], stream: IO[bytes]) -> None:
-    """Raises `OSError` where the system refuses to write, which PyTorch has its own words for."""
+    """Save; raises the `OSError` of a full disk, for which PyTorch raises a `RuntimeError`."""
     try:
         torch.save(checkpoint, stream)
     except RuntimeError as error:
@@ -53,10 +57,10 @@ def _save(checkpoint: dict[str, Any], stream: IO[bytes]) -> None:
 
 
 def load(path: Path, map_location: Any = None) -> dict[str, Any]:
-    """What a checkpoint holds: tensors and plain values, never code.
+    """Read a checkpoint: tensors and plain values, never code.
 
     Raises:
-        ValueError: if there is more in it; nothing of it is run.
+        ValueError: if it holds anything else; no code in it is run.
     """
     from pickle import UnpicklingError
 
@@ -65,12 +69,12 @@ def load(path: Path, map_location: Any = None) -> dict[str, Any]:
     except UnpicklingError as error:
         raise ValueError(
             f"{path} holds more than weights and numbers, and is not read: it may run code. It is "
-            "none of this package's checkpoints; delete it"
+            "no checkpoint of this package; delete it"
         ) from error
 
 
-def whole(path: Path) -> bool:
-    """Whether a checkpoint is there with the bytes that were written, by the archive's checksums.
+def intact(path: Path) -> bool:
+    """Whether a checkpoint is there and intact, by the checksums of its archive.
 
     `torch.load` does not compare these: a flipped bit would be a weight.
     """
@@ -81,22 +85,22 @@ def whole(path: Path) -> bool:
         return False
 
 
-def resumable(folder: Path) -> Path | None:
-    """`folder`/last.ckpt, if it can be gone on from; what is damaged is set aside, and said.
+def resume_path(folder: Path) -> Path | None:
+    """Path of `folder`/last.ckpt, if training can resume from it; damaged files are renamed.
 
-    The best checkpoint must be whole as well: its epoch does not come again.
+    The best checkpoint must be intact as well: its epoch does not come again.
     """
     last, best = folder / "last.ckpt", folder / "best.ckpt"
     if not last.is_file():
         return None
-    damaged = [path for path in (last, best) if not whole(path)]
+    damaged = [path for path in (last, best) if not intact(path)]
     for path in damaged:
         if not path.is_file():
-            log.warning("%s is gone: the training begins anew", path)
+            log.warning("%s is gone: the training starts again", path)
             continue
         aside = path.with_name(path.name + BROKEN)
         os.replace(path, aside)
-        log.warning("%s is damaged and now %s: the training begins anew", path, aside.name)
+        log.warning("%s is damaged and now %s: the training starts again", path, aside.name)
     return None if damaged else last
 
 

@@ -74,7 +74,7 @@ class Classifier(pl.LightningModule):
         self.compiled = compile
         if compile:
             network.compile(dynamic=False)  # in place: the names of the weights stay as they are
-        self.train()  # Lightning keeps the modes that it finds
+        self.train()  # Lightning does not change the modes
 
     def train(self, mode: bool = True) -> Classifier:
         super().train(mode)
@@ -84,13 +84,13 @@ class Classifier(pl.LightningModule):
         return self
 
     def normalise(self, images: Tensor) -> Tensor:
-        """uint8 (B, 3, H, W) -> float of mean 0 and deviation 1 per channel."""
+        """Normalise uint8 images (B, 3, H, W) to floats of mean 0 and deviation 1 per channel."""
         pixels = (images.float() - self.mean) / self.std
-        own = next(self.network.parameters()).dtype  # another one in "true" half precision
+        own = next(self.network.parameters()).dtype  # float16 or bfloat16 in "true" half precision
         return pixels.to(own).contiguous(memory_format=torch.channels_last)
 
     def forward(self, images: Tensor) -> Tensor:
-        """uint8 images (B, 3, H, W) -> logits (B, classes)."""
+        """Compute logits (B, classes) of uint8 images (B, 3, H, W)."""
         return self.network.forward(self.normalise(images))  # not what may be compiled
 
     def training_step(self, batch: Sequence[Tensor], index: int) -> Tensor:
@@ -116,7 +116,7 @@ class Classifier(pl.LightningModule):
             self.losses = []
 
     def on_validation_start(self) -> None:
-        """Average what batch norms know of the images: each process has seen its own."""
+        """Average the statistics of batch norms over processes: each saw its own images."""
         if self.trainer.world_size > 1:
             for buffer in self.network.buffers():
                 if buffer.is_floating_point():
@@ -150,7 +150,7 @@ class Classifier(pl.LightningModule):
         return logits
 
     def _log_scores(self, part: str) -> None:
-        """Means over all images. Lightning's own round the counts of processes that differ."""
+        """Log means over all images. Lightning's weigh processes equally, whatever their counts."""
         top1, loss, images = self.trainer.strategy.reduce(self.sums, reduce_op="sum")
         self.log(f"{part}/top1", top1 / images)
         self.log(f"{part}/loss", loss / images)
@@ -161,7 +161,10 @@ class Classifier(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
     def _factor(self, step: int) -> float:
-        """Linear warm-up, then half a cosine (Loshchilov & Hutter, 2017)."""
+        """Factor of the learning rate: linear warm-up, then half a cosine.
+
+        Loshchilov & Hutter, 2017.
+        """
         rise = max(1, round(self.warmup * self.steps))
         if step < rise:
             return (step + 1) / rise

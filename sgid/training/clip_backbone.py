@@ -58,7 +58,7 @@ def open_clip_model(
 
 
 def own_size(name: str | None, weights: Path | None) -> int | None:
-    """The side, in pixels, of the images that a CLIP is made for; `None` of one that is unknown."""
+    """Side, in pixels, of the images that a CLIP needs; `None` if it is unknown."""
     import open_clip
 
     if weights is not None:
@@ -98,7 +98,7 @@ def _load(name: str | None, weights: Path | None, image_size: int) -> Any:
 
 @torch.no_grad()
 def _zero_shot(linear: nn.Linear, model: Any, tokens: Tensor) -> None:
-    """Let the head say how well each of the texts, (classes, L) tokens, fits an image."""
+    """Set the head to score the similarity of an image to each text, tokens (classes, L)."""
     embeddings = [model.encode_text(part, normalize=True) for part in tokens.split(64)]
     linear.weight.copy_(torch.cat(embeddings) * model.logit_scale.exp())
     bias = getattr(model, "logit_bias", None)  # SigLIP has one
@@ -137,7 +137,7 @@ class ImageTower(nn.Module):
         return {f"{prefix}.{name}" for name in getattr(owner, "no_weight_decay", set)()}
 
     def group_matcher(self, coarse: bool = False) -> Any:
-        """From names of weights to layers, in the form that timm reads: stem, blocks, head.
+        """Patterns that assign weights to layers, in timm's form: stem, blocks, head.
 
         What comes after the last block counts as part of it, as in timm's own transformers.
         """

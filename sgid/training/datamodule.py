@@ -1,4 +1,4 @@
-"""The Lightning data module: seeded, resumable training epochs, and the parts to score."""
+"""Lightning data module: seeded, resume_path training epochs, validation and test."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any, final
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.utilities.seed import isolate_rng
 from torch.utils.data import (
     BatchSampler,
     DataLoader,
@@ -24,7 +25,7 @@ from sgid.reproducibility import derive_seed
 
 @final
 class DataModule(pl.LightningDataModule):
-    """Every arm of a comparison gets the same number of batches, however many images it has.
+    """Batches for training, validation and test; the same number of steps for every arm.
 
     A Lightning epoch is `steps_per_epoch` batches, drawn without replacement until the set is used
     up, and again. Each batch of an epoch has a seed of its own for its augmentations. Order and
@@ -55,13 +56,13 @@ class DataModule(pl.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         train = self.parts["train"]
-        order = _Epochs(
+        order = _EpochSampler(
             train, self.steps_per_epoch, self.batch_size, self.seed, rank=self.rank, of=self.world
         )
-        # Lightning tells the sampler of each epoch, but of the first after it has asked for
-        # batches, and it does not count epochs right before that.
+        # Lightning calls `set_epoch` too, but for the first epoch only after it has asked for
+        # batches, and counts epochs wrongly before that.
         order.set_epoch(self.trainer.global_step // self.steps_per_epoch if self.trainer else 0)
-        return self._loader(_Seeded(train), sampler=order)
+        return self._loader(_SeededBatches(train), sampler=order)
 
     @property
     def rank(self) -> int:
@@ -79,14 +80,14 @@ class DataModule(pl.LightningDataModule):
 
     def _scored(self, part: str) -> DataLoader:
         images, size = self.parts[part], max(256, self.batch_size)
-        if self.world > 1:  # no process must be left without any: Lightning would wait for it
+        if self.world > 1:  # Lightning would wait for a process that has no batch
             size = min(size, max(1, len(images) // self.world))
         in_order = BatchSampler(SequentialSampler(images), size, drop_last=False)
         own = list(in_order)[self.rank :: self.world]
-        return self._loader(_Whole(images), sampler=own)
+        return self._loader(_Batches(images), sampler=own)
 
     def _loader(self, part: Dataset, sampler: Iterable) -> DataLoader:
-        """What loads `part`, whose items are batches: `sampler` says what of it each one has."""
+        """Loader of `part`, whose items are batches; `sampler` yields the indices of each."""
         return DataLoader(
             part,
             batch_size=None,
@@ -94,21 +95,21 @@ class DataModule(pl.LightningDataModule):
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
             pin_memory=torch.cuda.is_available(),
-            # A loader draws a number for every iterator: not from what a network draws from.
+            # A loader draws a number for every iterator: not from the network's generator.
             generator=torch.Generator(),
         )
 
 
 def seed_draws(seed: int) -> None:
-    """Seed all that a network, Mixup or CutMix may draw from, on any device."""
+    """Seed the random numbers of networks, Mixup and CutMix, on all devices."""
     torch.manual_seed(seed)
     random.seed(seed)
     np.random.seed(seed % 2**32)
 
 
 @final
-class _Epochs(Sampler):
-    """The batches of an epoch: for each the indices that are one process's, and a seed."""
+class _EpochSampler(Sampler):
+    """Batch sampler of an epoch: for each batch one process's indices, and a seed."""
 
     def __init__(
         self, data: Sized, steps: int, batch_size: int, seed: int, *, rank: int, of: int
@@ -141,8 +142,8 @@ class _Epochs(Sampler):
 
 
 @final
-class _Whole(Dataset):
-    """Batches of `data`."""
+class _Batches(Dataset):
+    """Dataset whose items are batches of `data`."""
 
     def __init__(self, data: Any) -> None:
         self.data = data
@@ -152,8 +153,8 @@ class _Whole(Dataset):
 
 
 @final
-class _Seeded(Dataset):
-    """Batches of `data`, each drawn after the seed that comes with its indices."""
+class _SeededBatches(Dataset):
+    """Dataset whose items are batches of `data`, augmented with the seed given with the indices."""
 
     def __init__(self, data: Any) -> None:
         self.data = data
@@ -161,22 +162,17 @@ class _Seeded(Dataset):
     def __getitem__(self, batch: tuple[list[int], int]) -> Any:
         indices, seed = batch
         # Without workers this is the process in which dropout and Mixup draw.
-        before = torch.get_rng_state(), random.getstate(), np.random.get_state()
-        try:
+        with isolate_rng(include_cuda=False):
             # torchvision's augmentations draw from torch, others from Python or NumPy. Not
             # `torch.manual_seed`, which seeds all devices and would not be undone there.
             torch.default_generator.manual_seed(seed)
             random.seed(seed)
             np.random.seed(seed)
             return _batch(self.data, indices)
-        finally:
-            torch.set_rng_state(before[0])
-            random.setstate(before[1])
-            np.random.set_state(before[2])
 
 
 def _batch(data: Any, indices: list[int]) -> Any:
-    """As `data` itself makes it, where it knows a faster way than one by one."""
+    """Collate a batch; by `data.batch`, where it has that faster way."""
     if hasattr(data, "batch"):
         return data.batch(indices)
     return default_collate([data[index] for index in indices])

@@ -1,8 +1,8 @@
 """Training of one classifier by several processes of this machine, each on its own device.
 
-The calling process stays as it is. It starts clean ones, which fit by Lightning's DDP, follows
-their steps, and ends them all when one fails or when it is stopped itself; if it is killed, they
-notice and end. They meet through a file, and talk over the loopback interface alone.
+The calling process stays as it is. It starts clean ones by `torch.multiprocessing`, which fit by
+Lightning's DDP, follows their steps, and ends them all when one fails or when it is stopped; if it
+is killed, the system ends them. They meet through a file, and use the loopback interface only.
 """
 
 from __future__ import annotations
@@ -10,18 +10,12 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
-import shutil
 import signal
 import socket
-import sys
-import threading
-import time
-import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from contextlib import contextmanager
 from multiprocessing import resource_tracker
-from multiprocessing.connection import wait
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -30,25 +24,25 @@ from sgid.runtime.signals import SIGNALS
 
 if TYPE_CHECKING:
     import torch
+    from torch.multiprocessing.spawn import ProcessContext, ProcessException
 
     from sgid.training.classifier import Classifier
     from sgid.training.datamodule import DataModule
     from sgid.training.trainer import Schedule
 
-
-POLL = 0.5
-"""Seconds after which it is looked whether all processes live."""
-
+BLOCKED = {*SIGNALS, signal.SIGUSR2}
+"""Signals that do not reach processes that train; submitit uses the last one."""
 
 GRACE = 2.0
-"""Seconds in which the others' errors may still come: the first to come is not always the cause."""
+"""Seconds in which the other processes may end by themselves: the first error is not always the
+cause."""
 
 
 def check_devices(device: torch.device, devices: int, *, scored: int | None = None) -> None:
-    """Whether so many processes can train on devices of this kind; `scored` images to validate on.
+    """Check that so many processes can train on devices of this kind, with `scored` images.
 
     Raises:
-        ValueError: if not.
+        ValueError: if they cannot.
     """
     import torch
 
@@ -77,22 +71,25 @@ def fit_together(
     on_step: Callable[[int, int], object] | None = None,
     on_epoch: Callable[[dict[str, float]], object] | None = None,
 ) -> dict[str, float]:
-    """As `sgid.training.trainer.fit`, in `devices` processes; `classifier` here stays untrained.
+    """Train like `sgid.training.trainer.fit`, in `devices` processes; `classifier` itself does not
+    change.
 
     Raises:
-        ValueError: if that cannot be, or for what a process says that the user can mend.
+        ValueError: if that cannot be, or for an error in a process that the user can correct.
         ChildProcessError: if a process was killed.
-        RuntimeError: if one failed otherwise; with its traceback.
+        RuntimeError: if a process failed otherwise; with its traceback.
     """
     import torch
+    from torch.multiprocessing import start_processes
 
-    from sgid.training.checkpoints import resumable
+    from sgid.training.checkpoints import resume_path
 
     check_devices(device, devices, scored=len(data.parts["validation"]))
-    resumable(folder)  # once, before all of them look
+    resume_path(folder)  # once, before all of them look
     settings = {"plan": plan, "folder": folder, "device": device, "precision": precision}
     try:
-        # Not left to multiprocessing: it would go by shared memory, of which containers have little
+        # Not left to multiprocessing: it would use shared memory, of which containers have little,
+        # and start a process only once the one before it has imported PyTorch.
         parts = pickle.dumps((classifier, data, settings))
     except (pickle.PicklingError, AttributeError, TypeError) as error:
         raise ValueError(
@@ -100,174 +97,153 @@ def fit_together(
             f"processes ({error}); trainer.devices=1 trains in this one"
         ) from error
     threads = max(1, torch.get_num_threads() // devices)
-    crew: list[_Process] = []
+    loads = multiprocessing.get_start_method()  # else the loading processes were spawned as well
+    pipes = [multiprocessing.Pipe(duplex=False) for _ in range(devices)]
+    readers, writers = zip(*pipes, strict=True)
+    context: Any = None
     with TemporaryDirectory(prefix="sgid-") as meeting:
+        Path(meeting, "parts").write_bytes(parts)
+        shared = devices, meeting, threads, loads, writers
         try:
-            with _held_back():
-                for rank in range(devices):
-                    crew.append(_start(rank, devices, meeting, threads, parts))
-            return _listen(crew, on_step, on_epoch)
+            with _signals_blocked():
+                context = start_processes(_work, shared, devices, join=False)
+            return _follow(context, readers, on_step, on_epoch)
         finally:
-            for one in crew:
-                one.end()
+            if context is not None:
+                _end(context)
+            for connection in (*readers, *writers):
+                connection.close()
 
 
 @contextmanager
-def _held_back() -> Iterator[None]:
-    """Ctrl-C and `kill` wait: a process that is started half is in nobody's list, and says so."""
-    resource_tracker.ensure_running()  # which lets the signals through again, the first time
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+def _signals_blocked() -> Iterator[None]:
+    """Delay Ctrl-C and `kill`: a process that is only half started could not be ended."""
+    resource_tracker.ensure_running()  # its first start would unblock the signals
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-@dataclass(frozen=True)
-class _Process:
-    rank: int
-    process: Any
-    connection: Any
-
-    def end(self) -> None:
-        """With the processes that load its data, unless it has ended by itself."""
-        if self.process.is_alive():
-            with suppress(
-                ProcessLookupError, AttributeError
-            ):  # it leads a group, if it came so far
-                os.killpg(self.process.pid, signal.SIGKILL)
-            self.process.kill()
-        self.process.join()
-        self.connection.close()
-
-
-def _start(rank: int, devices: int, meeting: str, threads: int, parts: bytes) -> _Process:
-    context = multiprocessing.get_context("spawn")  # CUDA does not live on in a fork
-    ours, theirs = context.Pipe(duplex=False)
-    loads = multiprocessing.get_start_method()  # else those that load its data were spawned as well
-    process = context.Process(
-        target=work, args=(rank, devices, meeting, threads, loads, theirs, parts)
-    )
-    process.start()
-    theirs.close()
-    return _Process(rank, process, ours)
-
-
-def _listen(
-    crew: Sequence[_Process],
+def _follow(
+    context: ProcessContext,
+    readers: Sequence[Connection],
     on_step: Callable[[int, int], object] | None,
     on_epoch: Callable[[dict[str, float]], object] | None,
 ) -> dict[str, float]:
-    """Hear the processes out; the metrics of the first, once all have ended."""
-    metrics: dict[int, dict[str, float]] = {}
-    while len(metrics) < len(crew):
-        ready = wait([one.connection for one in crew if one.rank not in metrics], POLL)
-        for one in crew:
-            if one.connection in ready:
-                kind, *said = _receive(one)
+    """Report steps and epochs until all processes have ended; the metrics of the first."""
+    from torch.multiprocessing.spawn import ProcessException
+
+    metrics: dict[str, float] = {}
+    errors: list[Exception] = []
+    ended, failure = False, None
+    while not ended and failure is None:
+        wait([*readers, *context.sentinels])
+        codes = [process.exitcode for process in context.processes]
+        try:
+            ended = context.join(timeout=0, grace_period=GRACE)
+        except ProcessException as error:  # it has ended the other processes
+            failure = error
+        while ready := wait(readers, timeout=0):
+            for kind, *values in (reader.recv() for reader in ready):
                 if kind == "step" and on_step:
-                    on_step(*said)
+                    on_step(*values)
                 elif kind == "epoch" and on_epoch:
-                    on_epoch(*said)
+                    on_epoch(*values)
                 elif kind == "done":
-                    metrics[one.rank] = said[0]
-                elif kind in ("error", "gone"):
-                    raise _cause(crew, one.rank, kind, *said)
-            elif one.rank not in metrics and _silent(one):
-                raise _cause(crew, one.rank, "gone")
-    return metrics[0]
+                    metrics = values[0]
+                elif kind == "error":
+                    errors.append(values[0])
+        if failure is not None:
+            raise _cause(failure, codes, errors)
+    return metrics
 
 
-def _silent(one: _Process) -> bool:
-    """Whether it has ended; its connection may be held open by processes that load its data."""
-    return one.process.exitcode is not None and not one.connection.poll()
+def _end(context: ProcessContext) -> None:
+    for process in context.processes:
+        process.kill()  # PyTorch's loading processes notice, and end
+        process.join()
+    for file in context.error_files:
+        Path(file).unlink(missing_ok=True)
 
 
-def _receive(one: _Process) -> tuple[Any, ...]:
-    try:
-        return one.connection.recv()
-    except (EOFError, ConnectionError):
-        return ("gone",)
+def _cause(
+    failure: ProcessException, codes: Sequence[int | None], errors: Sequence[Exception]
+) -> Exception:
+    """The error to raise: of several processes that fail, most do since they lost another one.
+
+    Args:
+        codes: exit codes before PyTorch ended the other processes.
+        errors: those that the processes had for the user.
+    """
+    from torch.multiprocessing.spawn import ProcessRaisedException
+
+    option = f"trainer.devices={len(codes)}"
+    killed = next((rank for rank, code in enumerate(codes) if code and code < 0), None)
+    if killed is not None or not isinstance(failure, ProcessRaisedException):
+        rank = failure.error_index if killed is None else killed
+        code = codes[rank] or 0
+        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        return ChildProcessError(
+            f"{option}: process {rank} of the training died ({how}), most likely since memory ran "
+            "out: lower trainer.workers. The same command goes on from the last checkpoint; a "
+            "lower backbone.batch_size makes it another run"
+        )
+    failed = RuntimeError(
+        f"{option}: process {failure.error_index} of the training failed\n{failure.msg.strip()}"
+    )
+    if not errors:
+        return failed
+    errors[0].__cause__ = failed
+    return errors[0]
 
 
-def _cause(crew: Sequence[_Process], rank: int, kind: str, *said: str | None) -> Exception:
-    """What to raise: of several processes that fail, most do since they have lost another one."""
-    told: dict[int, Any] = {rank: said} if kind == "error" else {}
-    end = time.monotonic() + GRACE
-    for one in crew:
-        one.process.join(max(0.0, end - time.monotonic()))
-        while one.rank not in told and one.connection.poll():
-            what, *more = _receive(one)
-            if what == "error":
-                told[one.rank] = tuple(more)
-            elif what == "gone":
-                break
-    option = f"trainer.devices={len(crew)}"
-    for one in crew:
-        if one.rank not in told and (code := one.process.exitcode):
-            how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
-            return ChildProcessError(
-                f"{option}: process {one.rank} of the training died ({how}), most likely since "
-                "memory ran out: lower trainer.workers. The same command goes on from the last "
-                "checkpoint; a lower backbone.batch_size makes it another run"
-            )
-    # Messages for people come before what libraries say of a lost connection.
-    for rank, (text, trace) in sorted(told.items(), key=lambda item: item[1][0] is None):
-        at_first = RuntimeError(f"{option}: process {rank} of the training failed\n{trace}")
-        if text is None:
-            return at_first
-        error = ValueError(text) if isinstance(text, str) else OSError(*text)
-        error.__cause__ = at_first
-        return error
-    return RuntimeError(f"{option}: process {rank} of the training ended without a word")
-
-
-def work(
+def _work(
     rank: int,
     devices: int,
     meeting: str,
     threads: int,
     loads: str,
-    connection: Any,
-    parts: bytes,
+    connections: Sequence[Connection],
 ) -> None:
-    """Fit the pickled `parts`, and tell `connection` of it: steps and epochs, `done` or `error`.
+    """Fit the pickled parts, and send steps, epochs, and the metrics or an error for the user.
 
     Args:
-        meeting: a folder in which the processes find each other.
+        meeting: a folder with the parts, in which the processes find each other.
         threads: for PyTorch on a CPU.
         loads: the start method of processes that load data.
     """
-    if hasattr(os, "setsid"):
-        os.setsid()  # a Ctrl+C is for the process that has started this one, and ends it
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
-    threading.Thread(target=_end_with_parent, args=(meeting,), daemon=True).start()
+    os.setsid()  # Ctrl-C and the signals of a scheduler are for the process that started this one
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # sent when that one dies: `start_processes` asks
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})  # the others stay blocked
+    parent = multiprocessing.parent_process()
+    if parent is None or not parent.is_alive():  # it died before that signal was asked for
+        return
     multiprocessing.set_start_method(loads, force=True)
     os.environ |= {"LOCAL_RANK": str(rank), "NODE_RANK": "0", "WORLD_SIZE": str(devices)}
+    connection = connections[rank]
     try:
-        metrics = _fit(rank, devices, meeting, threads, connection, parts)
-    except Exception as error:
-        text = str(error) if isinstance(error, ValueError | OSError) else None
-        if isinstance(error, OSError) and error.errno:  # a full disk is said in other words
-            text = error.errno, error.strerror, error.filename
-        with suppress(OSError):
-            connection.send(("error", text, traceback.format_exc()))
-        sys.exit(1)
-    connection.send(("done", metrics))
+        metrics = _fit(rank, devices, meeting, threads, connection)
+    except (ValueError, OSError) as error:
+        if isinstance(error, OSError) and error.errno:  # the message for a full disk needs these
+            plain = OSError(error.errno, error.strerror, error.filename)
+        else:
+            plain = ValueError(str(error))
+        connection.send(("error", plain))
+        raise
+    if rank == 0:
+        connection.send(("done", metrics))
 
 
-def _fit(
-    rank: int, devices: int, meeting: str, threads: int, connection: Any, parts: bytes
-) -> dict[str, float]:
+def _fit(rank: int, devices: int, meeting: str, threads: int, connection: Any) -> dict[str, float]:
     import torch
     from torch import distributed
     from torch.distributed import FileStore  # pyright: ignore[reportPrivateImportUsage]
 
     from sgid.training.trainer import fit
 
-    classifier, data, settings = pickle.loads(parts)
+    classifier, data, settings = pickle.loads(Path(meeting, "parts").read_bytes())
     cuda = settings["device"].type == "cuda"
     if not cuda:
         torch.set_num_threads(threads)
@@ -281,20 +257,10 @@ def _fit(
         world_size=devices,
         device_id=torch.device("cuda", rank) if cuda else None,
     )
-    told = {}
+    callbacks = {}
     if rank == 0:
-        told["on_step"] = lambda step, steps: connection.send(("step", step, steps))
-        told["on_epoch"] = lambda row: connection.send(("epoch", row))
-    metrics = fit(classifier, data, **settings, loggers=[], devices=devices, **told)
+        callbacks["on_step"] = lambda step, steps: connection.send(("step", step, steps))
+        callbacks["on_epoch"] = lambda row: connection.send(("epoch", row))
+    metrics = fit(classifier, data, **settings, loggers=[], devices=devices, **callbacks)
     distributed.destroy_process_group()
     return metrics
-
-
-def _end_with_parent(meeting: str) -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    parent.join()
-    shutil.rmtree(meeting, ignore_errors=True)  # which it has not got to
-    if hasattr(os, "killpg"):
-        os.killpg(os.getpid(), signal.SIGKILL)  # what loads its data as well
-    os._exit(1)

@@ -20,7 +20,7 @@ from PIL import Image
 
 @final
 class Cutout:
-    """One square of a fixed size is hidden in every image (DeVries & Taylor, 2017).
+    """Hide one square of a fixed size in every image (DeVries & Taylor, 2017).
 
     Its centre is any pixel, so that the image's border may cut the square, as in the paper;
     torchvision's `RandomErasing` never lets it.
@@ -44,7 +44,7 @@ class Cutout:
 
 @final
 class RandomErasing:
-    """A rectangle is filled with random pixels (Zhong et al., 2020, algorithm 1).
+    """Fill a rectangle with random pixels (Zhong et al., 2020, algorithm 1).
 
     torchvision's draws them from a standard normal distribution, for normalised tensors: in a
     picture that is nearly black and nearly white. Here they are uniform, as in the paper.
@@ -86,7 +86,7 @@ class RandomErasing:
 
 @final
 class GridMask:
-    """A grid of squares is hidden (Chen et al., 2020).
+    """Hide a grid of squares (Chen et al., 2020).
 
     The paper lets the probability grow over the first epochs; here it is the same in all.
 

@@ -1,4 +1,4 @@
-"""Training on originals and generated images together."""
+"""Training sets of originals and generated images."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class BatchTransform(Protocol):
 
 
 class Mixed(Dataset):
-    """Originals, and the images generated from them.
+    """Training set of originals and the images generated from them.
 
     Images to `concatenate` make one set with the originals. Those that `replace` leave the length:
     each time that an original is asked for, it is swapped with a `probability` for an image
@@ -116,7 +116,7 @@ class Mixed(Dataset):
         return source, position - (self.ends[source - 1] if source else 0)
 
     def keep(self, limit: float) -> int:
-        """Keep decoded images, up to `limit` bytes; how many that are."""
+        """Cache decoded images, up to `limit` bytes; returns the bytes used."""
         before = limit
         for pictures in self.pictures:
             pictures.keep(limit)

@@ -1,15 +1,10 @@
-"""Fit one classifier with Lightning, and test it once.
-
-Lightning's trainer is made quiet, and an error that ends its loops is raised as the error it is.
-"""
+"""Training and test of one classifier with Lightning, with errors as messages for the user."""
 
 from __future__ import annotations
 
 import csv
 import io
 import math
-import signal
-import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -26,7 +21,7 @@ from pytorch_lightning.strategies import DDPStrategy
 from sgid.reproducibility import derive_seed
 from sgid.runtime.files import write_atomic
 from sgid.runtime.terminal import quiet
-from sgid.training.checkpoints import WholeFiles
+from sgid.training.checkpoints import AtomicCheckpoints
 from sgid.training.datamodule import seed_draws
 
 if TYPE_CHECKING:
@@ -34,11 +29,8 @@ if TYPE_CHECKING:
     from sgid.training.datamodule import DataModule
 
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-
 ALLOCATORS = ("DefaultCPUAllocator", "ALLOC_FAILED", "out of memory")
-"""How errors of PyTorch and CUDA begin, or name themselves, that have no class of their own."""
+"""Words in out-of-memory errors of PyTorch and CUDA that have no class of their own."""
 
 
 def make_trainer(
@@ -50,7 +42,7 @@ def make_trainer(
     callbacks: Sequence[pl.Callback],
     **options: Any,
 ) -> pl.Trainer:
-    """A trainer on one device, or in one of the `devices` processes that train together."""
+    """Lightning trainer on one device, or in one of the `devices` processes that train together."""
     quiet()
     if precision == "auto":
         precision = "bf16-mixed" if device.type == "cuda" else "32-true"
@@ -64,9 +56,9 @@ def make_trainer(
         use_distributed_sampler=False,  # the data module shares the batches out
         precision=precision,  # type: ignore[arg-type]
         logger=list(loggers) or False,
-        # Its own environment, also within a SLURM job, whose signals and tasks are not its affair.
-        plugins=[LightningEnvironment(), WholeFiles()],
-        callbacks=[_Signals(), *callbacks],
+        # Also within a SLURM job, whose signals and tasks submitit handles.
+        plugins=[LightningEnvironment(), AtomicCheckpoints()],
+        callbacks=list(callbacks),
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
@@ -74,37 +66,18 @@ def make_trainer(
     )
 
 
-@final
-class _Signals(pl.Callback):
-    """Takes the handlers of the caller back from Lightning, which puts in its own right before."""
-
-    def __init__(self) -> None:
-        self.before = {number: signal.getsignal(number) for number in SIGNALS}
-
-    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
-        _restore(self.before)
-
-    def on_test_start(self, trainer: Any, pl_module: Any) -> None:
-        _restore(self.before)
-
-
 @contextmanager
-def running(data: DataModule, precision: str) -> Iterator[None]:
-    """Around a trainer's loops: a stop comes out as the exception that it was, errors for people.
+def user_errors(data: DataModule, precision: str) -> Iterator[None]:
+    """Translate errors of the trainer's loops into messages for the user.
 
     Raises:
         ValueError: if memory ran out; it names the options that take less.
         ChildProcessError: if a process that loads data died.
     """
-    before = {number: signal.getsignal(number) for number in SIGNALS}
     try:
         yield
-    except SystemExit as error:  # what Lightning makes of a KeyboardInterrupt
-        if not isinstance(error.__context__, KeyboardInterrupt):
-            raise
-        raise error.__context__ from None
     except (RuntimeError, MemoryError) as error:
-        if text := _for_people(error, data, precision):
+        if text := _user_message(error, data, precision):
             kind = ValueError if _out_of_memory(error) else ChildProcessError
             raise kind(text) from error
         raise
@@ -112,15 +85,6 @@ def running(data: DataModule, precision: str) -> Iterator[None]:
         if not _of_loading(error):
             raise
         raise ChildProcessError(_died(data, error)) from error
-    finally:
-        _restore(before)  # after a stop Lightning ignores the next Ctrl+C
-
-
-def _restore(handlers: dict[signal.Signals, Any]) -> None:
-    if threading.current_thread() is threading.main_thread():
-        for number, handler in handlers.items():
-            if handler is not None:  # None: set by other than Python, and cannot be set by it
-                signal.signal(number, handler)
 
 
 def _out_of_memory(error: BaseException) -> bool:
@@ -129,7 +93,7 @@ def _out_of_memory(error: BaseException) -> bool:
     return any(name in str(error) for name in ALLOCATORS)
 
 
-def _for_people(error: BaseException, data: DataModule, precision: str) -> str | None:
+def _user_message(error: BaseException, data: DataModule, precision: str) -> str | None:
     size = f"backbone.batch_size (now {data.batch_size})"
     what = str(error).strip().partition("\n")[0]
     if _out_of_memory(error):
@@ -144,8 +108,7 @@ def _for_people(error: BaseException, data: DataModule, precision: str) -> str |
 
 
 def _of_loading(error: BaseException) -> bool:
-    """Whether it arose in taking a batch over: from a process that dies just then, before PyTorch
-    can know that it has."""
+    """Whether an error arose in receiving a batch, from a loading process that was just dying."""
     files = [Path(frame.filename) for frame in traceback.extract_tb(error.__traceback__)]
     return any(file.parts[-2:] == ("multiprocessing", "resource_sharer.py") for file in files)
 
@@ -161,7 +124,7 @@ def _died(data: DataModule, error: BaseException) -> str:
 
 @dataclass(frozen=True)
 class Schedule:
-    """`epochs` Lightning epochs of `steps_per_epoch` optimizer steps, a validation after each."""
+    """Lengths of a training: `epochs` of `steps_per_epoch` steps, a validation after each."""
 
     epochs: int
     steps_per_epoch: int
@@ -174,7 +137,7 @@ class Schedule:
 def schedule(
     *, steps: int | None, epochs: int | None, originals: int, batch_size: int, validations: int
 ) -> Schedule:
-    """Optimizer steps, cut into `validations` equal pieces.
+    """Schedule with `validations` equal epochs.
 
     `epochs` counts passes over the originals alone, so that arms with generated images get the
     same number of steps as arms without.
@@ -206,9 +169,9 @@ def fit(
     on_step: Callable[[int, int], object] | None = None,
     on_epoch: Callable[[dict[str, float]], object] | None = None,
 ) -> dict[str, float]:
-    """Train, going on from `folder`/last.ckpt where that is there; the metrics of the best epoch.
+    """Train, resuming from `folder`/last.ckpt if it is there; the metrics of the best epoch.
 
-    The checkpoint with the best accuracy on the validation part is kept as `folder`/best.ckpt. With
+    The checkpoint with the best validation accuracy is `folder`/best.ckpt. With
     `devices` above 1 this is one of as many processes (`sgid.training.distributed`), of which the
     first leaves the files.
 
@@ -218,9 +181,9 @@ def fit(
     """
     from pytorch_lightning.callbacks import ModelCheckpoint
 
-    from sgid.training.checkpoints import resumable
+    from sgid.training.checkpoints import resume_path
 
-    watch = Watch(data, plan.steps, on_step, on_epoch)
+    watch = TrainingMonitor(data, plan.steps, on_step, on_epoch)
     best = ModelCheckpoint(
         folder, "best", monitor="validation/top1", mode="max",
         save_weights_only=True, enable_version_counter=False,
@@ -233,9 +196,9 @@ def fit(
         device, precision, loggers,
         devices=devices, max_epochs=plan.epochs, callbacks=[watch, best, latest],
     )  # fmt: skip
-    last = resumable(folder)
+    last = resume_path(folder)
     started = time.perf_counter()
-    with running(data, precision):
+    with user_errors(data, precision):
         trainer.fit(classifier, data, ckpt_path=last, weights_only=True)
     assert best.best_model_score is not None
     if trainer.is_global_zero:
@@ -259,26 +222,26 @@ def test(
     precision: str,
     on_batch: Callable[[], object] | None = None,
 ) -> tuple[dict[str, float], list[int]]:
-    """Metrics and predicted labels of the best checkpoint on the test part."""
+    """Test the best checkpoint: metrics and predicted labels."""
     import pytorch_lightning as pl
     import torch
 
-    class Tell(pl.Callback):
+    class Progress(pl.Callback):
         def on_test_batch_end(self, *args: Any, **kwargs: Any) -> None:
             if on_batch:
                 on_batch()
 
-    trainer = make_trainer(device, precision, callbacks=[Tell()], enable_checkpointing=False)
+    trainer = make_trainer(device, precision, callbacks=[Progress()], enable_checkpointing=False)
     best = folder / "best.ckpt"
-    with running(data, precision):
+    with user_errors(data, precision):
         (metrics,) = trainer.test(classifier, data, best, verbose=False, weights_only=True)
     return dict(metrics), torch.cat(classifier.predictions).tolist()
 
 
 def _synchronise(classifier: Classifier) -> None:
-    """Have batch norms take the statistics of all processes' images together; on GPUs alone.
+    """Synchronise batch norms over processes; on GPUs only.
 
-    By timm's way: PyTorch's, and so Lightning's, drops the activations that timm's norms hold.
+    By timm: PyTorch's way, and so Lightning's, drops the activations in timm's norms.
     """
     from timm.layers import convert_sync_batchnorm  # pyright: ignore[reportPrivateImportUsage]
 
@@ -295,17 +258,17 @@ def _write_curves(path: Path, rows: list[dict[str, float]]) -> None:
 
 
 EVERY = 50
-"""Steps after which losses are looked at: to look at each makes a GPU wait for each."""
+"""Steps between checks of the losses: to check each makes a GPU wait for each."""
 
 
 @final
-class Watch(pl.Callback):
-    """Seeds and tells the steps, and keeps the metrics of each epoch with the checkpoint.
+class TrainingMonitor(pl.Callback):
+    """Callback: per-epoch seeding, progress, metric history, and a check for NaN losses.
 
     Args:
         steps: of the whole training.
-        on_step: told the number of the step that is done, and `steps`.
-        on_epoch: told a row of the curves, `step` and the metrics by name.
+        on_step: called with the number of steps done, and `steps`.
+        on_epoch: called with a row of the curves, `step` and the metrics by name.
 
     Raises:
         ValueError: from its hooks, if a loss is not finite.
@@ -362,14 +325,14 @@ class Watch(pl.Callback):
 
 
 def _check(losses: torch.Tensor, trainer: pl.Trainer) -> None:
-    """`losses`: (N,), of the last steps."""
+    """Raise if one of `losses`, (N,) of the last steps, is not finite."""
     values = losses.tolist()
     for index, value in enumerate(values):
         if not math.isfinite(value):
             step = trainer.global_step - len(values) + 1 + index
             rate = max(group["lr"] for group in trainer.optimizers[0].param_groups)
             raise ValueError(
-                f"The loss is {value} at step {step}, and no training: lower "
+                f"The loss is {value} at step {step}: lower "
                 f"backbone.optimizer.lr (the learning rate is {rate:.2g} there), or take "
                 f"trainer.precision=32-true (now {trainer.precision})"
             )

@@ -75,7 +75,7 @@ class _FlipShift:
         return image
 
     def batch(self, pixels: Sequence[np.ndarray]) -> Tensor:
-        """The same of many, uint8 (size, size, 3) each -> (B, 3, size, size)."""
+        """Transform many, uint8 (size, size, 3) each -> (B, 3, size, size)."""
         count, size, padding = len(pixels), self.size, self.padding
         tops, lefts = (torch.randint(2 * padding + 1, (2, count)) - padding).tolist()
         flips = (torch.rand(count) < self.flip).tolist()
@@ -89,7 +89,7 @@ class _FlipShift:
 
 
 def as_is(size: int) -> Callable[[Image], Image]:
-    """The whole of a small image, the centre of a larger one; PIL RGB -> PIL RGB (size, size)."""
+    """Resize; crop the centre of an image that is not small; PIL RGB -> PIL RGB (size, size)."""
     if size <= SMALL:
         return _Whole(size)
     resize = v2.Resize(round(size / 0.875), antialias=True)
@@ -108,7 +108,7 @@ class _Whole:
         return image if image.size == (self.size, self.size) else self.resize(image)
 
     def batch(self, pixels: Sequence[np.ndarray]) -> Tensor:
-        """The same of many, uint8 (size, size, 3) each -> (B, 3, size, size)."""
+        """Transform many, uint8 (size, size, 3) each -> (B, 3, size, size)."""
         return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2)
 
 
@@ -120,13 +120,13 @@ def training_transform(
 
 
 def evaluation_transform(size: int) -> Callable[[Image], Tensor]:
-    """What a classifier is scored on, `as_is`; PIL RGB -> uint8 (3, size, size)."""
+    """Transform for validation and test, `as_is`; PIL RGB -> uint8 (3, size, size)."""
     return _Chain([as_is(size)])
 
 
 @final
 class _Chain:
-    """One after the other, then PIL RGB -> uint8 (3, H, W)."""
+    """Composition of transforms, then PIL RGB -> uint8 (3, H, W)."""
 
     def __init__(self, transforms: Sequence[Callable[[Image], Image]]) -> None:
         self.transforms = transforms
@@ -158,7 +158,7 @@ def autoaugment(*, policy: str) -> Callable[[Image], Image]:
 
 
 def batch_transform(choices: Sequence[Callable[..., Any]], num_classes: int) -> Any:
-    """One of the batch augmentations at random for each batch; `None` when there is none."""
+    """Choice of one batch augmentation at random for each batch; `None` if there is none."""
     if not choices:
         return None
     made = [choice(num_classes=num_classes) for choice in choices]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import tempfile
 from collections.abc import Callable, Iterator
@@ -81,17 +80,22 @@ def nodes(rays_environment) -> Iterator[Nodes]:
     from ray.cluster_utils import Cluster
 
     before = signal.getsignal(signal.SIGTERM)  # each node of Ray's sets its own
-    folder = tempfile.mkdtemp(prefix="sgid-")  # a short name, for the sockets below it
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "temp_dir": folder})
-    try:
-        nodes = Nodes(cluster)
-        nodes.add()
-        nodes.add()
-        yield nodes
-    finally:
-        cluster.shutdown()
-        signal.signal(signal.SIGTERM, before)
-        shutil.rmtree(folder, ignore_errors=True)
+    with (
+        tempfile.TemporaryDirectory(prefix="sgid-") as folder,  # a short name, for its sockets
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        # Not `temp_dir`: `Cluster` writes its address to the default one, which may not be there,
+        # and where `cluster.address=auto` of whoever works here would find it.
+        patch.setenv("RAY_TMPDIR", folder)
+        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+        try:
+            nodes = Nodes(cluster)
+            nodes.add()
+            nodes.add()
+            yield nodes
+        finally:
+            cluster.shutdown()
+            signal.signal(signal.SIGTERM, before)
 
 
 def planned(artifacts: Path, *options: str) -> tuple[Run, Augmentation]:
@@ -144,16 +148,21 @@ def files(augmentation: Augmentation) -> dict[str, bytes]:
     }
 
 
+def parent(process: int) -> int:
+    """The process that started it."""
+    return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
+
+
 def at_work(folder: Path, below: int | None = None) -> dict[int, int]:
     """Shard -> process, of those that a process makes now (of all, or of the children of one)."""
     found = {}
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            parent = int((process / "stat").read_text().rpartition(")")[2].split()[1])
+            above = parent(int(process.name))
             opened = [os.readlink(one) for one in (process / "fd").iterdir()]
         except OSError:  # it has ended, or is not ours
             continue
-        if int(process.name) == os.getpid() or below not in (None, parent):
+        if int(process.name) == os.getpid() or below not in (None, above):
             continue
         for name in map(Path, opened):
             if name.parent == folder and name.suffix == ".lock" and ".part-" in name.name:

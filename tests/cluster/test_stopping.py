@@ -8,10 +8,10 @@ import socket
 import time
 from pathlib import Path
 
-import pytest
+from tests.cluster.conftest import OPTIONS, at_work, parent
+from tests.end_to_end.conftest import place
 
-from tests.cluster.conftest import OPTIONS, at_work
-from tests.end_to_end.command import Place
+__all__ = ["place"]  # a fixture
 
 
 def processes(temporary: Path) -> list[int]:
@@ -54,37 +54,37 @@ def wait(done, seconds: float = 90) -> None:
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM])
-def test_a_signal_ends_the_workers_and_keeps_shards(number):
-    import tempfile
+def rays_folder(driver: int) -> Path:
+    """The folder of the Ray that a process has started."""
+    (folder,) = (
+        folder
+        for folder in Path("/tmp").glob("sgid-ray-*")
+        if driver in map(parent, processes(folder))
+    )
+    return folder
 
-    with tempfile.TemporaryDirectory() as top:  # a short name, for the sockets below it
-        place = Place(Path(top))
-        temporary = place.top / "tmp"
-        temporary.mkdir()
-        options = (
-            *OPTIONS,
-            "aug=img2img_label",
-            "expansion=6",
-            "steps=12",
-            "cluster.max_workers=1",
-        )
-        driver = place.start(*options, "stage=augment", TMPDIR=str(temporary))
-        try:
-            wait(lambda: list(place.artifacts.glob("generated/*/part-*")))
-            (folder,) = place.artifacts.glob("generated/*")
-            wait(lambda: at_work(folder))
-            assert heard_at(processes(temporary)) <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
-            assert heard_at(processes(temporary)), "this test sees nobody listen"
-            made = {path: path.read_bytes() for path in folder.glob("part-*")}
-            driver.send_signal(number)
-            _, said = driver.communicate(timeout=60)
-        finally:
-            driver.kill()
-        assert driver.returncode == 128 + number
-        assert "goes on from there" in said and "Traceback" not in said
-        wait(lambda: not processes(temporary) and not at_work(folder), 30)
-        assert not list(temporary.glob("sgid-ray-*"))
-        assert not (place.top / "home" / ".ray").exists(), "no token is left"
-        assert all(path.read_bytes() == data for path, data in made.items())
-        assert not list(folder.glob("manifest.json"))
+
+def test_a_signal_ends_the_workers_and_keeps_shards(place):
+    temporary = place.top / "of a name that is too long for the sockets of a Ray"
+    temporary.mkdir()
+    options = (*OPTIONS, "aug=img2img_label", "expansion=6", "steps=12", "cluster.max_workers=1")
+    driver = place.start(*options, "stage=augment", TMPDIR=str(temporary))
+    try:
+        wait(lambda: list(place.artifacts.glob("generated/*/part-*")))
+        (folder,) = place.artifacts.glob("generated/*")
+        wait(lambda: at_work(folder))
+        ray = rays_folder(driver.pid)
+        assert heard_at(processes(ray)) <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
+        assert heard_at(processes(ray)), "this test sees nobody listen"
+        made = {path: path.read_bytes() for path in folder.glob("part-*")}
+        driver.send_signal(signal.SIGTERM)
+        _, said = driver.communicate(timeout=60)
+    finally:
+        driver.kill()
+    assert driver.returncode == 128 + signal.SIGTERM
+    assert "goes on from there" in said and "Traceback" not in said
+    wait(lambda: not processes(ray) and not at_work(folder), 30)
+    assert not ray.exists()
+    assert not (place.top / "home" / ".ray").exists(), "no token is left"
+    assert all(path.read_bytes() == data for path, data in made.items())
+    assert not list(folder.glob("manifest.json"))

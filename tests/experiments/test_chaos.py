@@ -1,4 +1,4 @@
-"""The short version of `make chaos`: twenty kills at random moments, and each other fault once."""
+"""The short version of `make chaos`: three kills in every stage, and each other fault once."""
 
 from __future__ import annotations
 
@@ -26,13 +26,15 @@ def held(story: Story | None) -> None:
     assert story.failures == []
 
 
-def test_twenty_kills(whole):
-    held(stops.killed(whole, times=20, in_a_row=4))
+def test_kills_in_every_stage(whole):
+    held(stops.killed(whole, times=3 * len(stops.IN), in_a_row=len(stops.IN)))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_stops(whole, number):
-    held(stops.asked(whole, number, times=1))
+@pytest.mark.parametrize(
+    ("number", "stage"), [(signal.SIGINT, "drawing"), (signal.SIGTERM, "training")]
+)
+def test_stops(whole, number, stage):
+    held(stops.asked(whole, number, [stage]))
 
 
 def test_three_processes_at_once(whole):

@@ -14,7 +14,7 @@ import torch
 
 from sgid.stages.train import Training
 from sgid.stages.train import trained as trained_before
-from sgid.training.checkpoints import WholeFiles, content, load, whole
+from sgid.training.checkpoints import AtomicCheckpoints, content, intact, load
 from sgid.training.trainer import test
 from tests.training.small import CPU, PLAN, curves, equal, make, run, weights
 
@@ -68,11 +68,11 @@ def test_a_damaged_checkpoint_is_set_aside_and_said(
     assert steps[0] == 1 and equal(weights(parts[0]), trained[1])
     assert curves(tmp_path) == curves(trained[0])
     if found is None:
-        assert ("best.ckpt is gone: the training begins anew" in caplog.text) is ("best" in name)
+        assert ("best.ckpt is gone: the training starts again" in caplog.text) is ("best" in name)
     else:
-        assert f"{name} is damaged and now {name}.broken: the training begins anew" in caplog.text
+        assert f"{name} is damaged and now {name}.broken: the training starts again" in caplog.text
         assert (folder / f"{name}.broken").read_bytes() == found
-    assert whole(folder / "last.ckpt") and whole(folder / "best.ckpt")
+    assert intact(folder / "last.ckpt") and intact(folder / "best.ckpt")
 
 
 def test_what_a_training_has_left_counts_only_if_it_is_whole(fashion, tmp_path):
@@ -106,11 +106,11 @@ def test_code_in_a_checkpoint_is_never_run(fashion, trained, tmp_path, save):
     save({**held, "more": Bomb(tmp_path / "ran")}, folder / "last.ckpt")
     save({**held, "more": Bomb(tmp_path / "ran")}, folder / "best.ckpt")
     with pytest.raises(ValueError, match="last.ckpt holds more than weights and numbers"):
-        WholeFiles().load_checkpoint(folder / "last.ckpt", weights_only=False)
+        AtomicCheckpoints().load_checkpoint(folder / "last.ckpt", weights_only=False)
     with pytest.raises(ValueError, match="best.ckpt holds more than weights and numbers"):
         test(*make(fashion), folder=folder, device=CPU, precision="32-true")
     parts = make(fashion)
-    if whole(folder / "last.ckpt"):
+    if intact(folder / "last.ckpt"):
         with pytest.raises(ValueError, match="last.ckpt holds more than weights and numbers"):
             run(parts, tmp_path)
     else:  # no archive at all: set aside unread
@@ -122,9 +122,10 @@ def test_code_in_a_checkpoint_is_never_run(fashion, trained, tmp_path, save):
 WRITER = """
 import sys, torch
 from pathlib import Path
-from sgid.training.checkpoints import WholeFiles
+from sgid.training.checkpoints import AtomicCheckpoints
 for number in range(10**6):
-    WholeFiles().save_checkpoint({"state_dict": {"w": torch.full((2**20,), number)}}, sys.argv[1])
+    state = {"state_dict": {"w": torch.full((2**20,), number)}}
+    AtomicCheckpoints().save_checkpoint(state, sys.argv[1])
     print(number, flush=True)
 """
 
@@ -147,7 +148,7 @@ def test_a_writer_that_is_killed_leaves_a_whole_checkpoint(tmp_path):
         process.kill()
         process.wait()
     assert list(tmp_path.glob(".last.ckpt.*.tmp"))
-    assert whole(path)
+    assert intact(path)
     values = load(path)["state_dict"]["w"].unique()
     assert len(values) == 1 and values[0] >= 2
 

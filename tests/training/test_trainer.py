@@ -131,7 +131,7 @@ def test_a_loss_that_is_no_number_is_no_result(fashion, tmp_path, step, told):
             with torch.no_grad():
                 classifier.network.fc.weight.fill_(float("nan"))
 
-    with pytest.raises(ValueError, match=f"The loss is nan at step {told}, and no") as caught:
+    with pytest.raises(ValueError, match=f"The loss is nan at step {told}: lower") as caught:
         run((classifier, data), tmp_path, on_step=spoil)
     assert "lower backbone.optimizer.lr (the learning rate is 0.0" in str(caught.value)
     assert "trainer.precision=32-true (now 32-true)" in str(caught.value)
