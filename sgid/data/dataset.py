@@ -114,6 +114,7 @@ def load_dataset(
         "train": len(train),
         "train_per_class": [min(sizes), max(sizes)],
         "train_drawn_from": len(pool),
+        "pool_digest": pool.digest(),
         "shots": protocol.shots,
         "fraction": protocol.fraction,
         "imbalance": protocol.imbalance,
