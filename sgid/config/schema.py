@@ -49,6 +49,11 @@ class DatasetConfig:
     validation: float = 0.1
     test: float = 0.2
     max_bad: float = 0.05
+    classes: str | None = None
+    duplicates: str = "keep"
+    group: str | None = None
+    full_scale: float | None = None
+    strict: bool = False
 
 
 @dataclass

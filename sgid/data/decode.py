@@ -257,7 +257,9 @@ def _unknown(data: bytes) -> str:
             tags.load(stream)
             if (bands := tags.get(_SPP, 1)) > 4:
                 return f"a TIFF of {bands} bands: write those that are red, green and blue alone"
-            return f"a TIFF of a kind that Pillow does not read ({tags.get(258)} bits, {bands} bands)"
+            return (
+                f"a TIFF of a kind that Pillow does not read ({tags.get(258)} bits, {bands} bands)"
+            )
     return "of no known image format"
 
 

@@ -122,7 +122,7 @@ def _augmentation(recipe: Method, config: Config, dataset: Dataset, models: Mode
         "redrawn": "float32",
         **in_slot(config, "offline")[recipe.method],
         "caption": recipe.caption,
-        "noun": dataset.noun,
+        "noun": dataset.nouns,
         "steps": config.steps,
         "size_multiple": config.models.generator.size_multiple,
         "generator": models.identity("generator"),

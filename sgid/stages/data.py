@@ -35,6 +35,8 @@ def load(config: Config, ready: Prepared) -> Dataset:
         max_bad=chosen.max_bad,
         seed=config.seed,
         cache=Path(config.paths.artifacts) / "scans",
+        full_scale=chosen.full_scale,
+        strict=chosen.strict,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from sgid.config.targets import refused
 from sgid.data.dataset import Dataset
 from sgid.data.image_set import ImageSet
 from sgid.data.listing import read
-from sgid.data.scan import scan
+from sgid.data.scan import common_scale, scan
 from sgid.data.sources.folder import unsplit
 from sgid.evaluation.evaluator import Evaluator
 from sgid.evaluation.features import image_features, stored_embeddings, stored_thumbnails
@@ -125,9 +125,11 @@ def _given(path: Path, config: Config, dataset: Dataset) -> ImagesToEvaluate:
     if told := _no_images(path):
         raise ValueError(f"{OPTION}={path} {told}")
     listing, labelled = unsplit(path, dataset.class_names, option=OPTION)
-    images, bad = scan(
+    images, findings = scan(
         listing, max_bad=config.dataset.max_bad, cache=Path(config.paths.artifacts) / "scans"
     )
+    images = replace(images, scale=common_scale(findings.values(), config.dataset.full_scale))
+    bad = [key for key, finding in findings.items() if finding.problem]
     notes = [f"{len(bad):,} unreadable images are left out"] if bad else []
     notes.append("They are not linked to originals: what needs these is not measured.")
     if not labelled:

@@ -51,7 +51,7 @@ class Run:
         return {
             "kind": "run",
             "code": CODE,
-            "noun": data.noun,  # zero-shot heads are made of phrases
+            "noun": data.nouns,  # zero-shot heads are made of phrases
             "images": [part.digest() for part in (data.train, data.validation, data.test)],
             "generated": [one.generated.folder.name for one in self.augmentations],
             "scorer": self.models.identity("scorer") if self.augmentations else None,
