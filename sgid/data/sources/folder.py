@@ -187,9 +187,7 @@ def _list(
             and not inside
             and not any(place == name or place.is_relative_to(name) for place in places.values())
         ):
-            left_out.add(
-                f"files in {printable(name.name)}/, which is no split", _count_images(name)
-            )
+            left_out.add(f"files in {printable(name.name)}/, which is no split", count_images(name))
     raw = sorted({image.class_name for image in found["train"]})
     _refuse_non_classes(raw, found["train"], top)
     if len(raw) < 2:
@@ -703,5 +701,6 @@ def _count_files(place: Path) -> int:
     return sum(path.is_file() for path in place.rglob("*")) if place.is_dir() else 0
 
 
-def _count_images(place: Path) -> int:
+def count_images(place: Path) -> int:
+    """The images below a folder, by their extensions."""
     return sum(map(_is_image, files_below(place)))
