@@ -45,7 +45,8 @@ def run(this: Run, console: Console) -> Path | None:
 
         return evaluate_images(
             Path(images), this.evaluator, console,
-            seed=this.seed, max_bad=this.config.dataset.max_bad, results=this.results,
+            seed=this.seed, max_bad=this.config.dataset.max_bad,
+            full_scale=this.config.dataset.full_scale, results=this.results,
         )  # fmt: skip
     warn(this.config, console)
     _say_what(this, console)

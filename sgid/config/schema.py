@@ -51,6 +51,11 @@ class DatasetConfig:
     test: float = 0.2
     max_bad: float = 0.05
     show: str | None = None
+    classes: str | None = None
+    duplicates: str = "keep"
+    group: str | None = None
+    full_scale: float | None = None
+    strict: bool = False
 
 
 @dataclass

@@ -127,7 +127,7 @@ class Augmentation:
             "format": settings.format,
         }
         if "label" in fields(method.prompt) | fields(method.negative_prompt):
-            spec["noun"] = self.dataset.noun
+            spec["noun"] = self.dataset.nouns
         if method.from_image:
             spec["size_multiple"] = settings.size_multiple
         if self.artifact is not None:

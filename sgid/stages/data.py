@@ -34,6 +34,8 @@ def load(chosen: DatasetConfig, ready: Prepared, *, seed: int, artifacts: Path) 
         max_bad=chosen.max_bad,
         seed=seed,
         cache=artifacts / "scans",
+        full_scale=chosen.full_scale,
+        strict=chosen.strict,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from rich.console import Console
 from sgid.data.dataset import Dataset
 from sgid.data.image_set import ImageSet
 from sgid.data.listing import read
-from sgid.data.scan import scan
+from sgid.data.scan import common_scale, scan
 from sgid.data.sources.folder import unsplit
 from sgid.evaluation.evaluator import Evaluator
 from sgid.evaluation.features import image_features, stored_embeddings, stored_thumbnails
@@ -49,18 +49,26 @@ class ImagesToEvaluate:
 
 
 def evaluate_images(
-    path: Path, evaluator: Evaluator, console: Console, *, seed: int, max_bad: float, results: Path
+    path: Path,
+    evaluator: Evaluator,
+    console: Console,
+    *,
+    seed: int,
+    max_bad: float,
+    full_scale: float | None,
+    results: Path,
 ) -> Path:
     """Compute all metrics of the images at `path`; the folder in `results` with JSON and page.
 
-    `max_bad` is the share of unreadable images that is left out without an error.
+    `max_bad` is the share of unreadable images that is left out without an error, and `full_scale`
+    the level that is white in images of more than 8 bits.
 
     Raises:
         FileNotFoundError: if there is nothing.
         ValueError: if there are no images, or they are of classes that the dataset has not.
     """
     path, dataset = path.expanduser(), evaluator.dataset
-    given = _given(path, evaluator, max_bad)
+    given = _given(path, evaluator, max_bad, full_scale)
     spec = {
         "kind": "evaluation",
         "images": given.images.digest(),
@@ -113,7 +121,9 @@ def _summary(given: ImagesToEvaluate, evaluator: Evaluator) -> dict[str, Any]:
     return {**evaluator.summary(generated), "cosine_per_class": cosines}
 
 
-def _given(path: Path, evaluator: Evaluator, max_bad: float) -> ImagesToEvaluate:
+def _given(
+    path: Path, evaluator: Evaluator, max_bad: float, full_scale: float | None
+) -> ImagesToEvaluate:
     if not path.is_dir():
         raise FileNotFoundError(
             f"{OPTION}={path} is not a folder. It takes artifacts/generated/<fingerprint>, or a "
@@ -124,7 +134,9 @@ def _given(path: Path, evaluator: Evaluator, max_bad: float) -> ImagesToEvaluate
     if reason := _no_images(path):
         raise ValueError(f"{OPTION}={path} {reason}")
     listing, labelled = unsplit(path, evaluator.dataset.class_names, option=OPTION)
-    images, bad = scan(listing, max_bad=max_bad, cache=evaluator.artifacts / "scans")
+    images, findings = scan(listing, max_bad=max_bad, cache=evaluator.artifacts / "scans")
+    images = replace(images, scale=common_scale(findings.values(), full_scale))
+    bad = [key for key, finding in findings.items() if finding.problem]
     notes = [f"{len(bad):,} unreadable images are left out"] if bad else []
     notes.append("They are not linked to originals: what needs these is not measured.")
     if not labelled:

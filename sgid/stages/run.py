@@ -89,7 +89,7 @@ class Run:
         spec = {
             "kind": "run",
             "code": CODE,
-            "noun": data.noun,  # zero-shot heads are made of phrases
+            "noun": data.nouns,  # zero-shot heads are made of phrases
             "images": [part.digest() for part in (data.train, data.validation, data.test)],
             "generated": [one.generated.folder.name for one in self.augmentations],
             "base": in_slot(config.aug, "base"),

@@ -69,8 +69,14 @@ def test_damaged_bytes_are_a_picture_or_a_reason(data):
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", sorted(good()))
-def test_strange_images_are_used(name):
-    image = decode(good()[name])
+def test_strange_images_are_used_in_little_memory(name):
+    data = good()[name]
+    tracemalloc.start()
+    try:
+        image = decode(data)
+        assert tracemalloc.get_traced_memory()[1] < 2**25
+    finally:
+        tracemalloc.stop()
     assert image.mode == "RGB" and min(image.size) >= 1
 
 

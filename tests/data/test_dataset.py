@@ -39,6 +39,7 @@ def test_the_sources_own_splits(tmp_path):
         "train": 6,
         "train_per_class": [3, 3],
         "train_drawn_from": 18,
+        "pool_digest": loaded(splits, tmp_path / "cache").train.digest(),
         "shots": 3,
         "fraction": None,
         "imbalance": None,
@@ -61,6 +62,7 @@ def test_what_the_source_lacks_is_held_out_the_same_for_every_seed(one_place, tm
     assert first.test.digest() == other.test.digest()
     assert first.validation.digest() == other.validation.digest()
     assert first.train.digest() != other.train.digest()
+    assert first.protocol["pool_digest"] == other.protocol["pool_digest"]
     whole = loaded(one_place, tmp_path)
     parts = [set(part.keys) for part in (whole.train, whole.validation, whole.test)]
     assert sum(map(len, parts)) == len(set.union(*parts)) == 50
