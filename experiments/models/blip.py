@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,26 +15,22 @@ from transformers import (
     BlipProcessor,
 )
 
-from experiments.tiny_models.captions import Attributes, descriptive_caption
-from experiments.tiny_models.images import Part
-from experiments.tiny_models.tokenizers import MAX_LENGTH, bert_tokenizer
-from experiments.tiny_models.training import train
-from experiments.tiny_models.vae import pixels
-
-STEPS = 5_500
+from experiments.models.captions import descriptive_caption
+from experiments.models.tokenizers import MAX_LENGTH, bert_tokenizer
+from experiments.models.training import train
+from experiments.models.world import Attributes, Part, Sizes, World, mirroring, pixels
 
 
-def build(tokenizer) -> BlipForConditionalGeneration:
+def build(sizes: dict[str, Any], tokenizer: Any) -> BlipForConditionalGeneration:
     torch.manual_seed(0)
-    shared = {"hidden_size": 64, "intermediate_size": 256, "num_attention_heads": 4}
     start = tokenizer.convert_tokens_to_ids("[DEC]")
     config = BlipConfig(
-        vision_config={"image_size": 32, "patch_size": 4, "num_hidden_layers": 4, **shared},
+        vision_config={"image_size": 32, **sizes["vision"]},
         text_config={
-            "vocab_size": len(tokenizer), "encoder_hidden_size": 64, "num_hidden_layers": 2,
+            "vocab_size": len(tokenizer), "encoder_hidden_size": sizes["vision"]["hidden_size"],
             "max_position_embeddings": MAX_LENGTH + 16, "bos_token_id": start,
             "eos_token_id": tokenizer.sep_token_id, "sep_token_id": tokenizer.sep_token_id,
-            "pad_token_id": tokenizer.pad_token_id, "label_smoothing": 0.0, **shared,
+            "pad_token_id": tokenizer.pad_token_id, "label_smoothing": 0.0, **sizes["text"],
         },
         projection_dim=64,
     )  # fmt: skip
@@ -45,31 +42,45 @@ def build(tokenizer) -> BlipForConditionalGeneration:
     return model
 
 
-def fit(part: Part, attributes: Attributes, work: Path, *, steps: int = STEPS) -> Path:
-    """Train on descriptive captions drawn anew each time; the folder that transformers loads."""
+def fit(
+    world: World,
+    sizes: Sizes,
+    part: Part,
+    attributes: Attributes,
+    words: list[str],
+    work: Path,
+    *,
+    device: torch.device,
+    **limits: Any,
+) -> Path:
+    """Train on captions that are drawn for each step; the folder that transformers loads."""
     folder = work / "blip"
-    tokenizer = bert_tokenizer(folder)
-    model = build(tokenizer)
+    tokenizer = bert_tokenizer(folder, words)
+    model: Any = build(sizes.blip, tokenizer).to(device)
     start = model.config.text_config.bos_token_id
 
     def loss(rows: Tensor) -> Tensor:
         rng = np.random.default_rng(int(rows.sum()))
-        texts = [descriptive_caption(attributes, i, part.labels[i], rng) for i in rows.tolist()]
+        texts = [
+            descriptive_caption(world, attributes, i, part.labels[i], rng) for i in rows.tolist()
+        ]
         batch = tokenizer(texts, padding=True, return_tensors="pt")
         ids = batch.input_ids
         ids[:, 0] = start
         labels = ids.masked_fill(batch.attention_mask == 0, -100)
         return model(
-            pixel_values=pixels(part, rows), input_ids=ids,
-            attention_mask=batch.attention_mask, labels=labels,
-        ).loss  # fmt: skip
+            pixel_values=pixels(part, rows, mirroring(sizes, rows)).to(device),
+            input_ids=ids.to(device),
+            attention_mask=batch.attention_mask.to(device),
+            labels=labels.to(device),
+        ).loss
 
     for step, value in train(
-        nn.ModuleDict({"blip": model}), loss, images=len(part.images), batch_size=64, steps=steps,
-        learning_rate=2e-3, checkpoint=work / "blip.pt", seed=2,
+        nn.ModuleDict({"blip": model}), loss, sizes.blip_training, images=len(part.images),
+        checkpoint=work / "blip.pt", seed=2, ema=sizes.ema, **limits,
     ):  # fmt: skip
         print(f"blip {step} loss {value:.4f}", flush=True)
-    model.save_pretrained(folder)
+    (model.half() if sizes.half else model).save_pretrained(folder)
     images = BlipImageProcessor(
         size={"height": 32, "width": 32}, image_mean=[0.5] * 3, image_std=[0.5] * 3
     )
