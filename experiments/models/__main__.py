@@ -76,7 +76,6 @@ class Recipe:
     def vae(self) -> None:
         model = vae.fit(self.parts["pretraining"], self.sizes, self.work, **self.limits)
         model.save_pretrained(self.work / "vae")
-        (self.work / "latents.pt").unlink(missing_ok=True)  # of another VAE, maybe
 
     def clip(self) -> None:
         self._bundle(clip.fit(*self.captioned, self.work, **self.limits))

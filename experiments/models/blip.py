@@ -56,6 +56,7 @@ def fit(
     """Train on captions that are drawn for each step; the folder that transformers loads."""
     folder = work / "blip"
     tokenizer = bert_tokenizer(folder, words)
+    tokenizer([""], padding=True)  # how it is used is saved with it, also where no step is left
     model: Any = build(sizes.blip, tokenizer).to(device)
     start = model.config.text_config.bos_token_id
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from pathlib import Path
@@ -75,6 +76,7 @@ def fit(
     name = "sd-clean" if clean else "sd"
     folder = work / name
     tokenizer: CLIPTokenizer = clip_tokenizer(folder / "tokenizer", words)
+    tokenize(tokenizer, [""])  # how it is used is saved with it, also where no step is left to do
     unet, text = build(sizes.unet, vae.config.latent_channels, len(tokenizer))
     unet, text = unet.to(device), text.to(device)
     # Stable Diffusion 1.5's own noise schedule; solvers take it over. DPM-Solver++ itself must not
@@ -86,7 +88,8 @@ def fit(
     signal = scheduler.alphas_cumprod.to(device)
     ratio = signal / (1 - signal)  # SNR of each time
     weights = None if sizes.min_snr is None else ratio.clamp(max=sizes.min_snr) / ratio
-    latents = [each.to(device) for each in _latents(vae.to(device), part, work, sizes.mirrored)]
+    scaled = _latents(vae.to(device), part, work, mirrored=sizes.mirrored)
+    latents = [each.to(device) for each in scaled]
 
     def loss(rows: Tensor) -> Tensor:
         rng = np.random.default_rng(int(rows.sum()))
@@ -122,15 +125,16 @@ def fit(
     if sizes.half:
         pipeline.to(torch.float16)
     pipeline.save_pretrained(folder, safe_serialization=True)
-    index = folder / "model_index.json"
-    content = {k: v for k, v in json.loads(index.read_text()).items() if k != "_name_or_path"}
-    index.write_text(json.dumps(content, indent=2) + "\n")
+    for file in (folder / "model_index.json", folder / "vae" / "config.json"):
+        content = {k: v for k, v in json.loads(file.read_text()).items() if k != "_name_or_path"}
+        file.write_text(json.dumps(content, indent=2) + "\n")
     return folder
 
 
-def _latents(vae: AutoencoderKL, part: Part, work: Path, mirrored: bool) -> list[Tensor]:
-    """Scaled latents of the images, and of their mirror images; kept in the work folder."""
-    cache = work / "latents.pt"
+def _latents(vae: AutoencoderKL, part: Part, work: Path, *, mirrored: bool) -> list[Tensor]:
+    """Scaled latents of the images, and of their mirror images; `work` keeps those of this VAE."""
+    weights = b"".join(value.cpu().numpy().tobytes() for value in vae.state_dict().values())
+    cache = work / f"latents-{hashlib.sha256(weights).hexdigest()[:16]}.pt"
     if not cache.is_file():
         both = (False, True) if mirrored else (False,)
         scale = vae.config.scaling_factor

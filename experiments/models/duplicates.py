@@ -26,9 +26,9 @@ def perceptual_hashes(images: NDArray[np.uint8]) -> NDArray[np.uint64]:
 def distances(hashes: NDArray[np.uint64], others: NDArray[np.uint64]) -> NDArray[np.uint8]:
     """Bits (N,) in which each hash differs from the nearest of the others."""
     nearest = np.full(len(hashes), 64, np.uint8)
-    for start in range(0, len(hashes), 256):
-        rows = slice(start, start + 256)
-        for begin in range(0, len(others), 8192):  # 16 MB at a time stays in the cache
+    for start in range(0, len(hashes), 8):
+        rows = slice(start, start + 8)
+        for begin in range(0, len(others), 8192):  # half a megabyte at a time stays in the cache
             differing = np.bitwise_count(hashes[rows, None] ^ others[None, begin : begin + 8192])
             np.minimum(nearest[rows], differing.min(1), out=nearest[rows])
     return nearest

@@ -25,7 +25,7 @@ def clip_tokenizer(folder: Path, words: Sequence[str]) -> CLIPTokenizer:
     merges = _merges(words)
     tokens += ["".join(pair) for pair in merges]
     tokens = [*dict.fromkeys(tokens), "<|startoftext|>", "<|endoftext|>"]  # two ways to one token
-    folder.mkdir(parents=True, exist_ok=True)
+    _begin(folder)
     (folder / "vocab.json").write_text(json.dumps({token: i for i, token in enumerate(tokens)}))
     lines = ["#version: 0.2", *(" ".join(pair) for pair in merges)]
     (folder / "merges.txt").write_text("\n".join(lines) + "\n")
@@ -42,6 +42,13 @@ def tokenize(tokenizer: Callable, texts: list[str]) -> Tensor:
     return tokenizer(
         texts, padding="max_length", max_length=MAX_LENGTH, truncation=True, return_tensors="pt"
     ).input_ids
+
+
+def _begin(folder: Path) -> None:
+    """An existing or new folder without what a tokenizer saved there: it would be read first."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        (folder / file).unlink(missing_ok=True)
 
 
 def _merges(words: Sequence[str]) -> list[tuple[str, str]]:
@@ -71,7 +78,7 @@ def bert_tokenizer(folder: Path, words: Sequence[str]) -> BertTokenizer:
     known = [word for word in words if len(word) > 1]
     tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[DEC]"]
     tokens += characters + [f"##{character}" for character in characters] + known
-    folder.mkdir(parents=True, exist_ok=True)
+    _begin(folder)
     (folder / "vocab.txt").write_text("\n".join(tokens) + "\n")
     return BertTokenizer.from_pretrained(
         folder, model_max_length=MAX_LENGTH, additional_special_tokens=["[DEC]"]
