@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from experiments.tiny_models.tokenizers import clip_tokenizer
+from experiments.models.tokenizers import clip_tokenizer
 from sgid.records import Described, Request
 
 REPEATS = 5
