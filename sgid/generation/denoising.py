@@ -115,8 +115,8 @@ class Denoiser:
             before = latents
             latents = scheduler.step(noise, t, latents, **extra, return_dict=False)[0]
             if after_step is not None:
-                predict = partial(predicted_original, scheduler, noise, t, before)
-                latents = after_step(latents, step / len(timesteps), predict)
+                original = partial(predicted_original, scheduler, noise, t, before)
+                latents = after_step(latents, step / len(timesteps), original)
         return latents
 
 

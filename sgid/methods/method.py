@@ -147,7 +147,8 @@ def make_method(
 
     `instantiate` makes what a `_target_` names, and `identity` says what that is in a spec.
     """
-    given = {key: value for key, value in entry.items() if value not in (None, "", {})}
+    # An empty prompt is one; any other part that is empty is none.
+    given = {k: value for k, value in entry.items() if k == "prompt" or value not in (None, "", {})}
     parts: dict[str, Any] = {
         key: instantiate(value) if isinstance(value, Mapping) and "_target_" in value else value
         for key, value in given.items()
