@@ -15,7 +15,7 @@ from rich.console import Console
 
 from sgid.cluster.driver import LOOPBACK, QUIET, TOKEN
 from sgid.config.compose import compose
-from sgid.stages.augment import Augmentation, augment
+from sgid.stages.augment import Augmentation
 from sgid.stages.run import Run, prepare
 from tests.cluster.light import HOLD
 
@@ -129,7 +129,7 @@ def alone(tmp_path_factory) -> Callable[..., dict[str, bytes]]:
             threads = torch.get_num_threads()
             torch.set_num_threads(1)  # as cluster.cpus=1 has it
             try:
-                augment(augmentation, run.config, run.dataset, run.models)
+                augmentation.make()
             finally:
                 torch.set_num_threads(threads)
             known[options] = files(augmentation)
