@@ -66,7 +66,7 @@ def connected(cluster: ClusterConfig, gpus: float) -> Iterator[None]:
     folder = None
     try:
         if cluster.address is None:
-            folder = tempfile.mkdtemp(prefix="sgid-ray-", dir=_parent())
+            folder = tempfile.mkdtemp(prefix="sgid-ray-", dir=temporary())
             ray.init(
                 "local",
                 include_dashboard=False,
@@ -94,10 +94,10 @@ def connected(cluster: ClusterConfig, gpus: float) -> Iterator[None]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _parent() -> str:
-    """The folder for that of Ray: the temporary one, where names of sockets are short enough there.
+def temporary() -> str:
+    """The system's temporary folder, or `/tmp` where its name leaves too little for Ray's sockets.
 
-    Not below `paths.artifacts`, and `/tmp` where SLURM or macOS give a longer one.
+    SLURM and macOS have such names; `paths.artifacts` may have one too.
     """
     usual = tempfile.gettempdir()
     return usual if len(os.fsencode(usual)) <= LONGEST else "/tmp"
