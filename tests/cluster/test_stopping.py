@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
 import time
 from pathlib import Path
 
@@ -47,9 +48,11 @@ def heard_at(processes: list[int]) -> set[str]:
     return addresses
 
 
-def wait(done, seconds: float = 90) -> None:
-    until = time.monotonic() + seconds
+def wait(done, driver: subprocess.Popen[str]) -> None:
+    """Until it has come, which has to be before the driver ends if that runs now."""
+    running, until = driver.poll() is None, time.monotonic() + 600
     while not done():
+        assert not running or driver.poll() is None, driver.communicate()
         assert time.monotonic() < until, "it never came"
         time.sleep(0.05)
 
@@ -70,20 +73,20 @@ def test_a_signal_ends_the_workers_and_keeps_shards(place):
     options = (*OPTIONS, "aug=img2img_label", "expansion=6", "steps=12", "cluster.max_workers=1")
     driver = place.start(*options, "stage=augment", TMPDIR=str(temporary))
     try:
-        wait(lambda: list(place.artifacts.glob("generated/*/part-*")))
+        wait(lambda: list(place.artifacts.glob("generated/*/part-*")), driver)
         (folder,) = place.artifacts.glob("generated/*")
-        wait(lambda: at_work(folder))
+        wait(lambda: at_work(folder), driver)
         ray = rays_folder(driver.pid)
         assert heard_at(processes(ray)) <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
         assert heard_at(processes(ray)), "this test sees nobody listen"
         made = {path: path.read_bytes() for path in folder.glob("part-*")}
         driver.send_signal(signal.SIGTERM)
-        _, said = driver.communicate(timeout=60)
+        _, said = driver.communicate(timeout=600)
     finally:
         driver.kill()
     assert driver.returncode == 128 + signal.SIGTERM
     assert "goes on from there" in said and "Traceback" not in said
-    wait(lambda: not processes(ray) and not at_work(folder), 30)
+    wait(lambda: not processes(ray) and not at_work(folder), driver)
     assert not ray.exists()
     assert not (place.top / "home" / ".ray").exists(), "no token is left"
     assert all(path.read_bytes() == data for path, data in made.items())
