@@ -15,7 +15,7 @@ from sgid.models.loader import Loaded
 from sgid.reporting.wandb import log_again, log_finished, log_stores, tracking, training_loggers
 from sgid.runtime.files import file_lock, require_writable
 from sgid.stages.augment import augment
-from sgid.stages.data import show
+from sgid.stages.data import say, show
 from sgid.stages.evaluate import evaluate
 from sgid.stages.preflight import rehearse_classifier, warn
 from sgid.stages.run import Run, prepare
@@ -44,6 +44,7 @@ def run(
     if config.stage is Stage.data:
         show(this.dataset, Path(config.paths.artifacts), console)
         return None
+    say(this.dataset, console)
     if config.evaluation.images is not None:
         from sgid.stages.evaluate_images import evaluate_images
 
