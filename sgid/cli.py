@@ -53,7 +53,7 @@ def _main() -> int:
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: "=" in word and not word.startswith("-"))
     import hydra
 
-    from sgid.config.compose import refuse_flags
+    from sgid.config.compose import quote_texts, refuse_flags
     from sgid.config.schema import register
 
     register()
@@ -61,6 +61,7 @@ def _main() -> int:
     # go through again and again.
     gc.set_threshold(20_000, 10, 10)
     try:
+        sys.argv[1:] = quote_texts(sys.argv[1:])
         refuse_flags(sys.argv[1:])
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(Job())()
     except Failed:

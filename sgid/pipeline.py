@@ -12,7 +12,7 @@ from rich.markup import escape
 from sgid.config.schema import Stage
 from sgid.reporting.wandb import log_again, log_finished, log_stores, tracking, training_loggers
 from sgid.runtime.files import file_lock, require_writable
-from sgid.stages.data import show
+from sgid.stages.data import say, show
 from sgid.stages.preflight import rehearse_classifier, warn
 from sgid.stages.run import Run
 from sgid.stages.show_image import show_image
@@ -40,6 +40,7 @@ def run(this: Run, console: Console) -> Path | None:
                 artifacts=this.artifacts, filter=this.config.filter, console=console,
             )  # fmt: skip
         return None
+    say(this.dataset, console)
     if (images := this.config.evaluation.images) is not None:
         from sgid.stages.evaluate_images import evaluate_images
 

@@ -223,7 +223,7 @@ def connect(cluster: ClusterConfig, gpus: float) -> Iterator[None]:
     folder = None
     try:
         if cluster.address is None:
-            folder = tempfile.mkdtemp(prefix="sgid-ray-", dir=_temporary_folder())
+            folder = tempfile.mkdtemp(prefix="sgid-ray-", dir=temporary_folder())
             ray.init(
                 "local",
                 include_dashboard=False,
@@ -251,7 +251,7 @@ def connect(cluster: ClusterConfig, gpus: float) -> Iterator[None]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _temporary_folder() -> str:
+def temporary_folder() -> str:
     """Parent of Ray's folder: the usual one, if names of sockets are short enough there.
 
     Not below `paths.artifacts`, and `/tmp` where SLURM or macOS give a longer one.

@@ -7,7 +7,6 @@ with one seed a smaller draw is part of a larger one.
 
 from __future__ import annotations
 
-import logging
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -30,8 +29,6 @@ DUPLICATES = {
     "test": ("train", "validation", "test"),
     "keep": (),
 }
-
-log = logging.getLogger(__name__)
 
 
 @final
@@ -177,14 +174,12 @@ def load_dataset(
             f"dataset.strict=true: of {name} is to be remarked{listed}\n"
             "Change what is wrong, or leave dataset.strict=false."
         )
-    for remark in remarks:
-        log.warning("%s: %s", name, remark)
     sizes = Counter(train.labels).values()
     origins = {
         "train_from": _train_from(given, protocol, splits.places),
         **{f"{split}_from": _held_from(split, given, protocol, splits.places) for split in held},
     }
-    parts = {"train": train, **held}
+    parts = {"train": train, "validation": held["validation"], "test": held["test"]}
     told = {
         "name": name,
         "classes": len(train.class_names),

@@ -39,17 +39,29 @@ def load(chosen: DatasetConfig, ready: Prepared, *, seed: int, artifacts: Path) 
     )
 
 
+def say(dataset: Dataset, console: Console) -> None:
+    """Print in one line what was understood, and what is to be remarked."""
+    console.print(dataset.protocol["understood"], markup=False, highlight=False)
+    for remark in dataset.protocol["remarks"]:
+        console.print(f"{dataset.name}: {remark}", style="yellow", markup=False, highlight=False)
+
+
 def show(dataset: Dataset, artifacts: Path, console: Console) -> None:
-    """Print what each part holds; leave a picture of the classes in `artifacts`/data."""
+    """Print what each part holds and what was understood; leave a picture of the classes in
+    `artifacts`/data.
+    """
     console.print(_table(dataset))
     names = ", ".join(dataset.phrases[:8])
     more = f" and {len(dataset.phrases) - 8:,} more" if len(dataset.phrases) > 8 else ""
     console.print(f"{len(dataset.phrases):,} classes, in prompts: {names}{more}", markup=False)
+    if described := [text for text in dataset.texts if text.description]:
+        first = f"{described[0].words}: {described[0].description}"
+        console.print(f"{len(described):,} have a description, as {first}", markup=False)
     if dataset.protocol["note"]:
         console.print(dataset.protocol["note"], markup=False)
-    if dataset.protocol["train_test_duplicates"]:
-        count = dataset.protocol["train_test_duplicates"]
-        console.print(f"{count:,} training images are in the test set as well", style="yellow")
+    if dataset.protocol["ignored_files"]:
+        console.print(f"{dataset.protocol['ignored_files']:,} files are no images of the set")
+    say(dataset, console)
     path = artifacts / "data" / f"{dataset.name}.png"
     write_atomic(path, _picture(dataset.train))
     console.print(f"picture: {path}", highlight=False, markup=False)
@@ -61,7 +73,8 @@ def _table(dataset: Dataset) -> Table:
         table.add_column(header, overflow="fold")
     parts = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
     for part, images in parts.items():
-        counts = Counter(images.labels).values()
+        held = Counter(images.labels)
+        counts = [held[label] for label in range(len(images.class_names))]
         table.add_row(
             part,
             f"{len(images):,}",

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from sgid.cluster.driver import LOOPBACK, QUIET, TOKEN, temporary
+from sgid.cluster.driver import LOOPBACK, QUIET, TOKEN, temporary_folder
 from sgid.config.compose import compose
 from sgid.stages.augment import Augmentation
 from sgid.stages.run import Run, prepare
@@ -81,7 +81,7 @@ def nodes(rays_environment) -> Iterator[Nodes]:
 
     before = signal.getsignal(signal.SIGTERM)  # each node of Ray's sets its own
     with (
-        tempfile.TemporaryDirectory(prefix="sgid-", dir=temporary()) as folder,
+        tempfile.TemporaryDirectory(prefix="sgid-", dir=temporary_folder()) as folder,
         pytest.MonkeyPatch.context() as patch,
     ):
         # Not `temp_dir`: `Cluster` writes its address to the default one, which may not be there,

@@ -239,7 +239,7 @@ def split_of(name: str) -> tuple[str | None, tuple[str, ...]]:
     """The split that a folder's name says, and what else it says: `seg_train` -> train, (seg,)."""
     spaced = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", unicodedata.normalize("NFC", name))
     split, rest = None, []
-    for token in re.findall(r"[^\W_]+", spaced):
+    for token in re.findall(r"[^\W\d_]+|\d+", spaced):
         text = _unaccented(token.lower())
         joined = _JOINED.fullmatch(text)
         word = joined[1] if joined else text
@@ -492,7 +492,7 @@ def _begins_as_image(path: Path) -> bool:
         with path.open("rb") as stream:
             return is_image(stream.read(64))
     except OSError:
-        return True  # the error comes, with its name, when it is read
+        return False
 
 
 def _without_masks(

@@ -16,8 +16,7 @@ from typing import TYPE_CHECKING, Any, final
 from sgid.data.classes import name_classes
 from sgid.data.image_set import Texts
 from sgid.data.listing import Listing, Splits, read, stamp
-from sgid.data.sources.folder import count_images, folder
-from sgid.reproducibility import fingerprint
+from sgid.data.sources.folder import count_images, files_below, folder, split_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -331,7 +330,7 @@ def load(
         elif (place / "dataset_dict.json").is_file() or (place / "state.json").is_file():
             found = load_from_disk(place)
         elif place.is_dir():
-            found = load_dataset(str(_without_magic(place)), name=config)
+            found = _load_folder(place, config)
             _check_all_loaded(place, found, config)
         elif not re.fullmatch(r"[\w.-]+/[\w.-]+|[\w-]+", id):
             raise FileNotFoundError(f"dataset.source.id={id} is not there.\n{USAGE}")
@@ -361,17 +360,24 @@ def _is_folder_of_images(place: Path) -> bool:
     return not any(any(place.rglob(table)) for table in tables) and count_images(place) > 0
 
 
-def _without_magic(place: Path) -> Path:
-    """The folder by a name that is no pattern: `datasets` takes `set[1]` for one."""
-    from datasets.config import HF_DATASETS_CACHE
+def _load_folder(place: Path, config: str | None) -> Any:
+    """The set in a folder. `datasets` takes `set[1]` for a pattern and the image `train_1.jpg` for
+    one of a split, so that it is given the files where either may matter.
+    """
+    from datasets import load_dataset
 
-    if not glob.has_magic(str(place)):
-        return place
-    link = Path(HF_DATASETS_CACHE) / "sgid-links" / fingerprint(str(place))
-    link.parent.mkdir(parents=True, exist_ok=True)
-    if not link.is_symlink():
-        link.symlink_to(place, target_is_directory=True)
-    return link
+    images = count_images(place) > 0 and not any(place.rglob("*.parquet"))
+    if config or not (images or glob.has_magic(str(place))):
+        return load_dataset(str(place), name=config)
+    files: dict[str, list[str]] = {}
+    for file in sorted(files_below(place) if images else place.rglob("*.parquet")):
+        if file.name.startswith("."):
+            continue
+        *folders, name = file.relative_to(place).parts
+        words = folders if images else [*folders, name.partition("-")[0]]
+        split = next((split for word in words if (split := split_of(word)[0])), "train")
+        files.setdefault(split, []).append(glob.escape(str(file)))
+    return load_dataset("imagefolder" if images else "parquet", data_files=files)
 
 
 def _check_all_loaded(place: Path, parts: Any, config: str | None) -> None:

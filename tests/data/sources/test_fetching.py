@@ -125,7 +125,7 @@ def test_the_layouts_in_messages_are_those_of_the_archives():
 FETCH = """
 import logging, sys, time
 from pathlib import Path
-from sgid.data.sources.home import Home
+from sgid.data.sources.download import DatasetInfo
 logging.basicConfig(level=logging.INFO, format="%(message)s")
 
 def fetch(place):
@@ -135,7 +135,7 @@ def fetch(place):
     sys.stdin.readline()
     (place / "mine" / "half").rename(place / "mine" / "whole")
 
-home = Home("mine", "Mine", size="1 MB", folder="mine", layout="ROOT/mine")
+home = DatasetInfo("mine", "Mine", size="1 MB", folder="mine", layout="ROOT/mine")
 top = home.find(sys.argv[1], download=True, fetch=fetch)
 print(*sorted(path.name for path in (top / "mine").iterdir()))
 """
