@@ -28,6 +28,7 @@ def compose(options: Sequence[str]) -> Config:
 
     from sgid.config.schema import register
     from sgid.config.targets import refuse
+    from sgid.config.words import typed
 
     register()
     # Hydra knows one config at a time, and within a run that is the run's. It puts a copy of what
@@ -36,7 +37,7 @@ def compose(options: Sequence[str]) -> Config:
     running, one.hydra = one.hydra, None
     try:
         with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-            config: Any = OmegaConf.to_object(hydra.compose("config", list(options)))
+            config: Any = OmegaConf.to_object(hydra.compose("config", typed(options, CONF)))
     finally:
         one.hydra = running
         GlobalHydra.set_instance(one)

@@ -181,7 +181,7 @@ def _misfit(state: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor
 
 
 def _check_channels(folder: Path, option: str) -> None:
-    """Raise a `ValueError` where a UNet takes more than latents and the pipeline gives only them."""
+    """Raise a `ValueError` where a UNet takes more than the latents that its pipeline gives."""
     index = read_json(folder / "model_index.json") or {}
     if "Inpaint" in (name := str(index.get("_class_name"))) or "Pix2Pix" in name:
         return

@@ -75,8 +75,8 @@ def locate(
 
     Raises:
         MissingWeights: when they are absent or incomplete.
-        ValueError: when neither `path` nor `id` is given or both are, the layout is unknown, or the model is
-            made by code of its own.
+        ValueError: when neither `path` nor `id` is given or both are, the layout is unknown, or the
+            model is made by code of its own.
     """
     if layout not in LAYOUTS:
         raise ValueError(f"{option}.layout={layout}: unknown; one of {', '.join(LAYOUTS)}")
@@ -271,7 +271,8 @@ def _instead(folder: Path, name: str) -> str:
         return f" (a link to {file.readlink()}, which is not there)"
     variant = file.with_suffix(".fp16.safetensors")
     if variant.is_file():
-        return f" (only {variant.name}; to take it: mv {shlex.quote(str(variant))} {shlex.quote(str(file))})"
+        move = shlex.join(["mv", str(variant), str(file)])
+        return f" (only {variant.name}; to take it: {move})"
     others = (".bin", ".ckpt", ".pt", ".msgpack", ".safetensors")
     found = sorted(one.name for one in file.parent.iterdir() if one.suffix in others)
     return f" (only {', '.join(found)}, which is not read)" if found else ""
@@ -330,7 +331,7 @@ def safetensors_header(file: Path) -> dict[str, Any]:
 
 
 def content_hash(folder: Path) -> str:
-    """A hash of every weight, config and vocabulary file below `folder`, linked folders included."""
+    """A hash of each weight, config and vocabulary file below `folder`, linked folders included."""
     hashes = {}
     for file in sorted(_files_below(folder)):
         if file.suffix in (".safetensors", ".json", ".txt", ".model") and file.is_file():
