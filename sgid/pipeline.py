@@ -13,7 +13,7 @@ from sgid.config.schema import Stage
 from sgid.reporting.wandb import log_again, log_finished, log_stores, tracking, training_loggers
 from sgid.runtime.files import file_lock, require_writable
 from sgid.stages.data import say, show
-from sgid.stages.preflight import rehearse_classifier, warn
+from sgid.stages.preflight import check_models, rehearse_classifier, warn
 from sgid.stages.run import Run
 from sgid.stages.show_image import show_image
 
@@ -44,6 +44,7 @@ def run(this: Run, console: Console) -> Path | None:
     if (images := this.config.evaluation.images) is not None:
         from sgid.stages.evaluate_images import evaluate_images
 
+        check_models(this.config, this.ready)
         return evaluate_images(
             Path(images), this.evaluator, console,
             seed=this.seed, max_bad=this.config.dataset.max_bad,
@@ -63,7 +64,9 @@ def run(this: Run, console: Console) -> Path | None:
     require_writable(this.artifacts, "paths.artifacts")
     require_writable(this.results, "paths.results")
     if Stage.train in stages and not (this.folder / "result.json").is_file():
-        rehearse_classifier(this.config, this.ready)
+        rehearse_classifier(this.config, this.ready, this.dataset.train)
+    if Stage.augment in stages and not this.stored:
+        check_models(this.config, this.ready)
     names = {"config": this.settings, "choices": this.choices, "seed": this.seed}
     with tracking(this.logger, this.folder, **names):
         if Stage.augment in stages:
