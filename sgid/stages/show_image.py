@@ -25,7 +25,7 @@ from sgid.reporting.format import ABSENT, call_text, value_text
 from sgid.reporting.image_grids import example_grid
 from sgid.reporting.results import Example
 from sgid.reporting.table import Cell, Table
-from sgid.reproducibility import fingerprint
+from sgid.reproducibility import CODE, fingerprint
 from sgid.runtime.files import write_atomic
 from sgid.store.store import Store
 
@@ -138,6 +138,8 @@ def _stores(key: str, dataset: Dataset, artifacts: Path) -> Iterator[StoredRows]
         for file in sorted((artifacts / kind).glob("*/spec.json")):
             spec = json.loads(file.read_text(encoding="utf-8"))
             if spec.get("images") != images and spec.get("described") not in described:
+                continue
+            if spec.get("code") != CODE:  # of an earlier version: no run trains on it
                 continue
             if kind == "described":
                 described.add(file.parent.name)
