@@ -76,10 +76,10 @@ def test_what_would_be_sent_can_be_looked_at(tmp_path, nobody, monkeypatch, caps
         assert json.loads(path.read_text())
 
 
-def test_who_is_not_logged_in_is_told_so(tmp_path, nobody, capsys):
+def test_nobody_logged_in_is_refused(tmp_path, nobody, capsys):
     assert main(["--entity", "me", "--output", str(tmp_path / "views")]) == 1
-    told = capsys.readouterr().err
-    assert "nobody is logged in" in told and "wandb login" in told and "--dry-run" in told
+    error = capsys.readouterr().err
+    assert "nobody is logged in" in error and "wandb login" in error and "--dry-run" in error
     assert not (tmp_path / "views").exists()
 
 

@@ -58,7 +58,7 @@ def test_the_first_examples_are_drawn_with_their_images(run, tmp_path, monkeypat
     assert ink(cell + gap) == 0 and ink(right + 2 * cell + gap) == 0
 
 
-def test_a_run_without_generated_images_is_told(tmp_path, capsys):
+def test_a_run_without_generated_images_is_refused(tmp_path, capsys):
     assert examples.main([str(tmp_path)]) == 1
     assert "keeps no generated images" in capsys.readouterr().err
 

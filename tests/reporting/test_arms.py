@@ -1,4 +1,4 @@
-"""Which runs are seeds of one arm, and which run is whose baseline."""
+"""Arms, their seeds and their baselines; runs of other images are other arms."""
 
 from dataclasses import replace
 from inspect import signature

@@ -97,7 +97,7 @@ def test_facts_say_what_was_used_and_nothing_else(make_run):
     assert "noise rate of text2img_label" not in facts
 
 
-def test_pictures_lie_beside_it(pair):
+def test_pictures_lie_in_its_folder(pair):
     folder = write_report(pair[0].folder, pair[1]).parent
     names = ["class_accuracy", "class_cosine", "curves", "examples", "histograms"]
     assert sorted(path.stem for path in folder.glob("*.png")) == names

@@ -43,7 +43,7 @@ def test_friedman_is_exact_for_few_blocks():
     assert friedman(np.array([[1.0, 2, 3]])) == 1
 
 
-def test_what_can_be_told_apart_is_what_nemenyis_test_of_scikit_posthocs_tells_apart():
+def test_differences_are_those_of_nemenyis_test_in_scikit_posthocs():
     posthocs = pytest.importorskip("scikit_posthocs")
     scores = np.random.default_rng(0).normal(size=(6, 5)) + np.arange(5)
     reference = posthocs.posthoc_nemenyi_friedman(scores).to_numpy()
