@@ -119,6 +119,12 @@ def test_a_baseline_of_other_images_is_named_and_not_compared(make_run, capsys):
     assert "Both runs have the same images (fingerprint aaaaaaaa)" in words
 
 
+def test_remarks_on_the_images_are_there(make_run):
+    remark = "left out: 2 files <b>.heic</b>"
+    run = make_run(protocol={"remarks": [remark]})
+    assert remark in Page(write_report(run.folder, None).read_text(encoding="utf-8")).words
+
+
 def test_the_key_of_every_training_image_is_there(pair):
     words = Page(write_report(pair[0].folder, None).read_text(encoding="utf-8")).words
     assert all(f"train/{index:05d}" in words for index in range(6))

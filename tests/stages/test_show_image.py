@@ -43,7 +43,13 @@ def generated(key, repeat, prompt, similarity=0.5):
     steering = {"similarity": similarity, "guidance_scale": 10 * similarity, "strength": 0.5}
     image = {"bytes": encoded(picture(0, repeat, 24)), "path": None}
     return {
-        **{"key": key, "repeat": repeat, "label": 0, "caption": "a red bag", "prompt": prompt},
+        **{
+            "key": key,
+            "repeat": repeat,
+            "class_name": "bag",
+            "caption": "a red bag",
+            "prompt": prompt,
+        },
         **{**steering, "seed": 77 + repeat, "width": 24, "height": 24, "image": image},
     }
 
