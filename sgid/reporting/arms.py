@@ -33,7 +33,7 @@ INCIDENTAL = (
     *("seed", "stage", "paths", "logger", "evaluation", "cluster", "allow_targets"),
     *("store.shard_size", "store.verify"),
     # Where images lie: `IMAGES` identifies them.
-    *("dataset.root", "dataset.download", "dataset.show"),
+    *(f"dataset.{key}" for key in ("root", "download", "show", "strict", "max_bad")),
     *(f"dataset.source.{key}" for key in ("root", "id", "download")),
     *(f"trainer.{key}" for key in ("device", "workers", "cache_gib", "compile")),
     *(f"models.{model}.batch_size" for model in ("captioner", "scorer", "generator")),

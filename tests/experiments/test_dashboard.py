@@ -32,6 +32,8 @@ def test_every_experiment_of_the_paper_that_runs_anything_has_a_part():
     made = {"main", "combination", "ablation", "noise_guidance", "expansion", "shots"}
     assert made <= set(SHOWN)
     assert {name for names in SHOWN.values() for name in names} <= set(sections())
+    spec = as_sent(workspace("me", "sgid"))["spec"]["section"]
+    assert [one["name"] for one in spec["panelBankConfig"]["sections"]] == list(sections())
 
 
 def test_a_part_of_the_report_has_the_runs_of_its_group_alone():
@@ -57,11 +59,6 @@ def test_no_panel_covers_another():
             cells = set(product(across, down))
             assert max(across) < 24 and not cells & taken
             taken |= cells
-
-
-def test_the_workspace_has_every_section():
-    spec = as_sent(workspace("me", "sgid"))["spec"]["section"]
-    assert [one["name"] for one in spec["panelBankConfig"]["sections"]] == list(sections())
 
 
 @pytest.mark.parametrize("how", ["--dry-run", "offline"])
