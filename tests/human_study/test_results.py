@@ -211,7 +211,7 @@ def test_who_failed_or_answered_no_check_can_be_left_out(study, folder, capsys):
 
 
 def test_no_ratings_yet(study, folder):
-    with pytest.raises(ValueError, match="no ratings yet.*human serve"):
+    with pytest.raises(ValueError, match="no ratings yet.*human_study serve"):
         write_results(study.path.parent, folder, attentive=False)
     rater = study.add_rater("Ada")
     study.rate(rater, study.turn(rater, 1), None, 1.0)
