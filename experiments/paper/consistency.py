@@ -25,7 +25,7 @@ TITLE = "Semantic consistency"
 
 
 def grid(scale: Scale) -> list[Sweep]:
-    return [scale.sweep([*GENERATIVE, *SGID, *WITHOUT_A_PART], judged=True)]
+    return [scale.sweep([*GENERATIVE, *SGID, *WITHOUT_A_PART], classified=True)]
 
 
 def render(results: Sequence[Result]) -> Page:

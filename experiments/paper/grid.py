@@ -14,12 +14,12 @@ Options = Mapping[str, str]
 class Sweep:
     """Every combination of the options' values, as `run.py -m` takes them.
 
-    `judge` are the options of the run whose classifier, trained on real images alone, says of each
-    generated image whether it shows its label.
+    `classifier` are the options of the run whose classifier, trained on real images alone, predicts
+    the labels of the generated images.
     """
 
     options: Mapping[str, Sequence[str]]
-    judge: Options | None = None
+    classifier: Options | None = None
 
     def cells(self) -> list[Options]:
         """One set of options for each run, the last option varying fastest."""

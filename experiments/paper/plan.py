@@ -55,7 +55,7 @@ def plan_table(experiments: Mapping[str, Sequence[Cell]], rates: Rates, processe
         "Plan",
         HEADERS,
         tuple(tuple(Text(text) for text in row) for row in rows),
-        (*_absent(experiments), *_judged(experiments), *_notes(rates, processes, unknown)),
+        (*_absent(experiments), *_unclassified(experiments), *_notes(rates, processes, unknown)),
     )
 
 
@@ -101,15 +101,17 @@ def _absent(experiments: Mapping[str, Sequence[Cell]]) -> list[str]:
     ]
 
 
-def _judged(experiments: Mapping[str, Sequence[Cell]]) -> list[str]:
+def _unclassified(experiments: Mapping[str, Sequence[Cell]]) -> list[str]:
     """Sentence on the work that is no training, and not in the time."""
     left = [
         cell
         for cells in experiments.values()
         for cell in cells
-        if cell.judged and not cell.finished
+        if cell.classified and not cell.finished
     ]
-    text = f"The images of {len(left):,} runs are yet to be judged by a classifier: seconds each."
+    text = (
+        f"The images of {len(left):,} runs have no predictions of the classifier yet: seconds each."
+    )
     return [text] if left else []
 
 

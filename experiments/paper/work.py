@@ -107,7 +107,7 @@ class Work:
         found: dict[tuple[Path, bool], Cell] = {}
         for cells in self.cells.values():
             for cell in cells:
-                found.setdefault((cell.folder, cell.judged), cell)
+                found.setdefault((cell.folder, cell.classified), cell)
         return found
 
     @property

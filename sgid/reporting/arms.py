@@ -33,7 +33,7 @@ INCIDENTAL = (
     *("seed", "stage", "paths", "logger", "evaluation", "cluster", "allow_targets"),
     *("store.shard_size", "store.verify"),
     # Where images lie: `IMAGES` identifies them.
-    *("dataset.root", "dataset.download", "dataset.show"),
+    *(f"dataset.{key}" for key in ("root", "download", "show", "strict", "max_bad")),
     *(f"dataset.source.{key}" for key in ("root", "id", "download")),
     *(f"trainer.{key}" for key in ("device", "workers", "cache_gib", "compile")),
     *(f"models.{model}.batch_size" for model in ("captioner", "scorer", "generator")),
@@ -120,9 +120,10 @@ def find_baseline(result: Result, results: Sequence[Result]) -> Result | None:
 
 
 def baseline_of_other_images(result: Result, results: Sequence[Result]) -> Result | None:
-    """A run that `find_baseline` would give, were its images those of `result`."""
-    config = {**result.config, "aug": {}}
-    return _find(result, results, config, [BASELINE], any_images=True)
+    """A run of the same folder that `find_baseline` would give, had its images not changed since."""
+    root = result.config["dataset"].get("root")
+    same = [one for one in results if one.config["dataset"].get("root") == root]
+    return _find(result, same, {**result.config, "aug": {}}, [BASELINE], any_images=True)
 
 
 def find_perturbed(result: Result, results: Sequence[Result]) -> Result | None:

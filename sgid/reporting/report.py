@@ -63,6 +63,7 @@ def write_report(run_folder: Path, baseline: Result | None, other: Result | None
         subtitle=f"{result.choices['backbone']}, seed {result.seed}, finished {finished} UTC",
         **_headline(result, baseline, other),
         made=made(result),
+        remarks=result.protocol.get("remarks", ()),
         examples=[_shown(example) for example in examples],
         show_command=run_command(result, stage="data", **{"dataset.show": "KEY"}),
         **_generated(result),
@@ -288,7 +289,6 @@ def _images(protocol: dict[str, Any]) -> list[tuple[str, str]]:
         "shots": "shots per class",
         "fraction": "share of each class trained on",
         "imbalance": "long tail, first class to last",
-        "train_test_duplicates": "train images also in test",
     }
     rows += [(term, value_text(protocol[key])) for key, term in used.items() if protocol.get(key)]
     return rows

@@ -7,7 +7,7 @@ import io
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from sgid.reporting.format import ABSENT, call_text, value_text
 from sgid.reporting.image_grids import example_grid
 from sgid.reporting.results import Example
 from sgid.reporting.table import Cell, Table
-from sgid.reproducibility import fingerprint
+from sgid.reproducibility import CODE, fingerprint
 from sgid.runtime.files import write_atomic
 from sgid.store.store import Store
 
@@ -73,7 +73,7 @@ def show_image(
     for one in stores:
         if one.store.spec["kind"] == "generated":
             trained = _trained_on(one, filter)
-            _generated(one, trained, dataset.class_names).print(console)
+            _generated(one, trained).print(console)
             examples.append(_example(one, trained, sample))
     if split == "training image" and not examples:
         text = "No finished store has images generated from it; stage=augment generates them."
@@ -106,7 +106,7 @@ def _find(key: str, dataset: Dataset, splits: Splits) -> tuple[str, str, Sample]
                 return wanted, role, images[list(images.keys).index(wanted)]
         for listing in listed:
             if wanted in listing.keys:
-                images = listing.images(listing.stamps)
+                images = replace(listing.images(listing.stamps), scale=dataset.train.scale)
                 try:
                     sample = images[list(listing.keys).index(wanted)]
                 except Exception as error:
@@ -139,6 +139,8 @@ def _stores(key: str, dataset: Dataset, artifacts: Path) -> Iterator[StoredRows]
             spec = json.loads(file.read_text(encoding="utf-8"))
             if spec.get("images") != images and spec.get("described") not in described:
                 continue
+            if spec.get("code") != CODE:  # of an earlier version: no run trains on it
+                continue
             if kind == "described":
                 described.add(file.parent.name)
             manifest = file.parent / "manifest.json"
@@ -164,7 +166,7 @@ def _captions(found: StoredRows) -> Table:
     return Table("Captions", ("similarity", "caption"), tuple(rows), (note,))
 
 
-def _generated(found: StoredRows, trained: Sequence[str], class_names: Sequence[str]) -> Table:
+def _generated(found: StoredRows, trained: Sequence[str]) -> Table:
     """The generated images of an image, with what steered each of them."""
     rows = list(found.rows.values())
     prompts = {row["prompt"] for row in rows}
@@ -172,7 +174,7 @@ def _generated(found: StoredRows, trained: Sequence[str], class_names: Sequence[
     cells = [
         (
             Cell(str(row["repeat"])),
-            Cell(class_names[row["label"]]),
+            Cell(row["class_name"]),
             Cell(value_text(row["strength"])),
             Cell(ABSENT if np.isnan(row["guidance_scale"]) else f"{row['guidance_scale']:.2f}"),
             Cell(str(row["seed"])),

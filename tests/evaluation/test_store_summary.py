@@ -23,7 +23,8 @@ def write(folder, fashion, similarity):
         for row in store.range(shard):
             sample, repeat = fashion[row // REPEATS], row % REPEATS
             one = Described(sample.key, sample.label, sample.class_name, "c", similarity, (), ())
-            asked = Request(one, repeat, "sgid", f"p{row}", None, 0.5, 3.0, row, sample.label)
+            drawn_as = (sample.label, sample.class_name)
+            asked = Request(one, repeat, "sgid", f"p{row}", None, 0.5, 3.0, row, *drawn_as)
             image = sample.image.transpose(repeat)
             rows.append(to_row(Generated(asked, image, "float32"), format="png"))
         store.write(shard, rows)

@@ -77,29 +77,29 @@ def test_raters_see_what_the_stores_hold(stores, build, tmp_path, capsys):
         assert not Image.open(io.BytesIO(data)).info.keys() & {"exif", "xmp", "comment"}
 
 
-def test_stores_that_are_not_complete_are_told_with_the_command(stores, build, tmp_path, capsys):
+def test_stores_that_are_not_complete_are_refused_with_the_command(stores, build, tmp_path, capsys):
     _, options = stores
     fewer = [one.replace("aug=[", "aug=[img2img_plain,") for one in options]
     assert build("--questions", "6", options=fewer) == 1
-    told = capsys.readouterr().err
-    assert "img2img_plain: not all images have been generated" in told
-    assert "python run.py dataset=folder" in told and told.rstrip().endswith("stage=augment")
+    error = capsys.readouterr().err
+    assert "img2img_plain: not all images have been generated" in error
+    assert "python run.py dataset=folder" in error and error.rstrip().endswith("stage=augment")
     assert not (tmp_path / "study").exists()
 
 
-def test_mistakes_are_told(stores, build, capsys):
+def test_mistakes_are_refused(stores, build, capsys):
     _, options = stores
 
-    def told(*more, **how) -> str:
+    def refused(*more, **how) -> str:
         assert build(*more, **how) == 1
         return capsys.readouterr().err
 
-    assert "did you mean sgid?" in told(options=["aug=[sgidd]"])
-    assert "aug=[randaugment] generates no images to rate" in told(options=["aug=randaugment"])
-    assert "enough for --questions" in told("--questions", "4000")
-    assert "one original takes 4" in told("--questions", "3")
+    assert "did you mean sgid?" in refused(options=["aug=[sgidd]"])
+    assert "aug=[randaugment] generates no images to rate" in refused(options=["aug=randaugment"])
+    assert "enough for --questions" in refused("--questions", "4000")
+    assert "one original takes 4" in refused("--questions", "3")
     assert build("--questions", "8") == 0
-    assert "may hold ratings" in told("--questions", "8")
+    assert "may hold ratings" in refused("--questions", "8")
 
 
 def test_results_and_serve_without_a_study(tmp_path, capsys):

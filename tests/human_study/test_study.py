@@ -86,7 +86,7 @@ def test_a_study_is_one_file_that_can_be_moved(study, tmp_path):
     assert Study(tmp_path / "elsewhere").ratings() == study.ratings()
 
 
-def test_what_is_no_study_is_told(tmp_path):
+def test_other_files_are_no_study(tmp_path):
     with pytest.raises(FileNotFoundError, match="build 'aug="):
         Study(tmp_path)
     assert not list(tmp_path.iterdir())
@@ -127,7 +127,7 @@ def test_a_study_is_written_where_there_are_no_hard_links(study, tmp_path, monke
             write_study(existing, {}, {}, [])
 
 
-def test_a_study_that_another_program_holds_is_told_as_such(study, monkeypatch):
+def test_a_study_that_another_program_holds_is_refused(study, monkeypatch):
     monkeypatch.setattr(module, "PATIENCE", 0.1)
     with closing(sqlite3.connect(study.path)) as other:
         other.execute("PRAGMA locking_mode = EXCLUSIVE")

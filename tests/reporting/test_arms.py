@@ -1,4 +1,4 @@
-"""Which runs are seeds of one arm, and which run is whose baseline."""
+"""Arms, their seeds and their baselines; runs of other images are other arms."""
 
 from dataclasses import replace
 from inspect import signature
@@ -86,6 +86,8 @@ def test_runs_of_other_images_are_not_compared(make_run):
     assert [list(row) for row in rows_of([flip_crop, later])] == [[flip_crop], [later]]
     moved = make_run(["flip_crop"], root="elsewhere", same_images="b" * 16)
     assert find_baseline(ours, [flip_crop, moved]) == moved
+    another = make_run(["flip_crop"], root="another", same_images="c" * 16)
+    assert baseline_of_other_images(ours, [another]) is None
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ def test_one_seed_shows_wilson_and_claims_nothing(make_run):
     assert any("not tested" in note for note in table.notes)
 
 
-def test_pairs_are_of_equal_seeds_and_missing_ones_are_told(make_run):
+def test_pairs_are_of_equal_seeds_and_missing_ones_are_counted(make_run):
     runs = [make_run(["sgid"], seed, skill=0.7 + 0.01 * seed) for seed in (0, 1, 2)]
     runs += [make_run(["flip_crop"], seed) for seed in (1, 2, 3)]
     table = comparison_table(runs)

@@ -8,7 +8,9 @@ from sgid.reporting.image_metrics import evaluations_table, notes
 CLASSIFIER = {"fingerprint": "abc", "aug": ["flip_crop"], "backbone": "small_resnet", "top1": 80.0}
 
 
-def told(fingerprint="f", *, method="sgid", path="a/b/one", dataset="pets", seed=0, cosine=0.5):
+def evaluation(
+    fingerprint="f", *, method="sgid", path="a/b/one", dataset="pets", seed=0, cosine=0.5
+):
     return {
         **{"fingerprint": fingerprint, "method": method, "path": path, "dataset": dataset},
         **{"seed": seed, "measures": {"cosine": cosine}, "originals": {"cosine": 1.0}},
@@ -29,13 +31,13 @@ def told(fingerprint="f", *, method="sgid", path="a/b/one", dataset="pets", seed
     ],
 )
 def test_no_two_evaluations_are_one_column(other, labels):
-    table = evaluations_table([told(), told("g", cosine=0.7, **other)])
+    table = evaluations_table([evaluation(), evaluation("g", cosine=0.7, **other)])
     assert table.headers[-2:] == tuple(labels)
     assert [cell.text for cell in table.rows[0]][-2:] == ["0.500", "0.700"]
 
 
-def test_a_sample_is_told_of_where_there_is_one():
-    counts, leakage = told()["counts"], told()["leakage"]
+def test_a_sample_is_noted_where_there_is_one():
+    counts, leakage = evaluation()["counts"], evaluation()["leakage"]
     assert not any("at random" in note for note in notes(counts, leakage))
     said = notes({**counts, "images": 20_001}, leakage)[0]
     assert said.startswith("Of sets of more than 20,000 images, 20,000 drawn at random")

@@ -118,7 +118,7 @@ def test_models_that_come_with_a_dataset_part_nothing(make_run):
     assert len(table.rows) == 1
 
 
-def test_missing_pairs_are_told(make_run):
+def test_missing_pairs_are_named(make_run):
     runs = [
         make_run(["sgid"], seed, backbone=b) for b in ("small_resnet", "vit") for seed in (0, 1)
     ]

@@ -97,7 +97,7 @@ def test_facts_say_what_was_used_and_nothing_else(make_run):
     assert "noise rate of text2img_label" not in facts
 
 
-def test_pictures_lie_beside_it(pair):
+def test_pictures_lie_in_its_folder(pair):
     folder = write_report(pair[0].folder, pair[1]).parent
     names = ["class_accuracy", "class_cosine", "curves", "examples", "histograms"]
     assert sorted(path.stem for path in folder.glob("*.png")) == names
@@ -117,6 +117,12 @@ def test_a_baseline_of_other_images_is_named_and_not_compared(make_run, capsys):
     words = Page((ours.folder / "report.html").read_text(encoding="utf-8")).words
     assert "better than the baseline" in words
     assert "Both runs have the same images (fingerprint aaaaaaaa)" in words
+
+
+def test_remarks_on_the_images_are_there(make_run):
+    remark = "left out: 2 files <b>.heic</b>"
+    run = make_run(protocol={"remarks": [remark]})
+    assert remark in Page(write_report(run.folder, None).read_text(encoding="utf-8")).words
 
 
 def test_the_key_of_every_training_image_is_there(pair):

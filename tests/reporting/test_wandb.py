@@ -143,7 +143,7 @@ def test_other_settings_and_other_images_are_another_arm(make_run, changed):
     assert arms[0] != arms[1]
 
 
-def test_measures_of_several_methods_are_told_apart(make_run):
+def test_metrics_of_several_methods_have_their_names(make_run):
     result = make_run(["sgid", "text2img_label"])
     generated = tuple(replace(one, measures={"vendi": 3.5}) for one in result.generated)
     both = _measures(replace(result, generated=generated))
@@ -222,7 +222,7 @@ def test_in_a_sweep_of_wandb_its_agent_names_the_run(make_run, offline, monkeypa
     assert given["group"] and not {"id", "project", "entity"} & set(given)
 
 
-def test_nobody_logged_in_is_told_before_any_work(tmp_path, monkeypatch):
+def test_nobody_logged_in_is_an_error_before_any_work(tmp_path, monkeypatch):
     import wandb
 
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -240,7 +240,7 @@ def test_nobody_logged_in_is_told_before_any_work(tmp_path, monkeypatch):
     wandb.teardown()
 
 
-def test_wandb_not_installed_is_told_with_what_installs_it(monkeypatch):
+def test_wandb_not_installed_is_an_error_with_the_command(monkeypatch):
     monkeypatch.setattr("sgid.reporting.wandb.find_spec", lambda name: None)
     text = unready({"project": "test"})
     assert text and 'pip install "sgid[tracking]"' in text
@@ -326,7 +326,7 @@ def test_images_and_checkpoint_go_up_only_if_asked_for(make_run, offline, stores
     assert Path(part.local_path).parent == stores[0]
 
 
-def test_a_store_that_was_deleted_is_told_and_left_out(tmp_path, caplog):
+def test_a_store_that_was_deleted_is_left_out_with_a_warning(tmp_path, caplog):
     assert store_artifact(tmp_path / "gone", upload=False) is None
     assert "gone is not there any more" in caplog.text
 
