@@ -41,11 +41,11 @@ def evaluate_classifier(
 ) -> dict[str, float]:
     """Test the best checkpoint; leaves `predictions.parquet` behind."""
     from sgid.runtime.device import pick_device
-    from sgid.training.trainer import test
+    from sgid.training.trainer import run_test
 
     keep_decoded(training, config, "test")
     with progress("test", len(training.data.test_dataloader()), "batches") as bar:
-        metrics, predictions = test(
+        metrics, predictions = run_test(
             training.classifier,
             training.data,
             folder=training.folder,
