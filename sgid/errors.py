@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 import sys
 import traceback
@@ -136,8 +137,12 @@ def message(error: BaseException, places: Mapping[str, str | Path] = _NOWHERE) -
 def _of_launcher(error: BaseException) -> str | None:
     """What submitit says of SLURM, or of a job that was killed; `None` for other errors."""
     if type(error).__name__ == "UncompletedJobError":
+        from sgid.runtime.slurm import ENDED
+
         first = " ".join(str(error).splitlines()[:2])
-        return f"A job ended without a word, killed or out of memory: {first}"
+        found = re.search(r"\(state: (\w+)", first)
+        words = ENDED.get(found[1] if found else "", "Killed or out of memory")
+        return f"A job ended without a result: {words}. {first}"
     frames = traceback.extract_tb(error.__traceback__)
     ours = bool(frames) and "submitit" in Path(frames[-1].filename).parts
     return f"hydra/launcher: {error}" if ours and isinstance(error, RuntimeError) else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,8 +18,10 @@ from sgid.reporting.format import command
 from sgid.reporting.image_metrics import evaluations_table, load_evaluation
 from sgid.reporting.results import load_each, load_result
 from sgid.reporting.table import Table
+from sgid.runtime import launcher
 from sgid.runtime.files import write_atomic
-from sgid.runtime.launcher import ERROR, POINTER, begin, wait
+from sgid.runtime.launcher import ERROR, POINTER
+from sgid.runtime.signals import Stopped, stop_on_signals
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class Job:
     """One run of a sweep: its Hydra folder, its overrides, and the folder of its result.
 
     `reason` is why it failed, for people. One that neither finished nor failed was stopped or
-    killed, or still runs.
+    killed, or still runs; `state` says which, where SLURM knows.
     """
 
     folder: Path
@@ -34,12 +37,16 @@ class Job:
     finished: bool
     result: Path | None
     reason: str | None = None
+    state: str | None = None
+    log: Path | None = None
 
     @property
     def note(self) -> str:
         """The end of a run without a result, and the command that runs it again."""
-        what = "Stopped or killed" if self.reason is None else f"Failed: {self.reason}"
-        return f"{what}. Again: {command(self.overrides)} (log in {self.folder})"
+        what = self.state or "Stopped or killed"
+        what = what if self.reason is None else f"Failed: {self.reason}"
+        again = "Run" if what == launcher.QUEUED else "Again"
+        return f"{what}. {again}: {command(self.overrides)} (log in {self.log or self.folder})"
 
 
 @final
@@ -53,7 +60,7 @@ class SweepTable(Callback):
     """
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        begin(Path(config.hydra.sweep.dir), config.hydra.launcher._target_)
+        launcher.begin(Path(config.hydra.sweep.dir), config.hydra.launcher._target_)
         atexit.register(self._finish, config)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
@@ -64,15 +71,19 @@ class SweepTable(Callback):
         from rich.console import Console
 
         folder = Path(config.hydra.sweep.dir)
-        wait(folder)
+        try:
+            with stop_on_signals():
+                launcher.wait(folder)
+        except Stopped:
+            print(launcher.stop(), file=sys.stderr)
         jobs, runs = read_jobs(folder), asked_runs(folder)
         if runs:  # not those of another sweep that had this folder
             jobs = [job for job in jobs if job.overrides in runs]
-        asked = len(runs)
+        asked, queued = len(runs), launcher.waiting(folder)
         if not jobs and not asked:
             return
         console = Console(soft_wrap=True)
-        for name, table in sweep_tables(jobs, asked).items():
+        for name, table in sweep_tables(jobs, asked, queued).items():
             write_atomic(folder / f"{name}.md", table.markdown().encode())
             write_atomic(folder / f"{name}.tex", table.latex().encode())
             write_atomic(folder / f"{name}.html", table.html().encode())
@@ -80,7 +91,7 @@ class SweepTable(Callback):
             path = folder / f"{name}.md"
             console.print(f"{path}, .tex, .html", style="dim", markup=False, highlight=False)
         if not all(job.finished for job in jobs) or asked > len(jobs):
-            said = f"{outcome(jobs, asked)}. The same command runs what is left"
+            said = f"{outcome(jobs, asked, queued)}. The same command runs what is left"
             console.print(said, style="yellow", markup=False, highlight=False)
 
 
@@ -91,13 +102,16 @@ def read_jobs(folder: Path) -> list[Job]:
         job = path.parent.parent
         pointer, error = job / POINTER, job / ERROR
         finished = pointer.is_file()
+        name = _job_id(path)
         target = pointer.read_text(encoding="utf-8").strip() if finished else ""
         result = Path(target) if target else None
         reason = _first_line(error.read_text(encoding="utf-8")) if error.is_file() else None
         if result is not None and (reason := _unreadable(result)) is not None:
             finished, result = False, None
         overrides = _overrides(path.parent / "overrides.yaml")
-        jobs.append(Job(job, overrides, finished, result, reason))
+        state = None if finished else launcher.outcome(folder, name)
+        log = launcher.log_of(folder, name)
+        jobs.append(Job(job, overrides, finished, result, reason, state, log))
     return jobs
 
 
@@ -118,20 +132,23 @@ def asked_runs(folder: Path) -> list[tuple[str, ...]]:
     return [tuple(run) for run in BasicSweeper.split_arguments(overrides, None)[0]]
 
 
-def outcome(jobs: Sequence[Job], asked: int = 0) -> str:
-    """`7 of 9 runs finished, 1 failed, 1 not run`"""
+def outcome(jobs: Sequence[Job], asked: int = 0, queued: int = 0) -> str:
+    """`7 of 9 runs finished, 1 failed, 1 not run`; `queued` of the others are in SLURM's queue."""
     finished = sum(job.finished for job in jobs)
     failed = sum(job.reason is not None for job in jobs)
+    stopped, missing = len(jobs) - finished - failed, max(asked - len(jobs), 0)
+    begun = min(queued, stopped)
     counts = {
         "failed": failed,
-        "stopped": len(jobs) - finished - failed,
-        "not run": max(asked - len(jobs), 0),
+        "stopped": stopped - begun,
+        "in the queue": queued,
+        "not run": max(missing - (queued - begun), 0),
     }
     parts = [f"{finished} of {max(asked, len(jobs))} runs finished"]
     return ", ".join(parts + [f"{count} {what}" for what, count in counts.items() if count])
 
 
-def sweep_tables(jobs: Sequence[Job], asked: int = 0) -> dict[str, Table]:
+def sweep_tables(jobs: Sequence[Job], asked: int = 0, queued: int = 0) -> dict[str, Table]:
     """By file name: the comparison of all that finished, and the matrix where there is one.
 
     Images that were measured without a run have a table of their own, `measures`. What did not
@@ -145,7 +162,7 @@ def sweep_tables(jobs: Sequence[Job], asked: int = 0) -> dict[str, Table]:
     measured = {"measures": evaluations_table([*evaluations.values()])} if evaluations else {}
     if not results and not left and asked <= len(jobs):
         return measured
-    table = comparison_table(results, outcome(jobs, asked))
+    table = comparison_table(results, outcome(jobs, asked, queued))
     notes = [job.note for job in left]
     tables = {"table": replace(table, notes=(*notes, *table.notes)), **measured}
     matrix = matrix_table(results)
@@ -172,6 +189,13 @@ def _number(path: Path) -> tuple[int, str]:
 
     number = OmegaConf.select(OmegaConf.load(path), "hydra.job.num")
     return (int(number) if number is not None else 0, str(path))
+
+
+def _job_id(path: Path) -> str:
+    """Number of a job in its launcher."""
+    from omegaconf import OmegaConf
+
+    return str(OmegaConf.select(OmegaConf.load(path), "hydra.job.id", default=""))
 
 
 def _overrides(path: Path, key: str | None = None) -> tuple[str, ...]:

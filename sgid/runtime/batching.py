@@ -143,7 +143,7 @@ class AdaptiveBatcher:
         self.settled(self.size)
 
     def child(self) -> AdaptiveBatcher:
-        """A batcher of this size for other work; halving one halves the other."""
+        """A batcher of this size for other work; when it is halved, so is this one."""
         return AdaptiveBatcher(self.size, settled=self.shrink, hint=self.hint)
 
     def _must_be_too_large(self, batch: Sequence[object], error: Exception) -> None:

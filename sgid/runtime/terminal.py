@@ -46,7 +46,7 @@ def quiet() -> None:
     # Lightning's advice about workers and logging intervals: the config decides these.
     for library in ("pytorch_lightning", "lightning_fabric", "torch.multiprocessing.spawn"):
         logging.getLogger(library).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="pytorch_lightning")
+    warnings.filterwarnings("ignore", module="pytorch_lightning|lightning_fabric")
 
 
 def _not_open_clip(record: logging.LogRecord) -> bool:

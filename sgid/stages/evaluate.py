@@ -35,11 +35,11 @@ SIDE = 512
 
 def evaluate_classifier(training: Training, dataset: Dataset, folder: Path) -> dict[str, float]:
     """Test the best checkpoint; leaves `predictions.parquet` behind."""
-    from sgid.training.trainer import test
+    from sgid.training.trainer import run_test
 
     keep_decoded(training, "test")
     with progress("test", len(training.data.test_dataloader()), "batches") as bar:
-        metrics, predictions = test(
+        metrics, predictions = run_test(
             training.classifier,
             training.data,
             folder=training.folder,

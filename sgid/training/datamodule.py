@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
 from collections.abc import Iterable, Iterator, Sized
 from typing import Any, final
 
@@ -95,9 +97,20 @@ class DataModule(pl.LightningDataModule):
             num_workers=self.workers,
             persistent_workers=self.workers > 0,
             pin_memory=torch.cuda.is_available(),
+            worker_init_fn=_leave_to_the_job if "SLURM_JOB_ID" in os.environ else None,
             # A loader draws a number for every iterator: not from the network's generator.
             generator=torch.Generator(),
         )
+
+
+def _leave_to_the_job(worker: int) -> None:
+    """Ignore signals in a loading process: SLURM sends them to all processes of a job.
+
+    The process that trains has handlers for them: a run that is put back into the queue must not
+    fail since its loading processes died.
+    """
+    for number in (signal.SIGUSR2, signal.SIGTERM, signal.SIGCONT):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def seed_draws(seed: int) -> None:

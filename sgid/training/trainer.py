@@ -213,7 +213,7 @@ def fit(
     return metrics
 
 
-def test(
+def run_test(
     classifier: Classifier,
     data: DataModule,
     *,

@@ -64,9 +64,9 @@ def scontrol(verb: str, job: str) -> None:
     (here() / f"{job.partition('_')[2]}.requeue").touch()
 
 
-def sacct(*_: str) -> None:
-    tasks = [path.stem for path in here().glob("*.attempts")]
-    print("JobID|State|NodeList", *(f"{ARRAY}_{task}|RUNNING|here" for task in tasks), sep="\n")
+def squeue(*_: str) -> None:
+    for path in here().glob("*.attempts"):
+        print(f"{ARRAY}_{path.stem}|RUNNING|None")
 
 
 def here() -> Path:
@@ -76,7 +76,7 @@ def here() -> Path:
 def install(folder: Path) -> dict[str, str]:
     """Make the commands in `folder`; the environment in which they are found."""
     folder.mkdir()
-    for name in ("sbatch", "srun", "scontrol", "sacct"):
+    for name in ("sbatch", "srun", "scontrol", "squeue"):
         command = folder / name
         command.write_text(f'#!/bin/sh\nexec {sys.executable} {__file__} {name} "$@"\n')
         command.chmod(0o755)

@@ -76,7 +76,7 @@ def test_a_run_that_is_killed_is_told_and_the_others_end_first(place, own):
     assert process.returncode == 1, out + err
     assert "1 of 2 runs finished, 1 stopped" in out, out + err
     assert "Again: python run.py" in " ".join(out.split())
-    assert "A job ended without a word" in err and "Traceback" not in err
+    assert "A job ended without a result" in err and "Traceback" not in err
 
 
 @pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="finds the processes in /proc")

@@ -150,7 +150,7 @@ def test_other_work_of_the_same_size_halves_with_it():
     told = []
     made = AdaptiveBatcher(8, grow=True, settled=told.append, hint="take less")
     other = made.child()
-    assert (other.size, other.growing, other.mend) == (8, False, "take less")
+    assert (other.size, other.growing, other.hint) == (8, False, "take less")
 
     def start(batch):
         if len(batch) > 4:

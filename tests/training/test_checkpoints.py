@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 import torch
 
+from sgid.runtime.signals import Stopped
 from sgid.stages.train import Training
 from sgid.stages.train import trained as trained_before
 from sgid.training.checkpoints import AtomicCheckpoints, content, intact, load
-from sgid.training.trainer import test
+from sgid.training.trainer import run_test
 from tests.training.small import CPU, PLAN, curves, equal, make, run, weights
 
 
@@ -33,9 +34,9 @@ def stopped(fashion, folder):
 
     def stop(step, of):
         if step == 6:
-            raise KeyboardInterrupt
+            raise Stopped(signal.SIGINT)
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Stopped):
         run(make(fashion), folder, on_step=stop)
     return folder / "checkpoints"
 
@@ -108,7 +109,7 @@ def test_code_in_a_checkpoint_is_never_run(fashion, trained, tmp_path, save):
     with pytest.raises(ValueError, match="last.ckpt holds more than weights and numbers"):
         AtomicCheckpoints().load_checkpoint(folder / "last.ckpt", weights_only=False)
     with pytest.raises(ValueError, match="best.ckpt holds more than weights and numbers"):
-        test(*make(fashion), folder=folder, device=CPU, precision="32-true")
+        run_test(*make(fashion), folder=folder, device=CPU, precision="32-true")
     parts = make(fashion)
     if intact(folder / "last.ckpt"):
         with pytest.raises(ValueError, match="last.ckpt holds more than weights and numbers"):

@@ -1,5 +1,6 @@
 """Training, killed and resumed, and tested once."""
 
+import signal
 from functools import partialmethod
 
 import pytest
@@ -7,7 +8,8 @@ import torch
 from torch import nn
 from torch.utils.data import TensorDataset
 
-from sgid.training.trainer import schedule, test
+from sgid.runtime.signals import Stopped
+from sgid.training.trainer import run_test, schedule
 from tests.training.small import CPU, PLAN, curves, equal, make, run, weights
 
 
@@ -27,9 +29,9 @@ def whole(fashion, tmp_path_factory):
 def test_killed_and_resumed_it_ends_with_the_same_weights(fashion, whole, tmp_path, step):
     def kill(at, of):
         if at == step:
-            raise KeyboardInterrupt
+            raise Stopped(signal.SIGINT)
 
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(Stopped):
         run(make(fashion), tmp_path, on_step=kill)
     torch.manual_seed(step)  # another process starts with another state
     classifier, data = make(fashion)
@@ -74,7 +76,7 @@ def test_a_compiled_network_is_trained_and_stored_as_any(fashion, whole, tmp_pat
     assert set(stored) == set(plain)
     for name, value in plain.items():
         torch.testing.assert_close(stored[name], value, atol=0.05, rtol=0.05)
-    tested, predictions = test(
+    tested, predictions = run_test(
         *make(fashion), folder=tmp_path / "checkpoints", device=CPU, precision="32-true"
     )
     assert len(predictions) == 300
@@ -93,10 +95,10 @@ def test_fine_tuning_resumes_as_well(fashion, tmp_path, options):
 
         def kill(at, of, step=step):
             if at == step:
-                raise KeyboardInterrupt
+                raise Stopped(signal.SIGINT)
 
         if step:
-            with pytest.raises(KeyboardInterrupt):
+            with pytest.raises(Stopped):
                 run(make(fashion, **options), folder, on_step=kill)
         classifier, data = make(fashion, **options)
         before = weights(classifier)
@@ -154,7 +156,7 @@ def test_the_best_epoch_on_validation_is_tested(fashion, tmp_path):
     metrics = run((classifier, data), tmp_path, on_step=on_step)
     assert metrics["validation/top1"] == 75
     assert network.epoch == 2  # the last epoch's weights are in memory
-    tested, predictions = test(
+    tested, predictions = run_test(
         classifier, data, folder=tmp_path / "checkpoints", device=CPU, precision="32-true"
     )
     assert network.epoch == 1 and tested["test/top1"] == 75
@@ -163,7 +165,7 @@ def test_the_best_epoch_on_validation_is_tested(fashion, tmp_path):
 
 def test_predictions_are_those_of_each_test_image_in_order(fashion, whole):
     folder, _, (classifier, data), _ = whole
-    metrics, predictions = test(
+    metrics, predictions = run_test(
         classifier, data, folder=folder / "checkpoints", device=CPU, precision="32-true"
     )
     images, labels = data.parts["test"].tensors

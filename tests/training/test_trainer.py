@@ -12,7 +12,7 @@ from torch import nn
 
 from sgid.runtime.signals import Stopped, stop_on_signals
 from sgid.training.mixing import Mixed
-from sgid.training.trainer import test
+from sgid.training.trainer import run_test
 from sgid.training.transforms import evaluation_transform
 from tests.training.small import CPU, curves, equal, make, run, weights
 
@@ -48,7 +48,7 @@ def test_a_signal_stops_a_test_as_itself(fashion, tmp_path):
     options = {"folder": tmp_path / "checkpoints", "device": CPU, "precision": "32-true"}
     with stop_on_signals(), pytest.raises(Stopped):
         stop = partial(os.kill, os.getpid(), signal.SIGTERM)
-        test(*make(fashion), **options, on_batch=stop)
+        run_test(*make(fashion), **options, on_batch=stop)
 
 
 class Hungry(nn.Linear):
