@@ -68,7 +68,12 @@ class Recipe:
         """Where and for how long the models are trained."""
         minutes = self.options.minutes
         deadline = None if minutes is None else time.monotonic() + 60 * minutes
-        return {"device": self.device, "steps": self.options.steps, "deadline": deadline}
+        return {
+            "device": self.device,
+            "dtype": getattr(torch, self.options.dtype),
+            "steps": self.options.steps,
+            "deadline": deadline,
+        }
 
     def images(self) -> None:
         self.world.write(self.options.images, self.parts, self.options.output)
@@ -138,6 +143,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--output", type=Path, default=Path(sgid.__file__).parent / "assets")
     parser.add_argument("--picture", type=Path, help="file of the picture of strengths")
     parser.add_argument("--device", default="cpu", help="cpu, cuda")
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), help="bfloat16 on a GPU")
     parser.add_argument("--threads", type=int, default=2, help="of torch")
     parser.add_argument("--steps", type=int, help="of every optimizer, to try it out")
     parser.add_argument("--minutes", type=float, help="of training a stage in this run")
@@ -151,6 +157,8 @@ def main(arguments: list[str] | None = None) -> None:
     options.images = options.images or chosen.images
     if options.images is None:
         parser.error(f"--world {chosen.name} needs --images, the folder of its sets")
+    on_cpu = options.device == "cpu"
+    options.dtype = options.dtype or ("float32" if on_cpu else "bfloat16")
     folder = f"{chosen.name}-{options.scale}".removesuffix("-small")
     options.work = options.work or REPOSITORY / "artifacts" / "models" / folder
     options.picture = options.picture or REPOSITORY / "docs" / "images" / chosen.picture

@@ -60,7 +60,8 @@ def fit(
         images = model.encode_image(inputs, normalize=True)
         logits = model.logit_scale.exp() * images @ model.encode_text(tokens, normalize=True).T
         # Equal captions are equally right for an image.
-        same = torch.tensor([[a == b for b in texts] for a in texts]).float().to(device)
+        numbers = torch.tensor([texts.index(text) for text in texts], device=device)
+        same = (numbers[:, None] == numbers).float()
         targets = same / same.sum(1, keepdim=True)
         return (F.cross_entropy(logits, targets) + F.cross_entropy(logits.T, targets)) / 2
 

@@ -350,13 +350,13 @@ SMALL = Sizes(
 WIDE = replace(
     SMALL,
     vae_training=Training(4_000, 64, 2e-3),
-    clip_training=Training(3_000, 512, 2e-3),
-    blip_training=Training(5_000, 256, 2e-3),
+    clip_training=Training(1_500, 512, 2e-3),
+    blip_training=Training(2_500, 256, 2e-3),
     unet={"block_out_channels": (64, 128, 256), "cross_attention_dim": 128, **_UNET},
-    sd_training=Training(15_000, 256, 1e-3, save_every=1_000),
-    vit_training=Training(6_000, 256, 1e-3),
+    sd_training=Training(6_000, 256, 1e-3, save_every=1_000),
+    vit_training=Training(4_000, 256, 1e-3),
     judge={"channels": 3, "stem": 64, "blocks": ((128, 2), (256, 2), (256, 1), (512, 2))},
-    judge_training=Training(6_000, 128, 2e-3, save_every=1_000),
+    judge_training=Training(4_000, 128, 2e-3, save_every=1_000),
 )
 """For a GPU: more images, and a wider UNet."""
 

@@ -26,6 +26,7 @@ def train(
     ema: float = 0.0,
     steps: int | None = None,
     deadline: float | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> Iterator[tuple[int, float]]:
     """AdamW with warm-up and a cosine to 0; yields (step, loss) every 50 steps.
 
@@ -33,16 +34,17 @@ def train(
     its number, so that a training that was killed goes on as if it had not been.
     With `ema`, the modules hold the exponential moving average of their weights in the end.
     `steps` are to be done instead of the training's own; with a `deadline` (of `time.monotonic`)
-    this call ends there, and a later one goes on.
+    this call ends there, and a later one goes on. Weights have 32 bits; with another `dtype` the
+    loss is computed in that where PyTorch's autocast takes it to be safe.
     """
     steps = steps or training.steps
     optimizer = torch.optim.AdamW(
         modules.parameters(), lr=training.learning_rate, weight_decay=0.01
     )
     average = {name: value.clone() for name, value in modules.state_dict().items()} if ema else {}
+    device = next(modules.parameters()).device
     start = 0
     if checkpoint.is_file():
-        device = next(modules.parameters()).device
         state = torch.load(checkpoint, weights_only=True, map_location=device)
         modules.load_state_dict(state["modules"])
         optimizer.load_state_dict(state["optimizer"])
@@ -55,7 +57,8 @@ def train(
             group["lr"] = (
                 training.learning_rate * warm * 0.5 * (1 + math.cos(math.pi * step / steps))
             )
-        value = loss(torch.randint(images, (training.batch_size,)))
+        with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
+            value = loss(torch.randint(images, (training.batch_size,)))
         optimizer.zero_grad(set_to_none=True)
         value.backward()
         nn.utils.clip_grad_norm_(modules.parameters(), 1.0)
