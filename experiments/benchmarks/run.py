@@ -31,7 +31,7 @@ CLOCKED = {
     "diffusers.models.autoencoders.autoencoder_kl:AutoencoderKL.encode": "VAE",
     "diffusers.models.autoencoders.autoencoder_kl:AutoencoderKL.decode": "VAE",
     "sgid.training.trainer:fit": "training",
-    "sgid.training.trainer:test": "test",
+    "sgid.training.trainer:run_test": "test",
     "sgid.models.loader:Models._get": "loading models",
     "sgid.stages.preflight:preflight": "images",
     "sgid.stages.data:load": "images",
