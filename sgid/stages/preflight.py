@@ -63,7 +63,7 @@ def preflight(config: Config) -> Prepared:
                 raise
             problems.append(str(error.__cause__))
 
-    splits = attempt(lambda: instantiate(config.dataset.source))
+    splits = attempt(lambda: _listed(config.dataset.source))
     wanted = {} if config.stage is Stage.data else _wanted(config)
     weights = {name: attempt(lambda name=name: _locate(name, wanted[name])) for name in wanted}
     if "models.generator" in wanted and (tiny := config.models.generator.tiny_vae):
@@ -222,6 +222,15 @@ def _wanted(config: Config) -> dict[str, WeightsConfig]:
     if config.backbone.weights is not None:
         wanted["backbone"] = config.backbone.weights
     return wanted
+
+
+def _listed(source: dict[str, Any]) -> Splits:
+    """The splits that a source lists; options that are null are left out.
+
+    A source of one's own that builds on `dataset=folder` need not take the options of that one.
+    """
+    given = {key: value for key, value in source.items() if value is not None or key == "root"}
+    return instantiate(given)
 
 
 def needs_captions(entry: dict[str, Any]) -> bool:
