@@ -174,7 +174,7 @@ def encode_prompts(pipe: Any, prompts: Sequence[str]) -> list[PromptEmbedding]:
 
 
 def encode_negative_prompt(pipe: Any) -> PromptEmbedding:
-    """What guidance leads away from: the empty prompt; with most XL models, zeros in its place."""
+    """Embedding that guidance leads away from: the empty prompt, or zeros with most XL models."""
     (empty,) = encode_prompts(pipe, [""])
     if empty.pooled_prompt_embeds is None or not pipe.config.force_zeros_for_empty_prompt:
         return empty

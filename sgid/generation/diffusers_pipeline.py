@@ -185,7 +185,7 @@ class Painter:
         return [image for request in batch for image in self._call([request])]
 
     def _try_lists(self, like: Request) -> str | None:
-        """Why two requests that differ in all are not drawn together as they are alone, if so."""
+        """Reason why two different requests do not come out of one call as alone, or `None`."""
         image = like.init_image
         # Enough noise to tell one seed from another, and not so much that the image is lost.
         one = replace(like, strength=max(like.strength, 0.75))
@@ -212,7 +212,7 @@ class Painter:
         return [_finite(image) for image in images]
 
     def _arguments(self, batch: Sequence[Request]) -> dict[str, Any]:
-        """What the call takes: lists for several requests, as it is for one."""
+        """Keyword arguments of the pipeline's call: lists for several requests."""
         import torch
 
         first = batch[0]

@@ -229,7 +229,7 @@ class StableDiffusionEngine:
 
 
 def _not_served(pipe: Any) -> str | None:
-    """Why this loop would not give what the pipeline itself does, if so."""
+    """Reason why this loop would not equal the pipeline itself, or `None`."""
     if (name := type(pipe).__name__) not in SERVED:
         return f"holds a {name}"
     if pipe.unet.config.time_cond_proj_dim is not None:
@@ -259,7 +259,7 @@ Draw = Callable[[], Wait]
 def lanes(
     batches: float, *, device: torch.device, latent_side: int, stop: Callable[[], None]
 ) -> Iterator[tuple[Callable[[Draw], Wait], int]]:
-    """What begins batches, and how many to begin while the oldest is waited for.
+    """Function that begins a batch, and the number of batches to begin ahead.
 
     A GPU goes on with the next batch while the results of the last are fetched. A CPU works on as
     many batches at once as it has threads, each on one of them: small networks gain little from

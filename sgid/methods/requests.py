@@ -24,7 +24,7 @@ from sgid.runtime.threads import parallel_map
 @final
 @dataclass(frozen=True)
 class Undescribed(Sequence[Described]):
-    """What is known of `images` for methods that use no caption; the similarity is NaN."""
+    """Records of `images` for methods that use no caption; the similarity is NaN."""
 
     images: ImageSet
 

@@ -72,7 +72,7 @@ class Models:
         self._tiny_vae = content_hash(Path(tiny).expanduser()) if tiny else None
 
     def identity(self, name: str) -> dict[str, Any]:
-        """What of a model determines its results: its weights, number format and settings."""
+        """Everything of a model that determines its results: weights, number format and settings."""
         settings = self._settings(name)
         for how in ("batch_size", "compile"):
             settings.pop(how, None)

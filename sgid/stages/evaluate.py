@@ -188,7 +188,7 @@ def _say(result: dict[str, Any], console: Console) -> None:
 
 
 def _means(summaries: list[dict[str, Any]]) -> dict[str, float]:
-    """What is measured of all generated images together, of any method."""
+    """Means of the metrics over all generated images, of any method."""
     means = {}
     for name in OF_ALL:
         if summaries and all(summary[name] is not None for summary in summaries):

@@ -56,7 +56,7 @@ class StoreEvaluation:
     evaluator: Evaluator
 
     def kept(self) -> NDArray[np.bool_] | None:
-        """Which rows `filter` lets through; `None` without a filter.
+        """Mask of the rows that the filter keeps; `None` without a filter.
 
         Raises:
             ValueError: if it lets none through.

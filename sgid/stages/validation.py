@@ -167,7 +167,7 @@ def _augmentations(config: Config) -> Iterator[str]:
 
 
 def _recipe(option: str, recipe: dict[str, Any], config: Config) -> Iterator[str]:
-    """What is wrong with a generative method beyond what it takes over from the root config."""
+    """Problems of a generative method, but for values that it copies from the root config."""
     needed, optional = _parts()
     wrong = [f"{key} is missing" for key in sorted(needed - set(recipe))]
     wrong += [f"{key} is unknown" for key in sorted(set(recipe) - needed - optional)]
