@@ -1,4 +1,4 @@
-"""What trades exactness for speed: off unless asked for, and part of what a store is known by.
+"""Accelerations that trade exactness for speed: off by default, and part of a store's spec.
 
 `DeepCache` runs most of the UNet only every few steps, `guided_steps` leaves the unconditional half
 out of some, and `load_tiny_vae` gives a decoder that is a fraction of the VAE's size.

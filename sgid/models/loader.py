@@ -72,7 +72,7 @@ class Models:
         self._tiny_vae = content_hash(Path(tiny).expanduser()) if tiny else None
 
     def identity(self, name: str) -> dict[str, Any]:
-        """Everything of a model that determines its results: weights, number format and settings."""
+        """All of a model that determines its results: weights, number format and settings."""
         settings = self._settings(name)
         for how in ("batch_size", "compile"):
             settings.pop(how, None)
