@@ -48,14 +48,14 @@ def children(pid: int) -> list[int]:
 
 
 def test_each_run_in_a_process_of_its_own(place, own):
-    outcome = place.spawn(*own, *LOCAL, "noise_rate=0.5,2")
+    outcome = place.run(*own, *LOCAL, "noise_rate=0.5,2")
     assert outcome.code == 1, outcome.text
     assert outcome.out.count("1 of 2 runs finished, 1 failed") == 2  # above the table, and last
     table = (place.top / "hydra" / "table.md").read_text().replace("\\", "")
     assert "Failed: noise_rate=2.0: must be above 0, at most 1. Again: python run.py" in table
     assert "Traceback" not in outcome.text
     before = place.files()
-    outcome = place.spawn(*own, *LOCAL, "noise_rate=0.5").good()
+    outcome = place.run(*own, *LOCAL, "noise_rate=0.5").good()
     assert "1 of 1 runs finished" in outcome.out
     assert place.files() == before
 
