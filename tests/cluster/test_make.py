@@ -33,7 +33,7 @@ def meanwhile(action: Callable[[threading.Event], None]) -> Callable[[], None]:
 
     def end() -> None:
         over.set()
-        thread.join(60)
+        thread.join(600)
         assert not thread.is_alive()
         if errors:
             raise errors[0]
@@ -43,7 +43,7 @@ def meanwhile(action: Callable[[threading.Event], None]) -> Callable[[], None]:
 
 def until(found: Callable[[], object], over: threading.Event) -> None:
     """Wait for something, not for ever and not after the work is over."""
-    end = time.monotonic() + 300
+    end = time.monotonic() + 600
     while time.monotonic() < end:
         if found():
             return

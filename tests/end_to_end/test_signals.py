@@ -21,12 +21,12 @@ def stopped(place: Place, number: int, pattern: str, *given: str) -> tuple[int, 
     """Start, and signal when there is one file more of a pattern; the code, output and errors."""
     before = set(place.top.glob(pattern))
     process = place.start(*given)
-    limit = time.monotonic() + 200
+    limit = time.monotonic() + 600
     while set(place.top.glob(pattern)) <= before:
         assert process.poll() is None and time.monotonic() < limit, process.communicate()
         time.sleep(0.005)
     process.send_signal(number)
-    out, err = process.communicate(timeout=100)
+    out, err = process.communicate(timeout=600)
     return process.returncode, out, err
 
 
@@ -63,7 +63,7 @@ def test_what_nohup_has_ignored_stays_ignored(place, own):
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=200)
+    out, err = process.communicate(timeout=600)
     assert process.returncode == 0, out + err
 
 

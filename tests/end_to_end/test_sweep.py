@@ -63,7 +63,7 @@ def test_a_job_that_fails_is_named_and_the_others_run(swept, own, tmp_path):
 def test_a_sweep_that_is_killed_goes_on(own, place):
     sweep = (*own, "-m", "noise_rate=0.3,0.5,0.7")
     process = place.start(*sweep)
-    limit = time.monotonic() + 300
+    limit = time.monotonic() + 600
     while not list(place.top.glob("hydra/1/.hydra/overrides.yaml")):
         assert process.poll() is None and time.monotonic() < limit, process.communicate()
         time.sleep(0.02)
