@@ -87,7 +87,9 @@ def nodes(rays_environment) -> Iterator[Nodes]:
         # Not `temp_dir`: `Cluster` writes its address to the default one, which may not be there,
         # and where `cluster.address=auto` of whoever works here would find it.
         patch.setenv("RAY_TMPDIR", folder)
-        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+        cluster = Cluster(
+            initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False}
+        )
         try:
             nodes = Nodes(cluster)
             nodes.add()

@@ -155,7 +155,7 @@ def test_a_classifier_that_is_not_there_is_trained_first(made, capsys):
         mock.patch("experiments.paper.consistency.GENERATIVE", []),
         mock.patch("experiments.paper.consistency.WITHOUT_A_PART", []),
     ):
-        assert made.paper("consistency", "--processes", "2") == 0
+        assert made.paper("consistency", "--processes", "1") == 0
         page = (made.pages / "consistency.md").read_text()
         assert "label agreement, classifier" in page
         results = [load_result(file.parent) for file in made.results.glob("*/result.json")]

@@ -154,10 +154,10 @@ def test_of_two_processes_one_fetches_and_the_other_waits(tmp_path, killed):
             assert one.stdout.readline() == "begun\n"
             if killed:  # the other then fetches it itself
                 one.kill()
-                assert other.communicate("\n", timeout=60)[0] == "begun\nwhole\n"
+                assert other.communicate("\n", timeout=600)[0] == "begun\nwhole\n"
             else:
-                assert one.communicate("\n", timeout=60)[0] == "whole\n"
-                assert other.communicate("", timeout=60)[0] == "whole\n"
+                assert one.communicate("\n", timeout=600)[0] == "whole\n"
+                assert other.communicate("", timeout=600)[0] == "whole\n"
         finally:
             first.kill()
             second.kill()
