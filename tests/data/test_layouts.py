@@ -8,8 +8,16 @@ import pytest
 
 from sgid.data.classes import looks_like_code
 from sgid.data.dataset import SplitProtocol, load_dataset
+from sgid.data.decode import image_extensions
 from sgid.data.sources.folder import folder, split_of
 from tests.data.layouts import layout
+
+
+@pytest.fixture(autouse=True)
+def without_heic(monkeypatch):
+    """As where `pillow-heif` is not installed."""
+    extensions = image_extensions() - {".heic", ".heif", ".hif"}
+    monkeypatch.setattr("sgid.data.sources.folder.image_extensions", lambda: extensions)
 
 
 def load(root, *, source=None, strict=False, full_scale=None, max_bad=0.5, **protocol):
