@@ -199,7 +199,7 @@ def load_dataset(
         "ignored_files": splits.ignored,
         "understood": f"{name}: {len(train.class_names):,} classes; "
         + "; ".join(f"{part} {len(images):,}" for part, images in parts.items())
-        + (f"; {len(remarks):,} remarks, which stage=data lists" if remarks else ""),
+        + (f"; {len(remarks):,} remarks" if remarks else ""),
         "remarks": remarks,
     }
     texts = splits.texts or tuple(map(ClassText, train.class_names))
@@ -297,7 +297,8 @@ def _without_duplicates(
             done = f"{lost:,} files are left out of {', '.join(where)}" if order else "all are used"
             keys = " = ".join(key for _, _, key in kind[0][:3])
             remarks.append(
-                f"{len(kind):,} {what}, as {keys}; {done} (dataset.duplicates={protocol.duplicates})"
+                f"{len(kind):,} {what}, as {keys}; {done} "
+                f"(dataset.duplicates={protocol.duplicates})"
             )
     kept = {
         split: images.select([i for i, key in enumerate(images.keys) if key not in dropped[split]])
@@ -568,7 +569,7 @@ def _few(names: Sequence[str], limit: int = 5) -> str:
 
 
 def _drawn(images: ImageSet, seed: int, purpose: str) -> list[list[int]]:
-    """For each class the indices of its images, in an order that depends on `seed` and keys only."""
+    """Indices of the images of each class, in an order that depends on `seed` and keys only."""
     members: list[list[int]] = [[] for _ in images.class_names]
     for index, label in enumerate(images.labels):
         members[label].append(index)

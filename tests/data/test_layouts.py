@@ -48,7 +48,7 @@ def listed(splits) -> str:
 
 UNDERSTOOD = {
     # splits by their usual names, in any case, with the usual additions
-    "Training/cat*3 Training/dog*3 Testing/cat*1 Testing/dog*2": "train cat*3 dog*3, test cat*1 dog*2",
+    "Training/cat*3 Training/dog*3 Testing/cat*1": "train cat*3 dog*3, test cat*1",
     "TRAIN/cat*1 TRAIN/dog*1 TEST/cat*1 TEST/dog*1": "train cat*1 dog*1, test cat*1 dog*1",
     "train_set/a1b*1 train_set/xyz*1 test_set/xyz*1": "train a1b*1 xyz*1, test xyz*1",
     "seg_train/sea*2 seg_train/ice*1 seg_test/sea*1": "train ice*1 sea*2, test sea*1",
@@ -197,8 +197,8 @@ REMARKS = {
     "cat*5 dog*5 dog/1.tif:float": ["floats from 0 to 1, read as 0 is black, 1 white"],
     # equal images
     "train/cat*5 train/dog*5 test/cat*2 test/dog*2 test/dog/x.png=train/dog/00.png": [
-        "1 images are in several splits, as train/dog/00.png = test/dog/x.png; 1 files are left out "
-        "of train"
+        "1 images are in several splits, as train/dog/00.png = test/dog/x.png; 1 files are left "
+        "out of train"
     ],
     "cat*5 dog*5 dog/x.png=cat/00.png": [
         "1 images are in several classes, as cat/00.png = dog/x.png"
