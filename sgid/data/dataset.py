@@ -34,7 +34,7 @@ DUPLICATES = {
 @final
 @dataclass(frozen=True)
 class SplitProtocol:
-    """Which of a source's images train, validate and test.
+    """Rules by which a source's images are divided into train, validation and test.
 
     First the parts that the source does not have are held out from train, the same in every run:
     for test all but `train_per_class` images of each class, or the share `test`; for validation, of
@@ -180,7 +180,7 @@ def load_dataset(
         **{f"{split}_from": _held_from(split, given, protocol, splits.places) for split in held},
     }
     parts = {"train": train, "validation": held["validation"], "test": held["test"]}
-    told = {
+    summary = {
         "name": name,
         "classes": len(train.class_names),
         "train": len(train),
@@ -204,7 +204,7 @@ def load_dataset(
     }
     texts = splits.texts or tuple(map(ClassText, train.class_names))
     return Dataset(
-        name, train, held["validation"], held["test"], train.class_names, noun, told, texts
+        name, train, held["validation"], held["test"], train.class_names, noun, summary, texts
     )
 
 
@@ -357,7 +357,7 @@ def check_splits(splits: Splits, protocol: SplitProtocol) -> None:
 def _divide(
     given: dict[str, ImageSet], protocol: SplitProtocol, seed: int
 ) -> tuple[ImageSet, ImageSet, dict[str, ImageSet]]:
-    """What train is drawn from, train, and the other two."""
+    """The pool that train is drawn from, train, and the held-out splits."""
     pool = given["train"]
     if protocol.trainval:
         if "validation" not in given:

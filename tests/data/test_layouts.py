@@ -273,6 +273,23 @@ def test_groups_are_held_out_together(tmp_path):
         load(root, group="(")
     with pytest.raises(ValueError, match="'a' has too few groups"):
         load(root, group="(p)")
+    layout(root, "test/a/p00_9.png test/b/p99_1.png " + " ".join(f"train/{n}" for n in names))
+    remarks = load(root, source={"train": "train", "test": "test"}, group=r"(p\d+)_").protocol
+    assert "1 groups are in test as well as in train, as p00" in remarks["remarks"]
+
+
+def test_a_folder_that_may_not_be_read_is_named(tmp_path, monkeypatch):
+    root = layout(tmp_path / "set", "cat*1 dog*1")
+    iterdir = type(root).iterdir
+
+    def refusing(path):
+        if path.name == "dog":
+            raise PermissionError(13, "Permission denied", str(path))
+        return iterdir(path)
+
+    monkeypatch.setattr(type(root), "iterdir", refusing)
+    with pytest.raises(ValueError, match="dog cannot be read: Permission denied"):
+        folder(str(root))
 
 
 # -- the table of classes -------------------------------------------------------------------------

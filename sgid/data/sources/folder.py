@@ -193,8 +193,8 @@ def _list(
     if len(raw) < 2:
         what = f"images of one class only, {printable(raw[0])!r}" if raw else "no images"
         hints = [*_elsewhere(top, places), *left_out.remarks(), *_labels_beside(top)]
-        told = "".join(f"{hint}\n" for hint in hints)
-        raise ValueError(f"{places['train']} holds {what} in class folders.\n{told}{LAYOUT}")
+        advice = "".join(f"{hint}\n" for hint in hints)
+        raise ValueError(f"{places['train']} holds {what} in class folders.\n{advice}{LAYOUT}")
     for split, images in found.items():
         if not images:
             raise ValueError(
@@ -402,7 +402,7 @@ def _elsewhere(top: Path, places: Mapping[str, Path]) -> list[str]:
 
 
 def _labels_beside(top: Path) -> list[str]:
-    """How to use a list of labels that lies beside images, and names that an archive spoiled."""
+    """Advice on a list of labels that lies beside images, and on names that an archive spoiled."""
     hints = []
     files = [path for path in top.iterdir() if path.is_file()]
     if spoiled := [path.name for path in files if "\\" in path.name and _is_image(path)]:
@@ -468,7 +468,7 @@ def _images(place: Path, top: Path, depth: int, left_out: LeftOut) -> list[_Imag
 
 
 def _no_image(path: Path) -> str | None:
-    """Why a file is left out: empty for what nobody would miss; `None` for an image."""
+    """Reason to leave a file out: empty for what nobody would miss; `None` for an image."""
     suffix = path.suffix.lower()
     if path.name.startswith("."):
         return f"{suffix} files ({_ADVICE['cloud']})" if suffix == ".icloud" else ""
@@ -641,7 +641,7 @@ def _plain(name: str) -> str:
 
 
 def system_folder(name: str) -> str | None:
-    """What a folder of this name is, where a system or a tool makes it."""
+    """Description of a folder of this name, where a system or a tool makes it."""
     return _OF_SYSTEMS.get(name.lower())
 
 

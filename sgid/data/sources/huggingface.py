@@ -285,7 +285,7 @@ def _kind(feature: Any) -> str:
 
 
 def class_names_in(part: Dataset, label: str) -> dict[Any, str]:
-    """What the label column holds -> the name of the class, in the order of the labels.
+    """Values of the label column -> names of the classes, in the order of the labels.
 
     Raises:
         ValueError: if it holds fractions.
