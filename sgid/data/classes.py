@@ -227,8 +227,8 @@ def _doubts(bare: Mapping[str, str]) -> list[str]:
         )
     if foreign:
         remarks.append(
-            f"{_count(len(foreign), 'class name is', 'class names are')} in a script that most text "
-            f"encoders were hardly trained on: {_few(foreign)}; {HOW}"
+            f"{_count(len(foreign), 'class name is', 'class names are')} in a script that most "
+            f"text encoders were hardly trained on: {_few(foreign)}; {HOW}"
         )
     return remarks
 

@@ -34,7 +34,7 @@ DUPLICATES = {
 @final
 @dataclass(frozen=True)
 class SplitProtocol:
-    """Which of a source's images train, validate and test.
+    """Rules by which a source's images are divided into train, validation and test.
 
     First the parts that the source does not have are held out from train, the same in every run:
     for test all but `train_per_class` images of each class, or the share `test`; for validation, of
@@ -180,7 +180,7 @@ def load_dataset(
         **{f"{split}_from": _held_from(split, given, protocol, splits.places) for split in held},
     }
     parts = {"train": train, "validation": held["validation"], "test": held["test"]}
-    told = {
+    summary = {
         "name": name,
         "classes": len(train.class_names),
         "train": len(train),
@@ -199,12 +199,12 @@ def load_dataset(
         "ignored_files": splits.ignored,
         "understood": f"{name}: {len(train.class_names):,} classes; "
         + "; ".join(f"{part} {len(images):,}" for part, images in parts.items())
-        + (f"; {len(remarks):,} remarks, which stage=data lists" if remarks else ""),
+        + (f"; {len(remarks):,} remarks" if remarks else ""),
         "remarks": remarks,
     }
     texts = splits.texts or tuple(map(ClassText, train.class_names))
     return Dataset(
-        name, train, held["validation"], held["test"], train.class_names, noun, told, texts
+        name, train, held["validation"], held["test"], train.class_names, noun, summary, texts
     )
 
 
@@ -297,7 +297,8 @@ def _without_duplicates(
             done = f"{lost:,} files are left out of {', '.join(where)}" if order else "all are used"
             keys = " = ".join(key for _, _, key in kind[0][:3])
             remarks.append(
-                f"{len(kind):,} {what}, as {keys}; {done} (dataset.duplicates={protocol.duplicates})"
+                f"{len(kind):,} {what}, as {keys}; {done} "
+                f"(dataset.duplicates={protocol.duplicates})"
             )
     kept = {
         split: images.select([i for i, key in enumerate(images.keys) if key not in dropped[split]])
@@ -356,7 +357,7 @@ def check_splits(splits: Splits, protocol: SplitProtocol) -> None:
 def _divide(
     given: dict[str, ImageSet], protocol: SplitProtocol, seed: int
 ) -> tuple[ImageSet, ImageSet, dict[str, ImageSet]]:
-    """What train is drawn from, train, and the other two."""
+    """The pool that train is drawn from, train, and the held-out splits."""
     pool = given["train"]
     if protocol.trainval:
         if "validation" not in given:
@@ -568,7 +569,7 @@ def _few(names: Sequence[str], limit: int = 5) -> str:
 
 
 def _drawn(images: ImageSet, seed: int, purpose: str) -> list[list[int]]:
-    """For each class the indices of its images, in an order that depends on `seed` and keys only."""
+    """Indices of the images of each class, in an order that depends on `seed` and keys only."""
     members: list[list[int]] = [[] for _ in images.class_names]
     for index, label in enumerate(images.labels):
         members[label].append(index)

@@ -237,7 +237,7 @@ def _is_huge(profile: bytes) -> bool:
 
 
 def _unknown(data: bytes) -> str:
-    """What bytes are that Pillow does not know."""
+    """Description of bytes that Pillow does not know."""
     head = data[:512].lstrip().lower()
     if data.startswith(b"version https://git-lfs.github.com/spec"):
         return "a Git LFS pointer, not the image itself: `git lfs pull` fetches it"

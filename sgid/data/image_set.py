@@ -81,7 +81,7 @@ class ImageSet:
 
 
 def join(first: ImageSet, second: ImageSet) -> ImageSet:
-    """The images of both, in that order, as one set; they have the same classes and scale, and other keys."""
+    """Join two sets of the same classes and scale and of different keys, in that order."""
     assert first.class_names == second.class_names and first.scale == second.scale
     offset = max(first.rows, default=-1) + 1
     return ImageSet(

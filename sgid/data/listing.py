@@ -69,7 +69,7 @@ class ClassText:
 @final
 @dataclass(frozen=True)
 class Splits:
-    """What a source lists. A split that it does not have is `None`.
+    """The splits of a source. One that it does not have is `None`.
 
     `ignored` counts the files that were passed over: hidden ones and those that are no images.
     `note` is what else a reader of the result should know: `fold 1 of 10`. `remarks` are what may

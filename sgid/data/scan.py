@@ -71,7 +71,7 @@ def scan(listing: Listing, *, max_bad: float, cache: Path) -> tuple[ImageSet, di
         raise ValueError(
             f"{len(bad):,} of {len(listing.keys):,} images in {listing.origin} cannot be used, "
             f"more than the share dataset.max_bad={max_bad} allows; the first are\n{few}\n"
-            "Mend or remove them, or raise dataset.max_bad to leave more of them out."
+            "Repair or remove them, or raise dataset.max_bad to leave more of them out."
         )
     rows = [row for row, key in enumerate(listing.keys) if key not in bad]
     images = listing.images(tuple(known[key].checksum for key in listing.keys))

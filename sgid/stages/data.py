@@ -25,7 +25,16 @@ CLASSES, PER_CLASS = 24, 6
 
 
 def load(chosen: DatasetConfig, ready: Prepared, *, seed: int, artifacts: Path) -> Dataset:
-    """The images of a run, each read once and divided as the protocol of `dataset` says."""
+    """The images of a run, each read once and divided as the protocol of `dataset` says.
+
+    Raises:
+        ValueError: for a table of classes where the source takes none, and as `load_dataset` does.
+    """
+    if chosen.classes and "classes" not in chosen.source:
+        raise ValueError(
+            f"dataset.classes={chosen.classes}: {chosen.name} has words of its own; a table is for "
+            "dataset=folder and dataset=hub"
+        )
     return datasets.load_dataset(
         ready.splits,
         ready.protocol,

@@ -8,8 +8,16 @@ import pytest
 
 from sgid.data.classes import looks_like_code
 from sgid.data.dataset import SplitProtocol, load_dataset
+from sgid.data.decode import image_extensions
 from sgid.data.sources.folder import folder, split_of
 from tests.data.layouts import layout
+
+
+@pytest.fixture(autouse=True)
+def without_heic(monkeypatch):
+    """As where `pillow-heif` is not installed."""
+    extensions = image_extensions() - {".heic", ".heif", ".hif"}
+    monkeypatch.setattr("sgid.data.sources.folder.image_extensions", lambda: extensions)
 
 
 def load(root, *, source=None, strict=False, full_scale=None, max_bad=0.5, **protocol):
@@ -40,7 +48,7 @@ def listed(splits) -> str:
 
 UNDERSTOOD = {
     # splits by their usual names, in any case, with the usual additions
-    "Training/cat*3 Training/dog*3 Testing/cat*1 Testing/dog*2": "train cat*3 dog*3, test cat*1 dog*2",
+    "Training/cat*3 Training/dog*3 Testing/cat*1": "train cat*3 dog*3, test cat*1",
     "TRAIN/cat*1 TRAIN/dog*1 TEST/cat*1 TEST/dog*1": "train cat*1 dog*1, test cat*1 dog*1",
     "train_set/a1b*1 train_set/xyz*1 test_set/xyz*1": "train a1b*1 xyz*1, test xyz*1",
     "seg_train/sea*2 seg_train/ice*1 seg_test/sea*1": "train ice*1 sea*2, test sea*1",
@@ -189,8 +197,8 @@ REMARKS = {
     "cat*5 dog*5 dog/1.tif:float": ["floats from 0 to 1, read as 0 is black, 1 white"],
     # equal images
     "train/cat*5 train/dog*5 test/cat*2 test/dog*2 test/dog/x.png=train/dog/00.png": [
-        "1 images are in several splits, as train/dog/00.png = test/dog/x.png; 1 files are left out "
-        "of train"
+        "1 images are in several splits, as train/dog/00.png = test/dog/x.png; 1 files are left "
+        "out of train"
     ],
     "cat*5 dog*5 dog/x.png=cat/00.png": [
         "1 images are in several classes, as cat/00.png = dog/x.png"
@@ -265,6 +273,23 @@ def test_groups_are_held_out_together(tmp_path):
         load(root, group="(")
     with pytest.raises(ValueError, match="'a' has too few groups"):
         load(root, group="(p)")
+    layout(root, "test/a/p00_9.png test/b/p99_1.png " + " ".join(f"train/{n}" for n in names))
+    remarks = load(root, source={"train": "train", "test": "test"}, group=r"(p\d+)_").protocol
+    assert "1 groups are in test as well as in train, as p00" in remarks["remarks"]
+
+
+def test_a_folder_that_may_not_be_read_is_named(tmp_path, monkeypatch):
+    root = layout(tmp_path / "set", "cat*1 dog*1")
+    iterdir = type(root).iterdir
+
+    def refusing(path):
+        if path.name == "dog":
+            raise PermissionError(13, "Permission denied", str(path))
+        return iterdir(path)
+
+    monkeypatch.setattr(type(root), "iterdir", refusing)
+    with pytest.raises(ValueError, match="dog cannot be read: Permission denied"):
+        folder(str(root))
 
 
 # -- the table of classes -------------------------------------------------------------------------

@@ -115,7 +115,9 @@ def test_a_file_replaced_by_one_of_equal_size_and_time_is_read_again(root, tmp_p
     os.utime(root / "a" / "03.bmp", (315532800, 315532800))
     again, _ = scan(listing(root), max_bad=0, cache=tmp_path)
     changed = [
-        key for key, old, new in zip(again.keys, images.checksums, again.checksums) if old != new
+        key
+        for key, old, new in zip(again.keys, images.checksums, again.checksums, strict=True)
+        if old != new
     ]
     assert changed == ["a/03.bmp"]
 

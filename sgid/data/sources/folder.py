@@ -27,8 +27,8 @@ Say where with dataset.root=ROOT."""
 
 # The words that folders of splits go by, in several languages; and what is added to them.
 _WORDS = {
-    "train": "train training trn trainval entrenamiento treino treinamento entrainement addestramento"
-    " 训练 训练集 学習 学習用",
+    "train": "train training trn trainval entrenamiento treino treinamento entrainement"
+    " addestramento 训练 训练集 学習 学習用",
     "validation": "val valid validation validate validating dev validacion validacao validierung"
     " 验证 验证集 検証 検証用",
     "test": "test tests testing tst eval evaluation holdout prueba teste 测试 测试集 テスト",
@@ -193,8 +193,8 @@ def _list(
     if len(raw) < 2:
         what = f"images of one class only, {printable(raw[0])!r}" if raw else "no images"
         hints = [*_elsewhere(top, places), *left_out.remarks(), *_labels_beside(top)]
-        told = "".join(f"{hint}\n" for hint in hints)
-        raise ValueError(f"{places['train']} holds {what} in class folders.\n{told}{LAYOUT}")
+        advice = "".join(f"{hint}\n" for hint in hints)
+        raise ValueError(f"{places['train']} holds {what} in class folders.\n{advice}{LAYOUT}")
     for split, images in found.items():
         if not images:
             raise ValueError(
@@ -361,9 +361,9 @@ def _check_level(place: Path, top: Path, places: Mapping[str, Path]) -> list[str
         two = [from_file(path.relative_to(top).as_posix()) for path in (one, other)]
         few = ", ".join(printable(name) for name in sorted(shared)[:5])
         raise ValueError(
-            f"the folders of {place} ({', '.join(printable(path.name) for path in list(below)[:5])})"
-            f" hold no images but the same folders ({few}), which look like the classes. Say what "
-            "they are:\n"
+            f"the folders of {place} "
+            f"({', '.join(printable(path.name) for path in list(below)[:5])}) hold no images "
+            f"but the same folders ({few}), which look like the classes. Say what they are:\n"
             f"  several sets: {_option('dataset.root', str(one))}\n"
             f"  splits:       {_option('dataset.source.train', two[0])} "
             f"{_option('dataset.source.test', two[1])}\n"
@@ -374,7 +374,7 @@ def _check_level(place: Path, top: Path, places: Mapping[str, Path]) -> list[str
         few = ", ".join(printable(name) for name in sorted(union)[:5])
         return [
             f"the class folders hold no images but folders ({few} ...), and are the classes; "
-            "dataset.source.depth=2 makes those below them the classes, depth=1 says that it is right"
+            "dataset.source.depth=2 makes those below the classes, depth=1 says that this is meant"
         ]
     return []
 
@@ -402,7 +402,7 @@ def _elsewhere(top: Path, places: Mapping[str, Path]) -> list[str]:
 
 
 def _labels_beside(top: Path) -> list[str]:
-    """How to use a list of labels that lies beside images, and names that an archive spoiled."""
+    """Advice on a list of labels that lies beside images, and on names that an archive spoiled."""
     hints = []
     files = [path for path in top.iterdir() if path.is_file()]
     if spoiled := [path.name for path in files if "\\" in path.name and _is_image(path)]:
@@ -413,8 +413,8 @@ def _labels_beside(top: Path) -> list[str]:
     lists = [path.name for path in files if path.suffix.lower() in (".csv", ".tsv", ".xlsx")]
     if lists:
         hints.append(
-            f"{printable(lists[0])} may hold the labels. As metadata.csv beside the images, with the "
-            "columns file_name and label, it is read by dataset=hub dataset.source.id=DIR."
+            f"{printable(lists[0])} may hold the labels. As metadata.csv beside the images, with "
+            "the columns file_name and label, it is read by dataset=hub dataset.source.id=DIR."
         )
     return hints
 
@@ -468,7 +468,7 @@ def _images(place: Path, top: Path, depth: int, left_out: LeftOut) -> list[_Imag
 
 
 def _no_image(path: Path) -> str | None:
-    """Why a file is left out: empty for what nobody would miss; `None` for an image."""
+    """Reason to leave a file out: empty for what nobody would miss; `None` for an image."""
     suffix = path.suffix.lower()
     if path.name.startswith("."):
         return f"{suffix} files ({_ADVICE['cloud']})" if suffix == ".icloud" else ""
@@ -525,8 +525,8 @@ def _refuse_non_classes(names: Sequence[str], images: Sequence[_Image], top: Pat
     originals = [name for name, text in plain.items() if text in _IMAGES]
     if masks and (originals or len(names) == 2) and len(masks) + len(originals) == len(names):
         raise ValueError(
-            f"{top} holds the folders {', '.join(map(printable, names))}, which are images and their "
-            "masks, not classes: this program needs one label an image, as a folder per class.\n"
+            f"{top} holds the folders {', '.join(map(printable, names))}, which are images and "
+            "their masks, not classes: this program needs a folder per class.\n"
             f"{LAYOUT}"
         )
 
@@ -641,7 +641,7 @@ def _plain(name: str) -> str:
 
 
 def system_folder(name: str) -> str | None:
-    """What a folder of this name is, where a system or a tool makes it."""
+    """Description of a folder of this name, where a system or a tool makes it."""
     return _OF_SYSTEMS.get(name.lower())
 
 

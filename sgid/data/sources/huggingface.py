@@ -46,7 +46,8 @@ def hub(
     """List the set `id`; nothing is fetched unless `download` says so.
 
     A folder of images in class folders is listed as `sgid.data.sources.folder` does it. `classes`
-    is a table of the words of the classes. `image` and `label` name columns, and are found by their types where they are `None`; `train`,
+    is a table of the words of the classes. `image` and `label` name columns, and are found by
+    their types where they are `None`; `train`,
     `validation` and `test` name splits, found by their names. `False` leaves a split out.
     `config` (the hub calls it subset) and `revision` are the hub's.
 
@@ -155,7 +156,8 @@ def _labels(
         leave_out = f", or leave it out: dataset.source.{split}=false" if split != "train" else ""
         raise ValueError(
             f"{origin}: {len(unknown):,} of {len(labels):,} images have no label, or one that is "
-            f"none of the {len(names)} classes of train ({unknown[0]!r}); correct the set{leave_out}"
+            f"none of the {len(names)} classes of train ({unknown[0]!r}); correct the "
+            f"set{leave_out}"
         )
     return labels
 
@@ -248,12 +250,12 @@ def label_column(part: Dataset, name: str | None) -> str:
     if name is not None:
         return _only(part, "label", name, labels + values, "holds classes")
     usual = [column for column in LABELS if column in values]
-    if several := [column for column, kind in features.items() if type(kind).__name__ == "List"]:
-        if not labels and not usual:
-            raise ValueError(
-                f"column {several[0]} holds several labels an image, where this program needs one: "
-                "dataset.source.label= names another column"
-            )
+    lists = [column for column, kind in features.items() if type(kind).__name__ == "List"]
+    if lists and not labels and not usual:
+        raise ValueError(
+            f"column {lists[0]} holds several labels an image, where this program needs one: "
+            "dataset.source.label= names another column"
+        )
     return _only(part, "label", None, labels or usual[:1] or values, "holds classes")
 
 
@@ -283,7 +285,7 @@ def _kind(feature: Any) -> str:
 
 
 def class_names_in(part: Dataset, label: str) -> dict[Any, str]:
-    """What the label column holds -> the name of the class, in the order of the labels.
+    """Values of the label column -> names of the classes, in the order of the labels.
 
     Raises:
         ValueError: if it holds fractions.
@@ -397,8 +399,8 @@ def _check_all_loaded(place: Path, parts: Any, config: str | None) -> None:
         splits = ", ".join(f"{name} {len(part):,}" for name, part in parts.items())
         raise ValueError(
             f"of {there:,} images in {place} only {loaded:,} were loaded ({splits}): words such as "
-            "train and test in the names of files are taken for splits. Put the files of each split "
-            "into a folder of its name, or rename those that say nothing of a split"
+            "train and test in the names of files are taken for splits. Put the files of each "
+            "split into a folder of its name, or rename those that say nothing of a split"
         )
 
 

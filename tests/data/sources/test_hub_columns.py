@@ -1,4 +1,4 @@
-"""Which columns of a hub set hold the images and the classes, and what the classes are called."""
+"""Columns of a hub set that hold the images and the classes, and the names of the classes."""
 
 import pytest
 
