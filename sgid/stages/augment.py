@@ -35,6 +35,7 @@ from sgid.runtime.files import PATIENCE, file_lock, write_atomic
 from sgid.runtime.terminal import progress
 from sgid.runtime.threads import THREADS, BackgroundWriter, parallel_map, prefetch
 from sgid.stages.first_look import look_first
+from sgid.stages.prompt_length import check_prompts
 from sgid.store.claims import Claim, Claims
 from sgid.store.integrity import invalidate_corrupt_shards
 from sgid.store.store import Store
@@ -177,6 +178,8 @@ class Augmentation:
             return
         plan = self.plan()
         if not self.complete:
+            generator = self.models.weights["models.generator"].folder
+            check_prompts(plan, generator, strict=self.settings.strict)
             generate_shards(
                 self.generated, plan, self.models,
                 format=self.settings.format, look=None if self.begun else self._look,
@@ -298,8 +301,8 @@ def generate_shards(
 
     `look` is called with the first images of this process, up to `LOOKED_AT`, after its first
     shard. The engine draws in this thread; requests are made ahead of it, and rows behind it.
-    Returns when all of them are there. What is lost with the process is the shard being drawn, and the one
-    before it while its file is written.
+    Returns when all of them are there. What is lost with the process is the shard being drawn, and
+    the one before it while its file is written.
     """
     with (
         _claimed(plan.method.name, store, shards) as (claims, bar),
