@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -34,6 +34,8 @@ from sgid.reproducibility import CODE, fingerprint
 from sgid.runtime.files import PATIENCE, file_lock, write_atomic
 from sgid.runtime.terminal import progress
 from sgid.runtime.threads import THREADS, BackgroundWriter, parallel_map, prefetch
+from sgid.stages.first_look import look_first
+from sgid.stages.prompt_length import check_prompts
 from sgid.store.claims import Claim, Claims
 from sgid.store.integrity import invalidate_corrupt_shards
 from sgid.store.store import Store
@@ -46,7 +48,8 @@ log = logging.getLogger(__name__)
 class GenerationSettings:
     """The options of generation that all methods of a run share.
 
-    `resolution` and `size_multiple` are in pixels; `verify` hashes every shard that is there.
+    `resolution` and `size_multiple` are in pixels; `verify` hashes every shard that is there;
+    `strict` makes an error of every remark.
     """
 
     artifacts: Path
@@ -58,6 +61,7 @@ class GenerationSettings:
     shard_size: int
     format: str
     verify: bool
+    strict: bool
 
 
 @dataclass(frozen=True)
@@ -174,8 +178,25 @@ class Augmentation:
             return
         plan = self.plan()
         if not self.complete:
-            generate_shards(self.generated, plan, self.models, format=self.settings.format)
+            generator = self.models.weights["models.generator"].folder
+            check_prompts(plan, generator, strict=self.settings.strict)
+            generate_shards(
+                self.generated, plan, self.models,
+                format=self.settings.format, look=None if self.begun else self._look,
+            )  # fmt: skip
             self.generated.finish()
+
+    @property
+    def begun(self) -> bool:
+        """Whether any images are there."""
+        return len(self.generated.missing()) < self.generated.shards
+
+    def _look(self, images: Sequence[Generated]) -> None:
+        """Judge the models by the first images of a process."""
+        own = {one.request.described.key: one.request.described.caption for one in images}
+        captions = list(own.values()) if self.method.needs_captions else []
+        drawn = [one.image for one in images]
+        look_first(drawn, captions, self.dataset, self.models, strict=self.settings.strict)
 
     def plan(self) -> RequestPlan:
         """All requests; captions and the artifact are made first, where they are missing."""
@@ -263,6 +284,10 @@ def describe_shards(
                 rows = []
 
 
+LOOKED_AT = 128
+"""Generated images that are judged before the others are drawn, at most."""
+
+
 def generate_shards(
     store: Store,
     plan: RequestPlan,
@@ -270,12 +295,14 @@ def generate_shards(
     shards: Sequence[int] | None = None,
     *,
     format: str,
+    look: Callable[[Sequence[Generated]], None] | None = None,
 ) -> None:
     """Draw `shards`, or all; what is there or being made elsewhere is left alone.
 
-    The engine draws in this thread; requests are made ahead of it, and rows behind it. Returns when
-    all of them are there. What is lost with the process is the shard being drawn, and the one
-    before it while its file is written.
+    `look` is called with the first images of this process, up to `LOOKED_AT`, after its first
+    shard. The engine draws in this thread; requests are made ahead of it, and rows behind it.
+    Returns when all of them are there. What is lost with the process is the shard being drawn, and
+    the one before it while its file is written.
     """
     with (
         _claimed(plan.method.name, store, shards) as (claims, bar),
@@ -290,12 +317,18 @@ def generate_shards(
                 _wait(bar)
                 continue
             rows: dict[tuple[str, int], Future[dict[str, Any]]] = {}
+            first: list[Generated] = []
             for generated in models.generator.generate(requests, _latent_hook(plan)):
                 row = encoder.call(_row, generated, plan, format)
                 rows[_which(generated.request)] = row
+                if look and len(first) < LOOKED_AT:
+                    first.append(generated)
                 bar.update()
                 writer.wait()  # the shard before this one; a full disk is told now
             writer.call(_write, claim, [_which(request) for request in requests], rows)
+            if look:
+                look(first)
+                look = None
 
 
 def _latent_hook(plan: RequestPlan) -> Any:

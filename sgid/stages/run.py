@@ -271,6 +271,7 @@ def prepare(
             shard_size=config.store.shard_size,
             format=config.store.format,
             verify=config.store.verify,
+            strict=config.dataset.strict,
         )
         augmentations = [
             Augmentation(method, dataset, models, settings) for method in methods(config.aug)

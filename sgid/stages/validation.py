@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from collections.abc import Iterator
 from dataclasses import MISSING, fields
 from functools import cache
@@ -22,6 +23,12 @@ from sgid.runtime.device import DEVICES, DTYPES
 
 GUIDANCE = 30.0
 """The largest guidance scale; images are burnt long before it."""
+
+LONGEST_NAME = 200
+"""Bytes of a name that files are named for: file systems take 255, with what is added."""
+
+LONGEST_TEMPORARY = 107 - len("/pymp-12345678/listener-12345678")
+"""Letters of the folder of the sockets of loading processes: of a whole path, systems take 107."""
 
 AT_LEAST = {
     1: (
@@ -97,6 +104,11 @@ def _numbers(config: Config) -> Iterator[str]:
 def _names(config: Config) -> Iterator[str]:
     if (name := config.dataset.name) != Path(name).name or name in ("", ".."):
         yield f"dataset.name={name}: files are named for it, so it must be a name without a folder"
+    elif len(name.encode()) > LONGEST_NAME:
+        yield (
+            f"dataset.name={name[:20]}...: files are named for it, so it may have {LONGEST_NAME} "
+            f"bytes, and has {len(name.encode())}"
+        )
     if config.trainer.device.partition(":")[0] not in DEVICES:
         yield f"trainer.device={config.trainer.device}: must be one of {', '.join(DEVICES)}"
     for option, choices in CHOICES.items():
@@ -108,6 +120,13 @@ def _names(config: Config) -> Iterator[str]:
     workers = config.trainer.workers
     if workers != AUTO and not (isinstance(workers, int) and workers >= 0):
         yield f"trainer.workers={workers}: must be {AUTO}, or a number that is at least 0"
+    temporary = tempfile.gettempdir()
+    if workers not in (0, AUTO) and len(temporary) > LONGEST_TEMPORARY:
+        yield (
+            f"trainer.workers={workers}: the folder for temporary files, {temporary}, has a name "
+            f"of more than {LONGEST_TEMPORARY} letters, too long for the sockets of these "
+            "processes; set TMPDIR=/tmp, or trainer.workers=0"
+        )
     yield from _generator(config.models.generator)
 
 

@@ -166,7 +166,7 @@ def prepared(prepare, images, artifacts, **spec):
         "coloured", "a {label}", True, 0.5, partial(fixed, scale=3),
         prepare=prepare, spec={"prepare": "mean_colour", **spec},
     )  # fmt: skip
-    settings = GenerationSettings(artifacts, REPEATS, 4, 0, 32, 8, SHARD, "png", False)
+    settings = GenerationSettings(artifacts, REPEATS, 4, 0, 32, 8, SHARD, "png", False, False)
     dataset: Any = SimpleNamespace(train=images, phrases=images.class_names, nouns=None)
     models: Any = SimpleNamespace(identities=lambda: {"generator": "x"}, identity=lambda name: name)
     return Augmentation(method, dataset, models, settings)
