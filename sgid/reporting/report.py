@@ -65,7 +65,7 @@ def write_report(run_folder: Path, baseline: Result | None, other: Result | None
         made=made(result),
         remarks=result.protocol.get("remarks", ()),
         examples=[_shown(example) for example in examples],
-        show_command=run_command(result, stage="data", **{"dataset.show": "KEY"}),
+        show_command=f"{run_command(result, stage='data')} dataset.show=KEY",
         **_generated(result),
         **_classes(result, baseline),
         pictures=pictures,
