@@ -192,9 +192,9 @@ def nearest(
     cosines = np.zeros((len(queries), count), np.float32)
     for some in slices(len(queries), len(vectors)):
         every = queries[some] @ vectors.T  # (n, M)
-        found = np.argpartition(-every, count - 1, axis=1)[:, :count]
-        values = np.take_along_axis(every, found, axis=1)
+        smallest = np.argpartition(-every, count - 1, axis=1)[:, :count]
+        values = np.take_along_axis(every, smallest, axis=1)
         order = np.argsort(-values, axis=1, kind="stable")
-        rows[some] = np.take_along_axis(found, order, axis=1)
+        rows[some] = np.take_along_axis(smallest, order, axis=1)
         cosines[some] = np.take_along_axis(values, order, axis=1)
     return rows, cosines

@@ -84,10 +84,10 @@ def stored_thumbnails(store: Store) -> NDArray[np.uint8]:
 def cached_array(path: Path, make: Callable[[], NDArray]) -> NDArray:
     """The array in `path`, mapped from it; `make` is called once, if it is not there."""
     if not path.is_file():
-        made = make()
+        array = make()
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path) as partial, partial.open("wb") as stream:
-            np.save(stream, made)
+            np.save(stream, array)
     return np.load(path, mmap_mode="r")
 
 

@@ -96,8 +96,8 @@ def perceptual_distance(
         image: from a number to an RGB image; those of a pair are of one size.
         lpips: what `load_lpips` gives.
     """
-    found = [lpips(_pixels(image(int(a))), _pixels(image(int(b)))) for a, b in pairs]
-    return float(np.mean(found)) if found else None
+    distances = [lpips(_pixels(image(int(a))), _pixels(image(int(b)))) for a, b in pairs]
+    return float(np.mean(distances)) if distances else None
 
 
 def _pixels(picture: Image) -> torch.Tensor:

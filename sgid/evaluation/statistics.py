@@ -149,11 +149,11 @@ def holm(pvalues: Sequence[float]) -> list[float]:
     The i-th smallest of m is multiplied by m - i + 1, kept monotone and at most 1. A NaN is a test
     that was not made: it stays NaN and does not count.
     """
-    made = sorted((p, index) for index, p in enumerate(pvalues) if not math.isnan(p))
+    tested = sorted((p, index) for index, p in enumerate(pvalues) if not math.isnan(p))
     adjusted = [math.nan] * len(pvalues)
     highest = 0.0
-    for rank, (p, index) in enumerate(made):
-        highest = max(highest, min(1.0, p * (len(made) - rank)))
+    for rank, (p, index) in enumerate(tested):
+        highest = max(highest, min(1.0, p * (len(tested) - rank)))
         adjusted[index] = highest
     return adjusted
 

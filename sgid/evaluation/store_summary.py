@@ -66,11 +66,11 @@ def examples(
     `kept` says of each row of the store whether a filter lets it be trained on.
     """
     chosen = {images.keys[i]: images[i] for i in spread(images, count)}
-    found: dict[str, list[dict[str, Any]]] = {key: [] for key in chosen}
+    rows_of: dict[str, list[dict[str, Any]]] = {key: [] for key in chosen}
     keys = (key for table in store.tables(["key"]) for key in table["key"].to_pylist())
-    for number, row in store.rows_at([i for i, key in enumerate(keys) if key in found]):
+    for number, row in store.rows_at([i for i, key in enumerate(keys) if key in rows_of]):
         row["kept"] = kept is None or bool(kept[number])
-        found[row["key"]].append(row)
+        rows_of[row["key"]].append(row)
     shared = ("caption", "similarity", "prompt", "guidance_scale", "strength")
     return [
         {
@@ -82,7 +82,7 @@ def examples(
             "images": [png(decode(row["image"]["bytes"])) for row in rows],
             "kept": [row["kept"] for row in rows],
         }
-        for key, rows in found.items()
+        for key, rows in rows_of.items()
     ]
 
 

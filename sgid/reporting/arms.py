@@ -120,7 +120,7 @@ def find_baseline(result: Result, results: Sequence[Result]) -> Result | None:
 
 
 def baseline_of_other_images(result: Result, results: Sequence[Result]) -> Result | None:
-    """A run of the same folder that `find_baseline` would give, had its images not changed since."""
+    """The run that `find_baseline` would give, had the images of its folder not changed since."""
     root = result.config["dataset"].get("root")
     same = [one for one in results if one.config["dataset"].get("root") == root]
     return _find(result, same, {**result.config, "aug": {}}, [BASELINE], any_images=True)

@@ -62,10 +62,10 @@ def write_report(run_folder: Path, baseline: Result | None, other: Result | None
         title=f"{aug_text(result.aug)} on {result.choices['dataset']}",
         subtitle=f"{result.choices['backbone']}, seed {result.seed}, finished {finished} UTC",
         **_headline(result, baseline, other),
-        made=made(result),
+        settings=run_settings(result),
         remarks=result.protocol.get("remarks", ()),
-        examples=[_shown(example) for example in examples],
-        show_command=run_command(result, stage="data", **{"dataset.show": "KEY"}),
+        examples=[_example(example) for example in examples],
+        show_command=f"{run_command(result, stage='data')} dataset.show=KEY",
         **_generated(result),
         **_classes(result, baseline),
         pictures=pictures,
@@ -96,7 +96,7 @@ def _headline(result: Result, baseline: Result | None, other: Result | None) -> 
     if {"test/top1_low", "test/top1_high"} <= metrics.keys():
         low, high = metrics["test/top1_low"], metrics["test/top1_high"]
         note += f", 95 % interval {low:.1f} to {high:.1f} (Wilson, over the test images)"
-    shown: dict[str, Any] = {
+    page: dict[str, Any] = {
         "accuracy": f"{metrics['test/top1']:.1f} %",
         "accuracy_note": note,
         "lead": None,
@@ -105,16 +105,16 @@ def _headline(result: Result, baseline: Result | None, other: Result | None) -> 
         "verdict": [],
     }
     if is_baseline(result):
-        shown["verdict"] = ["This run is the baseline: no augmentation but flip and crop."]
+        page["verdict"] = ["This run is the baseline: no augmentation but flip and crop."]
     elif baseline is None:
         verdict = [f"No run with aug={BASELINE} and all else equal was found. To make it:"]
-        shown["verdict"] = [other_images(result, other), *verdict] if other else verdict
-        shown["next_command"] = run_command(result, aug=BASELINE)
+        page["verdict"] = [other_images(result, other), *verdict] if other else verdict
+        page["next_command"] = run_command(result, aug=BASELINE)
     else:
-        shown |= _lead(lead_over(result, baseline), baseline)
+        page |= _lead(lead_over(result, baseline), baseline)
         arms = f"[{BASELINE}],[{','.join(result.aug)}]"
-        shown["next_command"] = run_command(result, aug=arms, seed="0,1,2,3,4", sweep=True)
-    return shown
+        page["next_command"] = run_command(result, aug=arms, seed="0,1,2,3,4", sweep=True)
+    return page
 
 
 def _lead(lead: Estimate, baseline: Result) -> dict[str, Any]:
@@ -210,7 +210,7 @@ def _classes(result: Result, baseline: Result | None) -> dict[str, Any]:
     return {"class_headers": headers, "classes": rows}
 
 
-def _shown(example: Example) -> dict[str, Any]:
+def _example(example: Example) -> dict[str, Any]:
     return {
         "key": example.key,
         "class_name": example.class_name,
@@ -229,7 +229,7 @@ def _number(value: float | None, form: str) -> str:
     return ABSENT if value is None else form.format(value)
 
 
-def made(result: Result) -> list[tuple[str, str]]:
+def run_settings(result: Result) -> list[tuple[str, str]]:
     """Choices, method settings and images of a run, without those that it did not use."""
     config, choices = result.config, result.choices
     rows = [(group, str(choices[group])) for group in ("dataset", "backbone") if group in choices]

@@ -196,7 +196,7 @@ def _filtered(raw: dict[str, Any] | None) -> Filtered | None:
 
 @dataclass(frozen=True)
 class Example:
-    """An original with the images that a method made of it, all of them encoded (PNG).
+    """An original with the images that a method generated from it, all encoded (PNG).
 
     What the method does not have (a similarity, without captions) is NaN or `None`. `kept` says of
     each image whether the filter let it be trained on.
@@ -243,7 +243,7 @@ class Curve:
 
 
 def read_examples(folder: Path) -> list[Example]:
-    """The originals with their augmented images that a run keeps to show; none if it made none."""
+    """The example originals of a run with their generated images; none if it generated none."""
     path = folder / "examples.parquet"
     if not path.is_file():
         return []

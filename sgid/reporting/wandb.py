@@ -119,8 +119,8 @@ def nobody() -> str | None:
     from wandb.sdk.lib import wbauth
 
     settings = wandb.setup().settings
-    found = wbauth.authenticate_session(host=settings.base_url, source="sgid", prompt=False)
-    return None if found else f"nobody is logged in to {settings.base_url}"
+    user = wbauth.authenticate_session(host=settings.base_url, source="sgid", prompt=False)
+    return None if user else f"nobody is logged in to {settings.base_url}"
 
 
 def short_names(config: Mapping[str, Any], choices: Mapping[str, Any]) -> dict[str, Any]:

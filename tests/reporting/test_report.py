@@ -10,7 +10,7 @@ from rich.console import Console
 from sgid.evaluation.statistics import paired_bootstrap
 from sgid.reporting.arms import find_baseline
 from sgid.reporting.format import call_text, run_command, signed
-from sgid.reporting.report import lead_over, made, report, write_report
+from sgid.reporting.report import lead_over, report, run_settings, write_report
 
 
 class Page(HTMLParser):
@@ -71,14 +71,14 @@ def test_what_the_filter_dropped_is_marked_and_counted(make_run):
     assert "470 of 500 (94 %), label" in page.words
     rows = text.split("Per class")[1].split("<tbody>")[1].split("</tbody>")[0].split("</tr>")
     assert [re.findall("<td>(.*)</td>", row)[-1] for row in rows[:4]] == ["0", "5", "10", "15"]
-    assert dict(made(run))["filter"] == "label" and "struck corner" in page.words
+    assert dict(run_settings(run))["filter"] == "label" and "struck corner" in page.words
 
     plain = write_report(make_run(["sgid"]).folder, None).read_text(encoding="utf-8")
     assert "by the filter" not in plain and "struck corner" not in plain
 
 
 def test_facts_say_what_was_used_and_nothing_else(make_run):
-    facts = dict(made(make_run(["sgid", "randaugment"])))
+    facts = dict(run_settings(make_run(["sgid", "randaugment"])))
     assert facts["prompt of sgid"] == "a photo of a {label}, {caption}"
     assert facts["noise rate of sgid"] == "0.5 (img2img strength)"
     assert facts["caption of sgid"] == "best of the candidates"
@@ -89,7 +89,7 @@ def test_facts_say_what_was_used_and_nothing_else(make_run):
     assert not {"share of each class trained on", "long tail, first class to last"} & set(facts)
 
     used = {"shots": None, "imbalance": 100.0, "fraction": 0.1, "train_per_class": [5, 500]}
-    facts = dict(made(make_run(["text2img_label"], protocol=used)))
+    facts = dict(run_settings(make_run(["text2img_label"], protocol=used)))
     assert facts["train images per class"] == "5–500"
     assert facts["long tail, first class to last"] == "100"
     assert facts["share of each class trained on"] == "0.1"
