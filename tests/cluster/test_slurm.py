@@ -119,15 +119,17 @@ def test_a_sweep_that_is_stopped_cancelled_and_preempted_ends(cluster, tmp_path)
     sweep = (*own, *SHORT, *LAUNCHER, "seed=0,1")
     longer = (*sweep, "backbone.steps=20000", "trainer.validations=40")
 
-    def start(*given: str, running: int) -> tuple[subprocess.Popen[str], str]:
+    def start(*given: str) -> tuple[subprocess.Popen[str], str]:
         process = place.start(*given, **cluster, SLURM_CPU_BIND="quiet,mask_cpu:0x100000")
         count = lambda: ask(cluster, "squeue", "-h", "-t", "R").count("\n")  # noqa: E731
-        until(lambda: process.poll() is not None or count() == running)
+        until(lambda: process.poll() is not None or count() == 2)
         assert process.poll() is None, process.communicate()
-        until(lambda: len(list(place.top.glob("hydra/*/.hydra/overrides.yaml"))) >= running)
-        return process, ask(cluster, "squeue", "-h", "-o", "%F").split()[0]
+        array = ask(cluster, "squeue", "-h", "-o", "%F").split()[0]
+        begun = lambda: [path.read_text() for path in place.top.glob("hydra/*/.hydra/hydra.yaml")]  # noqa: E731
+        until(lambda: sum(f"id: {array}_" in text or f"'{array}_" in text for text in begun()) == 2)
+        return process, array
 
-    process, array = start(*longer, running=2)
+    process, array = start(*longer)
     process.send_signal(signal.SIGINT)
     out, err = process.communicate(timeout=90)
     assert process.returncode == 130 and "Traceback" not in err, out + err
@@ -136,7 +138,7 @@ def test_a_sweep_that_is_stopped_cancelled_and_preempted_ends(cluster, tmp_path)
     ask(cluster, "scancel", array)
     until(lambda: not ask(cluster, "squeue", "-h"))
 
-    process, array = start(*longer, running=2)
+    process, array = start(*longer)
     ask(cluster, "scancel", f"{array}_1")
     until(lambda: ask(cluster, "squeue", "-h", "-t", "R").count("\n") == 1)
     ask(cluster, "sbatch", "-p", "high", "-c", "2", "-o", "/dev/null", "--wrap", "sleep 5")
