@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo paper-tiny benchmarks chaos test lint tiny-models photo-models clean
+.PHONY: help setup demo paper-tiny benchmarks chaos test cluster-tests lint tiny-models photo-models clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -38,6 +38,11 @@ chaos: $(STAMP) ## kill, stop, fill, damage: what survives, into docs/reliabilit
 
 test: $(STAMP) ## all tests but the slow ones of make chaos, three at a time
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+
+cluster-tests: $(STAMP) ## install SLURM and a local S3 (Debian, root), and run the tests that need them
+	apt-get install -y --no-install-recommends slurm-wlm munge
+	$(BIN)/python -m pip install --quiet 'moto[server]' s3fs
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m 'slow or not slow' tests/cluster/test_slurm.py tests/cluster/test_storage.py
 
 lint: $(STAMP) ## style and types
 	$(BIN)/ruff check .

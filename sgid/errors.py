@@ -20,6 +20,13 @@ FULL = {errno.ENOSPC: "is full", errno.EDQUOT: "is full: its quota is used up"}
 CLOSED = {errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST}
 
 
+AWAY = {
+    getattr(errno, name, None)
+    for name in ("EBADFD", "ESTALE", "ENOTCONN", "EHOSTDOWN", "EREMOTEIO", "ETIMEDOUT")
+} - {None}
+"""Errors of network file systems whose server does not answer."""
+
+
 WORTH = "What is done is kept, and the same command goes on from there"
 
 
@@ -55,6 +62,9 @@ def fault(error: BaseException, places: Mapping[str, str | Path]) -> str | None:
         )
     if number == errno.EFBIG:
         return f"{_named(error)} is larger than a file may be here (`ulimit -f`). {WORTH}"
+    if number in AWAY:
+        what = _named(error) or "A file system"
+        return f"{what}: {os.strerror(number)}. Its server may have been away. {WORTH}"
     if number in CLOSED and _named(error):
         said = f"{_named(error)} cannot be used: {os.strerror(number)}"
         option = _place(error, places)
@@ -145,7 +155,13 @@ def _of_launcher(error: BaseException) -> str | None:
         return f"A job ended without a result: {words}. {first}"
     frames = traceback.extract_tb(error.__traceback__)
     ours = bool(frames) and "submitit" in Path(frames[-1].filename).parts
-    return f"hydra/launcher: {error}" if ours and isinstance(error, RuntimeError) else None
+    if not ours or not isinstance(error, RuntimeError):
+        return None
+    text = str(error).strip()
+    if "sbatch: error" in text:
+        text += "\nA job asks for hydra.launcher.cpus_per_task, hydra.launcher.mem_gb, "
+        text += "hydra.launcher.gpus_per_node and hydra.launcher.partition: docs/slurm.md"
+    return f"hydra/launcher: {text}"
 
 
 def _cause(error: BaseException) -> BaseException:

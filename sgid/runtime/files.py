@@ -11,6 +11,7 @@ import hashlib
 import logging
 import os
 import platform
+import re
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -124,6 +125,9 @@ _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.
 _warned: set[Path] = set()
 
 
+_checked: set[Path] = set()
+
+
 def try_lock(path: Path) -> Callable[[], None] | None:
     """Take the lock `path`; the function that releases it, or `None` if another process has it.
 
@@ -140,6 +144,7 @@ def try_lock(path: Path) -> Callable[[], None] | None:
                 raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _is_at(descriptor, path):
+                _warn_if_local(path.parent)
                 return lambda: os.close(descriptor)
         except OSError as error:
             os.close(descriptor)
@@ -156,6 +161,37 @@ def try_lock(path: Path) -> Callable[[], None] | None:
             os.close(descriptor)
             raise
         os.close(descriptor)  # the file was removed by its holder: this lock excludes nobody
+
+
+def _warn_if_local(folder: Path) -> None:
+    """Warn once where locks are those of this machine alone, as they are on some network mounts."""
+    if folder in _checked:
+        return
+    _checked.add(folder)
+    with suppress(OSError):
+        mounts = Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="replace")
+        if kind := local_locks(mounts, folder.resolve()):
+            text = (
+                "%s: locks on %s hold on this machine alone. Let one machine at a time work on it"
+            )
+            log.warning(text, folder, kind)
+
+
+def local_locks(mounts: str, folder: Path) -> str | None:
+    """File system of `folder`, if other machines do not see its locks; else `None`.
+
+    Args:
+        mounts: text of /proc/self/mountinfo.
+    """
+    best, kind, options = -1, "", ""
+    for line in mounts.splitlines():
+        before, _, after = line.partition(" - ")
+        fields, system = before.split(), after.split()
+        point = re.sub(r"\\(\d{3})", lambda octal: chr(int(octal[1], 8)), fields[4])
+        if folder.is_relative_to(point) and len(point) >= best:
+            best, kind, options = len(point), system[0], f"{fields[5]},{system[-1]}"
+    local = {"nolock", "localflock", "local_lock=all", "local_lock=flock"} & {*options.split(",")}
+    return kind if kind in ("fuse.sshfs", "sshfs") or local else None
 
 
 @contextmanager

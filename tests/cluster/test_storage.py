@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -115,3 +116,56 @@ def test_the_hashes_are_those_that_people_can_check(store, bucket):
 def test_a_storage_that_cannot_be_is_refused(url, store):
     with pytest.raises(ValueError, match=f"cluster.storage={url}"):
         Storage(url, store("a"))
+
+
+@pytest.fixture
+def s3(monkeypatch) -> Iterator[str]:
+    """An S3 on this machine, with the bucket `images`."""
+    moto = pytest.importorskip("moto.server", reason="no S3 here: pip install 'moto[server]' s3fs")
+    s3fs = pytest.importorskip("s3fs", reason="no S3 here: pip install 'moto[server]' s3fs")
+    server = moto.ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    address = f"http://127.0.0.1:{server.get_host_and_port()[1]}"
+    for name, value in {
+        "AWS_ENDPOINT_URL": address, "AWS_ACCESS_KEY_ID": "x", "AWS_SECRET_ACCESS_KEY": "x",
+        "AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    s3fs.S3FileSystem.clear_instance_cache()
+    s3fs.S3FileSystem().makedirs("images", exist_ok=True)
+    yield address
+    server.stop()
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
+def test_shards_travel_by_s3_into_buckets_that_are_there(s3, store):
+    from s3fs import S3FileSystem
+
+    source, target = filled(store("a")), store("b")
+    Storage("s3://images/x", source).fill()
+    assert all(Storage("s3://images/x", target).get(shard) for shard in range(3))
+    assert target.part(1).read_bytes() == source.part(1).read_bytes()
+    with pytest.raises(ValueError, match="s3://imgaes/x: there is no bucket imgaes"):
+        Storage("s3://imgaes/x", source)
+    assert not S3FileSystem().exists("imgaes")
+
+
+def test_an_s3_that_is_away_is_waited_for_and_then_named(s3, store, monkeypatch, caplog):
+    from s3fs import S3FileSystem
+
+    monkeypatch.setattr("sgid.cluster.storage.PAUSE", 0.1)
+    monkeypatch.setattr("sgid.cluster.storage.PATIENCE", 0.5)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free.getsockname()[1]}")
+    S3FileSystem.clear_instance_cache()
+    with pytest.raises(ValueError, match="s3://images/x cannot be reached: .* the same command"):
+        Storage("s3://images/x", store("a"))
+    assert "cannot be reached" in caplog.text
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nowhere")
+    monkeypatch.setenv("AWS_CONFIG_FILE", "/nowhere")
+    S3FileSystem.clear_instance_cache()
+    with pytest.raises(ValueError, match="cluster.storage=s3://images/x: .*credentials"):
+        Storage("s3://images/x", store("a"))

@@ -7,7 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from sgid.runtime.files import ABANDONED, atomic_path, require_writable, write_atomic
+from sgid.runtime.files import (
+    ABANDONED,
+    atomic_path,
+    local_locks,
+    require_writable,
+    write_atomic,
+)
 
 
 def killed(path: Path) -> None:
@@ -51,3 +57,24 @@ def test_a_folder_that_cannot_be_written_to_is_named(tmp_path):
         require_writable(tmp_path / "taken", "paths.results")
     require_writable(tmp_path / "new" / "folder", "paths.results")
     assert list((tmp_path / "new" / "folder").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("mount", "kind"),
+    [
+        ("/mnt rw - fuse.sshfs me@there: rw", "fuse.sshfs"),
+        ("/mnt rw - nfs there:/x rw,vers=3,nolock", "nfs"),
+        ("/mnt rw - nfs4 there:/x rw,local_lock=all", "nfs4"),
+        ("/mnt rw - lustre there:/x rw,localflock", "lustre"),
+        ("/mnt rw - nfs4 there:/x rw,local_lock=none", None),
+        ("/mnt rw - fuse.glusterfs there:/x rw", None),
+        (r"/mnt/a\\040b rw - fuse.sshfs there: rw", None),
+        ("/mn rw - fuse.sshfs there: rw", None),
+    ],
+)
+def test_mounts_whose_locks_other_machines_do_not_see(mount, kind):
+    mounts = f"21 1 8:1 / / rw - ext4 /dev/vda rw\n36 21 0:31 / {mount}\n"
+    assert local_locks(mounts, Path("/mnt/folder")) == kind
+    assert local_locks(mounts, Path("/home")) is None
+    spaced = r"36 21 0:31 / /mnt/a\040b rw - fuse.sshfs there: rw"
+    assert local_locks(spaced, Path("/mnt/a b/c")) == "fuse.sshfs"
