@@ -17,7 +17,6 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from diffusers import AutoencoderKL
 
@@ -109,8 +108,7 @@ class Recipe:
 
     def picture(self) -> None:
         part = self.parts["validation"]
-        rows = [np.flatnonzero(part.labels == c)[3] for c in range(self.world.evaluated)]
-        chosen = part.select(np.array(rows))
+        chosen = part.select(picture.fourths(part, self.world.evaluated))
         texts = [texts[0] for texts in evaluation.write_captions(self.models / "blip", chosen)]
         picture.draw(self.world, self.models / "sd", chosen, texts, self.options.picture)
 

@@ -28,6 +28,7 @@ CPU = {"device": torch.device("cpu"), "dtype": torch.float32}
 PROMPT = "a photo of a {label}, {caption}"
 STRENGTHS = (0.3, 0.5, 0.7, 0.9)
 GUIDANCE_SCALES = (1.0, 3.0, 5.0, 7.5)
+STEPS = 16
 
 
 def measure_all(
@@ -160,7 +161,6 @@ def label_consistency(
     *,
     strengths: tuple[float, ...] = STRENGTHS,
     guidance_scales: tuple[float, ...] = GUIDANCE_SCALES,
-    steps: int = 16,
 ) -> Iterator[dict[str, float]]:
     """Share of generated images that the judge gives the source's label, and the mean change.
 
@@ -170,7 +170,7 @@ def label_consistency(
     pipeline = load(folder)
     for strength in strengths:
         for scale in guidance_scales:
-            made = generate(world, pipeline, part, texts, strength, scale, steps)
+            made = generate(world, pipeline, part, texts, strength, scale, STEPS)
             change = np.abs(made.astype(np.float32) - part.images).mean()
             yield {
                 "strength": strength,
@@ -187,13 +187,12 @@ def text_consistency(
     part: Part,
     *,
     guidance_scales: tuple[float, ...] = GUIDANCE_SCALES,
-    steps: int = 16,
 ) -> Iterator[dict[str, float]]:
     """Share of images made from `a photo of a <class>` alone that the judge gives that class."""
     pipeline = load(folder)
     nothing = [""] * len(part.images)
     for scale in guidance_scales:
-        made = generate(world, pipeline, part, nothing, None, scale, steps)
+        made = generate(world, pipeline, part, nothing, None, scale, STEPS)
         consistent = float((verdicts(judge, made) == part.labels).mean())
         yield {"guidance": scale, "consistent": consistent}
 
