@@ -156,7 +156,7 @@ def _wordnet(ids: Sequence[str]) -> dict[str, str]:
     """The words of WordNet ids, of ImageNet's 21,841 classes; unknown ones stay."""
     if not ids:
         return {}
-    from timm.data import ImageNetInfo
+    from timm.data.imagenet_info import ImageNetInfo
 
     thousand, all_ = ImageNetInfo(), ImageNetInfo("imagenet-22k")
     known = {}
