@@ -1,4 +1,4 @@
-"""What cannot be drawn or learnt is refused before any work, naming the option."""
+"""Runs that cannot draw or learn are refused before any work, naming the option."""
 
 import json
 import shutil
