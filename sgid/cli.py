@@ -156,7 +156,7 @@ def _say(text: str) -> None:
 
 
 def _keep(error: Exception, text: str | None, output: Path) -> bool:
-    """Write why a run failed into its folder, first the message for people; whether that could be done."""
+    """Write why a run failed into its folder, first the message for people; whether it could."""
     first = text or "".join(traceback.format_exception_only(error)).strip()
     try:
         (output / ERROR).write_text(f"{first}\n\n{traceback.format_exc()}", encoding="utf-8")
