@@ -99,7 +99,7 @@ def _main() -> int:
 
 @final
 class Job:
-    """One run of a sweep, or the only one; an error is told at once, and kept in its folder.
+    """One run of a sweep, or the only one; an error is printed at once, and kept in its folder.
 
     The runs of one process share their models; a copy for the process of a launcher has none.
     """
@@ -156,11 +156,11 @@ def _say(text: str) -> None:
 
 
 def _keep(error: Exception, text: str | None, output: Path) -> bool:
-    """Write why a run failed into its folder, first what people are told; whether that was so."""
+    """Write why a run failed into its folder, first the message for people; whether it could."""
     first = text or "".join(traceback.format_exception_only(error)).strip()
     try:
         (output / ERROR).write_text(f"{first}\n\n{traceback.format_exc()}", encoding="utf-8")
-    except OSError:  # a full disk, perhaps what is to be told
+    except OSError:  # a full disk, perhaps the very error
         return False
     return True
 
@@ -171,7 +171,7 @@ def _places(config: DictConfig, output: Path, mode: str) -> dict[str, str | Path
 
 
 def _say_stopped(stop: BaseException, line: str) -> int:
-    """How to go on; the exit code."""
+    """Print the command that continues; the exit code."""
     from sgid.runtime.launcher import stop as stop_launched
 
     heard = find_stop(stop)

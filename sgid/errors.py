@@ -31,7 +31,7 @@ WORTH = "What is done is kept, and the same command goes on from there"
 
 
 def fault(error: BaseException, places: Mapping[str, str | Path]) -> str | None:
-    """What to tell a person of an error of the machine; `None` for any other error.
+    """The message for people about an error of the machine; `None` for any other error.
 
     `places` are the folders that a run writes to, by the option that names each.
     """
@@ -117,7 +117,7 @@ _NOWHERE: Mapping[str, str | Path] = MappingProxyType({})
 
 
 def message(error: BaseException, places: Mapping[str, str | Path] = _NOWHERE) -> str | None:
-    """What to tell a person, or `None` for what only a developer can mend.
+    """The message for people, or `None` for an error that only a developer can correct.
 
     `places` are the folders that are written to, by the option that names each.
     """
@@ -145,7 +145,7 @@ def message(error: BaseException, places: Mapping[str, str | Path] = _NOWHERE) -
 
 
 def _of_launcher(error: BaseException) -> str | None:
-    """What submitit says of SLURM, or of a job that was killed; `None` for other errors."""
+    """The message of submitit about SLURM, or a killed job; `None` for other errors."""
     if type(error).__name__ == "UncompletedJobError":
         from sgid.runtime.slurm import ENDED
 
@@ -165,7 +165,7 @@ def _of_launcher(error: BaseException) -> str | None:
 
 
 def _cause(error: BaseException) -> BaseException:
-    """What a source or transform itself raised, not Hydra's account of calling it."""
+    """The error that a source or transform itself raised, not Hydra's account of the call."""
     from hydra.errors import InstantiationException
 
     while isinstance(error, InstantiationException) and error.__cause__ is not None:

@@ -50,7 +50,7 @@ def is_flag(word: str, flag: str, short: str | None = None) -> bool:
 
 
 def _search_path(word: str) -> list[str]:
-    """What an option sets `hydra.searchpath` to, as Hydra reads it."""
+    """The folders that an option sets `hydra.searchpath` to, as Hydra reads it."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
@@ -83,7 +83,7 @@ def help_text(conf: Path, *own: Path) -> str:
 
 
 def explain(conf: Path, text: str, *own: Path) -> str:
-    """What Hydra says of a command line, in the words of its user, with the nearest right name."""
+    """Put a message of Hydra's into the words of its user, with the nearest right name."""
     if found := re.search(r"Could not (?:find|load) '(\w+)/([^']*)'", text):
         group, name = found.groups()
         if files := [file.stem for file in _files(group, conf, *own)]:
@@ -100,7 +100,7 @@ def explain(conf: Path, text: str, *own: Path) -> str:
 
 
 def _quoting(words: Sequence[str]) -> str:
-    """How to write the first word that Hydra's parser cannot read."""
+    """The right form of the first word that Hydra's parser cannot read."""
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
@@ -121,8 +121,8 @@ def _quoting(words: Sequence[str]) -> str:
 
 
 def explain_yaml(*own: Path) -> str | None:
-    """Where in the files of folders that a command line adds a YAML cannot be read, and why;
-    `None` if all can be.
+    """Place and reason of a YAML that cannot be read, in folders that a command line adds; `None`
+    if all can be.
     """
     from omegaconf import OmegaConf
 

@@ -118,7 +118,7 @@ def _reads_as(name: str, value: str) -> bool:
 
 
 def _whole_weights(words: Sequence[str]) -> Iterator[str]:
-    """What a named path or id of weights puts an end to: the default's own."""
+    """Options that set the default's own path, id or revision to null, where another is named."""
     named: dict[str, set[str]] = {}
     for word in words:
         if match := re.fullmatch(r"([\w.]+\.weights)\.(path|id|revision)=(.*)", word, re.DOTALL):

@@ -203,7 +203,7 @@ class SharedCrossAttention(torch.nn.Module):
 def uniforms(seed: int, keys: Sequence[str], *, candidates: int, tokens: int) -> torch.Tensor:
     """(B * candidates, tokens) in [0, 1), those of a key side by side.
 
-    They hang on `seed` and the key alone. The first row of each key is 0: the greedy caption.
+    They depend on `seed` and the key alone. The first row of each key is 0: the greedy caption.
     """
     drawn = torch.zeros(len(keys), candidates, tokens)
     for own, key in zip(drawn, keys, strict=True):

@@ -39,16 +39,16 @@ WRAPPERS = {
     "network.": "a training loop",
     "model.": "a training loop, such as Lightning's",
 }
-"""What training loops put before the names of tensors."""
+"""Prefixes of tensor names, from training loops."""
 
 CAPTIONER = "BlipForConditionalGeneration"
 
 INPAINTING = {9: "inpainting", 8: "editing by instruction (InstructPix2Pix)"}
-"""What a UNet is for that takes more channels than its latents have."""
+"""Tasks of UNets that take more channels than their latents have."""
 
 
 class Misfit(NamedTuple):
-    """How the tensors of files differ from those of a model, by name."""
+    """Differences between the tensors of files and those of a model, by name."""
 
     missing: list[str]
     other_shape: list[str]
@@ -132,13 +132,13 @@ def _transformers_misfit(kind: Any, folder: Path) -> Misfit:
     state = {name: torch.zeros(()).expand(shape) for name, shape in shapes.items()}
     # What is missing is drawn at random, which is nobody's business.
     with torch.random.fork_rng(devices=[]):
-        _, told = kind.from_pretrained(
+        _, keys = kind.from_pretrained(
             None, config=config, state_dict=state, output_loading_info=True,
             ignore_mismatched_sizes=True,
         )  # fmt: skip
-    unused = [name for name in told["unexpected_keys"] if not name.endswith("position_ids")]
+    unused = [name for name in keys["unexpected_keys"] if not name.endswith("position_ids")]
     return Misfit(
-        sorted(told["missing_keys"]), sorted(one[0] for one in told["mismatched_keys"]), unused
+        sorted(keys["missing_keys"]), sorted(one[0] for one in keys["mismatched_keys"]), unused
     )
 
 

@@ -140,7 +140,7 @@ def _cache() -> Path:
 
 
 def _no_folder(path: Path, layout: str, option: str) -> str:
-    """What to do where `path` should be the folder of a model, and is none."""
+    """Advice where `path` should be the folder of a model, and is none."""
     said = f"{option}.path={path}"
     if path.suffix in (".ckpt", ".pt", ".pth", ".bin"):
         return f"{said}: a pickle, which is not read; take a folder with safetensors weights"
@@ -206,7 +206,7 @@ def _is_known(library: str) -> bool:
 
 
 def read_json(file: Path) -> Any:
-    """What a JSON file holds; `None` if there is none, which is told as a file that lacks."""
+    """Read a JSON file; `None` if there is none, or none that is whole."""
     try:
         return json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -214,7 +214,7 @@ def read_json(file: Path) -> Any:
 
 
 def _lacking(folder: Path, layout: str) -> list[str]:
-    """What of the layout is not in `folder`; empty when all is there."""
+    """The files of the layout that are not in `folder`; empty when all are there."""
     if not folder.is_dir():
         return ["the folder itself"]
     files = LAYOUTS[layout]
@@ -244,12 +244,12 @@ def read_parts(folder: Path) -> Iterator[tuple[str, str, str]]:
     index = read_json(folder / "model_index.json") or {}
     for part, named in index.items():
         match named:
-            case [str(library), str(kind)] if part != "_class_name":  # that is told where it loads
+            case [str(library), str(kind)] if part != "_class_name":  # `load` refuses it
                 yield part, library, kind
 
 
 def _files(library: str, kind: str) -> tuple[tuple[str, ...], ...]:
-    """What `library` needs to load one of its classes from a folder."""
+    """The files that `library` needs to load one of its classes from a folder."""
     if kind.endswith("Scheduler"):
         return (("scheduler_config.json",),)
     if "Tokenizer" in kind:
@@ -263,7 +263,7 @@ def _files(library: str, kind: str) -> tuple[tuple[str, ...], ...]:
 
 
 def _instead(folder: Path, name: str) -> str:
-    """What is there in place of a file of weights, but is not read: pickles and variants."""
+    """The files in place of a file of weights that are not read: pickles and variants."""
     file = folder / name
     if file.suffix != ".safetensors" or not file.parent.is_dir():
         return ""
@@ -279,7 +279,7 @@ def _instead(folder: Path, name: str) -> str:
 
 
 def _problems(folder: Path, name: str) -> list[str] | None:
-    """What is wrong with a file, or with the shards in its place; `None` if there is neither."""
+    """Problems of a file, or of the shards in its place; `None` if there is neither."""
     file, index = folder / name, folder / f"{name}.index.json"
     if file.is_file():
         return [] if _whole(file) else [f"{name} as a whole: it is damaged or cut off"]

@@ -108,9 +108,7 @@ def warn(config: Config, console: Console) -> None:
         strengths = entry["strength"] if entry["from_image"] else 1.0
         for given in strengths if isinstance(strengths, list | tuple) else [strengths]:
             run = int(config.steps * given)
-            if abs(run - config.steps * given) > 1e-6 * config.steps or run != round(
-                config.steps * given
-            ):
+            if abs(run - config.steps * given) > 1e-6:
                 console.print(
                     f"[yellow]{name}: of steps={config.steps}, noise_rate={given:g} runs {run}, as "
                     f"noise_rate={run / config.steps:g} does.[/yellow]"
@@ -120,13 +118,13 @@ def warn(config: Config, console: Console) -> None:
             console.print(
                 f"[yellow]{name}: a guidance scale of {scale:g} is no guidance, as 1 is.[/yellow]"
             )
-    if chosen and models.name != "tiny" and config.trainer.device == "auto":
-        if pick_device("auto").type == "cpu":
-            console.print(
-                f"[yellow]PyTorch sees no GPU: models={models.name} draws on the CPU, which takes "
-                "hours for what a GPU does in minutes. Look at nvidia-smi, CUDA_VISIBLE_DEVICES "
-                "and the build of torch; trainer.device=cuda insists on one.[/yellow]"
-            )
+    unasked = chosen and models.name != "tiny" and config.trainer.device == "auto"
+    if unasked and pick_device("auto").type == "cpu":
+        console.print(
+            f"[yellow]PyTorch sees no GPU: models={models.name} draws on the CPU, which takes "
+            "hours for what a GPU does in minutes. Look at nvidia-smi, CUDA_VISIBLE_DEVICES and "
+            "the build of torch; trainer.device=cuda insists on one.[/yellow]"
+        )
     followers = [
         name
         for name, entry in chosen.items()

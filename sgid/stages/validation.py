@@ -43,7 +43,7 @@ AT_LEAST = {
     ),
     0: ("trainer.cache_gib", "cluster.gpus"),
 }
-"""Where the option is a number; `null` is left to its type."""
+"""Smallest values of options that are numbers; `null` is left to its type."""
 
 SHARES = {
     "above 0, at most 1": (

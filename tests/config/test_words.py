@@ -1,4 +1,4 @@
-"""What was typed is what arrives, or the message says how to write it."""
+"""Options have the value that was typed, or the message says how to write it."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""What cannot be drawn or learnt is refused before any work, naming the option."""
+"""Runs that cannot draw or learn are refused before any work, naming the option."""
 
 import json
 import shutil
@@ -25,20 +25,10 @@ def rehearse(*options: str) -> None:
 NET = ("backbone=timm", "backbone.weights=null", "backbone.model.name=test_efficientnet")
 
 
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        ([*NET, "backbone.batch_size=1", "backbone.image_size=16"], r"1 images of 16x16 px .*"),
-        (
-            ["backbone=timm", "backbone.weights=null", "backbone.model.name=test_vgg",
-             "backbone.batch_size=2", "backbone.image_size=4"],
-            r"2 images of 4x4 px .* backbone.image_size \(now 4",
-        ),
-    ],
-)  # fmt: skip
-def test_a_backbone_learns_from_one_batch_of_the_runs_own_size(options, said):
-    with pytest.raises(ValueError, match=f"backbone: it cannot learn from {said}"):
-        rehearse(*options)
+def test_a_backbone_learns_from_one_batch_of_the_runs_own_size():
+    said = r"backbone: it cannot learn from 1 images of 16x16 px .* backbone.batch_size \(now 1\)"
+    with pytest.raises(ValueError, match=said):  # a batch norm of 1x1 places
+        rehearse(*NET, "backbone.batch_size=1", "backbone.image_size=16")
 
 
 def test_a_sound_backbone_does():

@@ -27,7 +27,7 @@ def test_a_long_folder_for_temporary_files(monkeypatch):
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
-        (f"dataset.name={'n' * 260}", "it may have 200 bytes, and has 260"),
+        (f"dataset.name={'n' * 260}", f"dataset.name={'n' * 20}...: files are named for it"),
         ("noise_rate=0", "noise_rate=0.0: must be above 0, at most 1"),
         ("noise_rate=1.5", "noise_rate=1.5: must be above 0, at most 1"),
         ("noise_rate=nan", "noise_rate=nan: must be"),
@@ -40,7 +40,7 @@ def test_a_long_folder_for_temporary_files(monkeypatch):
         ("aug=[]", "aug=[]: name one; flip_crop is"),
         ("aug=[none,flip_crop]", "aug=none,flip_crop: each says what images go through first"),
         ("aug.sgid.caption=worst", "aug.sgid.caption=worst: must be one of best, random"),
-        ("+aug.sgid.strenth=1", "aug.sgid: strenth is unknown; a recipe says"),
+        ("+aug.sgid.strenth=1", "aug.sgid: strenth is unknown; a method has"),
         ("filter=band filter.min=0.9 filter.max=0.1", "filter.min=0.9, filter.max=0.1: must be"),
         ("dataset.fraction=1.5", "dataset.fraction=1.5: must be above 0, at most 1"),
         ("dataset.imbalance=0.5", "dataset.imbalance=0.5: must be at least 1"),
