@@ -23,7 +23,7 @@ SHORT = ("backbone.steps=4", "expansion=1", "steps=4", "trainer.validations=1")
 @cache
 def _models() -> Any:
     """The models that commands in this process share, as the runs of one sweep do."""
-    from sgid.models import Loaded
+    from sgid.models.loader import Loaded
 
     return Loaded()
 
