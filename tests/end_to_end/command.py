@@ -103,7 +103,7 @@ class Place:
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),
             mock.patch("huggingface_hub.constants.HF_HUB_CACHE", str(self.hub)),
-            mock.patch("sgid.models.Loaded", return_value=_models()),
+            mock.patch("sgid.models.loader.Loaded", return_value=_models()),
         ):
             try:
                 code = main()
