@@ -23,7 +23,7 @@ SHORT = ("backbone.steps=4", "expansion=1", "steps=4", "trainer.validations=1")
 @cache
 def _models() -> Any:
     """The models that commands in this process share, as the runs of one sweep do."""
-    from sgid.models import Loaded
+    from sgid.models.loader import Loaded
 
     return Loaded()
 
@@ -103,7 +103,7 @@ class Place:
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),
             mock.patch("huggingface_hub.constants.HF_HUB_CACHE", str(self.hub)),
-            mock.patch("sgid.models.Loaded", return_value=_models()),
+            mock.patch("sgid.models.loader.Loaded", return_value=_models()),
         ):
             try:
                 code = main()

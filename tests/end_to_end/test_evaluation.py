@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 
-from sgid.evaluation import metrics as measures
+from sgid.evaluation import evaluator as measures
 from tests.data.writers import write_folder
 
 
