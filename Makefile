@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo paper-tiny benchmarks chaos test cluster-tests lint tiny-models clean
+.PHONY: help setup demo paper-tiny benchmarks chaos test cluster-tests lint tiny-models photo-models clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -50,7 +50,13 @@ lint: $(STAMP) ## style and types
 	$(BIN)/basedpyright
 
 tiny-models: $(STAMP) ## make the bundled images and models again (about two hours on a CPU)
-	$(BIN)/python -m experiments.tiny_models
+	$(BIN)/python -m experiments.models --world clothing
+
+DEVICE ?= cpu
+SCALE ?= small
+photo-models: $(STAMP) ## make the models of photographs from PHOTOS=DIR (hours; on a GPU DEVICE=cuda SCALE=wide)
+	@test -d "$(PHOTOS)" || { echo "PHOTOS=$(PHOTOS): must be a folder of sets, SET/SPLIT.parquet" >&2; exit 2; }
+	$(BIN)/python -m experiments.models --world photographs --images "$(PHOTOS)" --device $(DEVICE) --scale $(SCALE)
 
 clean: ## remove results and generated images; the environment stays
 	rm -rf artifacts results outputs

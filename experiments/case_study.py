@@ -1,4 +1,4 @@
-"""What does each augmentation make of the same images? (The paper's Figure 4.)
+"""The images that each augmentation makes of the same originals. (The paper's Figure 4.)
 
     python -m experiments.case_study                                   all of them, bundled images
     python -m experiments.case_study dataset=cars 'aug=[cutmix,sgid]'  any dataset, any of them
@@ -25,7 +25,6 @@ from rich.console import Console
 from experiments.charts.style import encode
 from sgid.config.compose import CONF, compose
 from sgid.config.schema import Config
-from sgid.data.dataset import Dataset
 from sgid.data.image_set import ImageSet
 from sgid.errors import message
 from sgid.runtime.files import write_atomic
@@ -83,27 +82,32 @@ def every_augmentation() -> list[str]:
 
 def figure(config: Config) -> Figure:
     """The picture of `config`'s augmentations on its dataset."""
+    from hydra.utils import instantiate
+
     from sgid.config.schema import in_slot
     from sgid.evaluation.store_summary import spread
-    from sgid.models.loader import Models
+    from sgid.models.loader import Loaded
     from sgid.reporting.image_grids import augmentation_grid
-    from sgid.stages.data import load
-    from sgid.stages.preflight import preflight, warn
+    from sgid.stages.preflight import warn
+    from sgid.stages.run import prepare
     from sgid.training.backbones import image_size
 
-    offline = in_slot(config, "offline")
+    offline = in_slot(config.aug, "offline")
     # Each is drawn alone, so that what cannot be combined, as none and flip_crop, can be shown.
-    ready = preflight(
-        replace(config, aug={name: config.aug[name] for name in offline or config.aug})
+    loaded = Loaded()
+    named = offline or config.aug
+    run = prepare(
+        replace(config, aug={name: config.aug[name] for name in named}), {}, [], loaded=loaded
     )
-    dataset = load(config, ready)
-    models = Models(config, ready.weights)
+    dataset, weights = run.dataset, run.ready.weights.get("backbone")
     warn(config, Console())
     shown = spread(dataset.train, ACROSS)
-    size = image_size(config.backbone, ready.weights.get("backbone"), dataset.train)
+    network = instantiate(config.backbone.model)
+    folder = weights and weights.folder
+    size = config.backbone.image_size or image_size(network, folder, dataset.train)
     originals = [dataset.train[i] for i in shown]
     rows = {
-        name: generated(replace(config, aug={name: entry}), dataset, models, shown)
+        name: generated(replace(config, aug={name: entry}), loaded, shown)
         if name in offline
         else perturbed(replace(config, aug={name: entry}), dataset.train.select(shown), size)
         for name, entry in config.aug.items()
@@ -113,19 +117,20 @@ def figure(config: Config) -> Figure:
     )
 
 
-def generated(config: Config, dataset: Dataset, models: Any, chosen: Sequence[int]) -> list[Image]:
+def generated(config: Config, loaded: Any, chosen: Sequence[int]) -> list[Image]:
     """The first image that the config's generative method makes of each."""
-    from sgid.stages.augment import augmentations, request_plan
+    from sgid.stages.run import prepare
 
-    (augmentation,) = augmentations(config, dataset, models)
-    plan = request_plan(augmentation, config, dataset, models)
-    requests = plan.requests([i * config.expansion for i in chosen])
-    made = {one.request.described.key: one.image for one in models.generator.generate(requests)}
+    run = prepare(config, {}, [], loaded=loaded)
+    (augmentation,) = run.augmentations
+    requests = augmentation.plan().requests([i * config.expansion for i in chosen])
+    drawn = run.models.generator.generate(requests)
+    made = {one.request.described.key: one.image for one in drawn}
     return [made[request.described.key] for request in requests]
 
 
 def perturbed(config: Config, images: ImageSet, size: int) -> list[Image]:
-    """What a training sees of each with the config's per-image or per-batch augmentation."""
+    """Training images of each original with the config's perturbation, per image or per batch."""
     import numpy as np
     import torch
     from torchvision.transforms.v2 import functional

@@ -162,7 +162,7 @@ def report(entity: str, project: str, groups: Sequence[str] = ()) -> wr.Report:
             order=[wr.OrderBy(wr.SummaryMetric(TOP1))],
             pinned_columns=[f"summary:{name}" for name in PINNED],
         )
-        panels = sections()  # made anew, since every panel has a name of its own
+        panels = sections()  # built again, since every panel has a name of its own
         chosen = [panel for name in SHOWN.get(group, panels) for panel in panels[name]]
         blocks += [wr.H1(group), wr.PanelGrid(runsets=[runs], panels=_laid_out(chosen))]
     return wr.Report(

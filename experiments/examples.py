@@ -1,4 +1,4 @@
-"""What does SGID make of images, and what steered it? The picture at the top of the README.
+"""The picture at the top of the README: originals, their images by SGID, and what steered them.
 
     python run.py dataset.shots=20 noise_rate=0.7 steps=12 trainer.validations=2
     python -m experiments.examples results/<fingerprint> --output docs/images/examples.png
@@ -22,7 +22,7 @@ from sgid.runtime.files import write_atomic
 
 ACROSS, DOWN = 2, 3
 IMAGES = 4
-"""Generated images beside each original."""
+"""Generated images of each original."""
 # Inches, at 100 pixels each where the README is read.
 CELL, GAP, HEAD, TEXT, MARGIN = 0.94, 0.05, 0.22, 0.5, 0.28
 DPI = 200
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def draw(shown: Sequence[Example]) -> bytes:
-    """PNG: each original and `IMAGES` of its images in a line, and beneath what steered them."""
+    """PNG: each original and `IMAGES` of its images in a line, and below what steered them."""
     from matplotlib.figure import Figure
     from PIL import Image
 

@@ -1,4 +1,4 @@
-"""The command line: Hydra's, with errors for people and a help that lists every option."""
+"""The command line of `run.py`: Hydra's, with errors for people and a help of every option."""
 
 from __future__ import annotations
 
@@ -9,10 +9,12 @@ import shlex
 import sys
 import traceback
 from contextlib import suppress
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from sgid.config.compose import CONF
+from sgid.config.help import own_folders
 from sgid.errors import _raised_here, message
 from sgid.runtime.launcher import ERROR, POINTER
 from sgid.runtime.signals import Stopped, find_stop, stop_on_signals
@@ -29,10 +31,16 @@ class Failed(Exception):
 
 def main() -> int:
     """Run Hydra on `sys.argv`; the exit code."""
+    for stream in (sys.stdout, sys.stderr):  # a printed line must not end a run
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")
     if {"--help", "-h"} & set(sys.argv[1:]):
-        from sgid.config.help import help_text, own_folders
+        from sgid.config.help import help_text
 
-        print(help_text(CONF, *own_folders(sys.argv[1:])))
+        try:
+            print(help_text(CONF, *own_folders(sys.argv[1:])), flush=True)
+        except BrokenPipeError:  # `| head`
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     line = shlex.join(["python", *sys.argv])
     try:
@@ -51,10 +59,15 @@ def _main() -> int:
     os.environ["PYTHONPATH"] = os.pathsep.join(paths)
     # Hydra's parser wants its flags before the options or after them, not among them.
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: "=" in word and not word.startswith("-"))
+    for name in ("SGID_ARTIFACTS", "SGID_RESULTS", "SGID_DATA"):
+        if os.environ.get(name) == "":  # as if it were not set, and not the folder itself
+            del os.environ[name]
     import hydra
 
-    from sgid.config.compose import refuse_files, refuse_flags
+    from sgid.config.compose import refuse_flags
+    from sgid.config.help import check_mappings
     from sgid.config.schema import register
+    from sgid.config.words import repeated, typed
 
     register()
     # Importing libraries makes a million objects, none of them garbage, which the collector would
@@ -62,7 +75,10 @@ def _main() -> int:
     gc.set_threshold(20_000, 10, 10)
     try:
         refuse_flags(sys.argv[1:])
-        refuse_files(sys.argv[1:])
+        check_mappings(*own_folders(sys.argv[1:]))
+        for line in repeated(sys.argv[1:]):
+            _say(line)
+        sys.argv[1:] = typed(sys.argv[1:], CONF, *own_folders(sys.argv[1:]))
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(Job())()
     except Failed:
         return 1
@@ -104,6 +120,11 @@ class Job:
         output = Path(hydra_config.runtime.output_dir)
         self._loaded = self._loaded or Loaded()
         try:
+            if hydra_config.job.chdir:
+                raise ValueError(
+                    "hydra.job.chdir=true: artifacts, results and data would be looked for in "
+                    "each run's own folder; leave it false"
+                )
             for name in (ERROR, POINTER):  # of a run before this one in the same folder
                 (output / name).unlink(missing_ok=True)
             with stop_on_signals():  # a launcher's process has no `main`
@@ -181,6 +202,7 @@ def _run(config: DictConfig, loaded: Loaded) -> None:
     logging.getLogger("matplotlib").setLevel(logging.WARNING)
     # Some of these are read when the libraries are imported.
     from sgid.pipeline import run
+    from sgid.stages.run import prepare
 
     hydra_config = HydraConfig.get()
     typed: Any = OmegaConf.to_object(config)
@@ -190,6 +212,7 @@ def _run(config: DictConfig, loaded: Loaded) -> None:
     }
     choices["aug"] = list(typed.aug)
     overrides = list(hydra_config.overrides.task)
-    folder = run(typed, choices, overrides, Console(soft_wrap=True), loaded=loaded)
+    prepared = prepare(typed, choices, overrides, loaded=loaded)
+    folder = run(prepared, Console(soft_wrap=True))
     output = Path(hydra_config.runtime.output_dir)
     (output / POINTER).write_text(str(folder.resolve()) if folder else "")

@@ -1,4 +1,4 @@
-"""What the machine refuses, said for people: full disks, closed folders, memory, open files."""
+"""Messages for people about what a machine refuses: full disks, closed folders, memory, files."""
 
 from __future__ import annotations
 
@@ -123,8 +123,9 @@ def message(error: BaseException, places: Mapping[str, str | Path] = _NOWHERE) -
     """
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
-    from sgid.config.help import explain, own_folders
+    from sgid.config.help import explain, explain_yaml, own_folders
 
     error = _cause(error)
     if isinstance(error, HydraException | OmegaConfBaseException):
@@ -136,6 +137,8 @@ def message(error: BaseException, places: Mapping[str, str | Path] = _NOWHERE) -
         return explain(CONF, text, *own_folders(sys.argv[1:]))
     if text := fault(error, places):
         return text
+    if isinstance(error, YAMLError | UnicodeDecodeError):
+        return explain_yaml(*own_folders(sys.argv[1:])) or str(error)
     if isinstance(error, ValueError | OSError):
         return str(error)
     return _of_launcher(error)

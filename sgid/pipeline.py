@@ -1,70 +1,74 @@
-"""One run, from a config to `results/<fingerprint>/`: the stages in order, each resumable."""
+"""The stages of a run in order, each resumable, down to `results/<fingerprint>/`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
 
-from sgid.config.schema import Config, Stage
-from sgid.models.loader import Loaded
+from sgid.config.schema import Stage
 from sgid.reporting.wandb import log_again, log_finished, log_stores, tracking, training_loggers
 from sgid.runtime.files import file_lock, require_writable
-from sgid.stages.augment import augment
-from sgid.stages.data import show
-from sgid.stages.evaluate import evaluate
-from sgid.stages.preflight import rehearse_classifier, warn
-from sgid.stages.run import Run, prepare
-from sgid.stages.store_evaluation import make_evaluator
+from sgid.stages.data import say, show
+from sgid.stages.preflight import check_models, rehearse_classifier, warn
+from sgid.stages.run import Run
+from sgid.stages.show_image import show_image
 
 
-def run(
-    config: Config,
-    choices: dict[str, Any],
-    overrides: list[str],
-    console: Console,
-    *,
-    loaded: Loaded | None = None,
-) -> Path | None:
-    """Run the stages that the config asks for; the folder of the result, if they leave one.
+def run(this: Run, console: Console) -> Path | None:
+    """Run the stages that are asked for; the folder of the result, if they leave one.
 
-    `loaded` are the models of earlier runs in this process, which are taken where they fit. Images
-    are listed anew in each run, since files may have changed; only what is new is read again.
+    Images are listed again in each run, since files may have changed; only what is new is read.
 
     Raises:
-        ValueError, FileNotFoundError: for what the user can mend, before any work is done.
+        ValueError, FileNotFoundError: for what the user can correct.
     """
-    this = prepare(config, choices, overrides, loaded=loaded)
+    shown = this.config.dataset.show
+    if shown is not None and this.stage is not Stage.data:
+        raise ValueError(f"dataset.show={shown} shows one image: add stage=data")
     for line in this.dataset.protocol["left_out"]["first"]:
         console.print(f"left out: {line}", style="yellow", markup=False, highlight=False)
-    if config.stage is Stage.data:
-        show(this.dataset, Path(config.paths.artifacts), console)
+    if this.stage is Stage.data:
+        if shown is None:
+            show(this.dataset, this.artifacts, console)
+        else:
+            show_image(
+                shown, this.dataset, this.ready.splits,
+                artifacts=this.artifacts, filter=this.config.filter, console=console,
+            )  # fmt: skip
         return None
-    if config.evaluation.images is not None:
+    say(this.dataset, console)
+    if (images := this.config.evaluation.images) is not None:
         from sgid.stages.evaluate_images import evaluate_images
 
-        return evaluate_images(config, this.dataset, this.models, console)
-    warn(config, console)
+        check_models(this.config, this.ready)
+        return evaluate_images(
+            Path(images), this.evaluator, console,
+            seed=this.seed, max_bad=this.config.dataset.max_bad,
+            full_scale=this.config.dataset.full_scale, results=this.results,
+        )  # fmt: skip
+    warn(this.config, console)
     _say_what(this, console)
-    stages = [Stage.augment, *_STAGES] if config.stage is Stage.all else [config.stage]
-    if config.stage is Stage.all and this.finished:
-        if this.measured:
+    stages = [Stage.augment, *_STAGES] if this.stage is Stage.all else [this.stage]
+    if this.stage is Stage.all and this.finished:
+        if this.evaluated:
             console.print(f"[green]done before[/green]: {escape(str(this.folder))}")
-            log_again(config.logger, this.folder)
+            log_again(this.logger, this.folder)
             return this.folder
         stages = [Stage.evaluate, Stage.report]
     elif this.augmentations:
-        make_evaluator(config, this.dataset, this.models)  # what cannot be measured is told now
-    require_writable(Path(config.paths.artifacts), "paths.artifacts")
-    require_writable(Path(config.paths.results), "paths.results")
+        _ = this.evaluator  # a classifier that cannot judge is refused now
+    require_writable(this.artifacts, "paths.artifacts")
+    require_writable(this.results, "paths.results")
     if Stage.train in stages and not (this.folder / "result.json").is_file():
-        rehearse_classifier(config, this.ready)
-    names = {"config": this.settings, "choices": choices, "seed": config.seed}
-    with tracking(config.logger, this.folder, **names):
+        rehearse_classifier(this.config, this.ready, this.dataset.train)
+    if Stage.augment in stages and not this.stored:
+        check_models(this.config, this.ready)
+    names = {"config": this.settings, "choices": this.choices, "seed": this.seed}
+    with tracking(this.logger, this.folder, **names):
         if Stage.augment in stages:
             _augment(this, console)  # which several processes may share
         alone_in = [stage for stage in stages if stage is not Stage.augment]
@@ -95,14 +99,14 @@ def _augment(run: Run, console: Console) -> None:
         for augmentation in run.augmentations:
             stores = augmentation.stores.values()
             missing = [store.folder for store in stores if not store.complete]
-            if run.config.cluster.name == "ray":
+            if run.cluster.name == "ray":
                 from sgid.cluster.driver import make_stores
 
                 make_stores(run, augmentation, console)
             else:
-                augment(augmentation, run.config, run.dataset, run.models)
-            log_stores(run.config.logger, missing)
-    for augmentation in run.augmentations:
+                augmentation.make()
+            log_stores(run.logger, missing)
+    for augmentation, evaluation in zip(run.augmentations, run.store_evaluations, strict=True):
         for what, store in augmentation.stores.items():
             if store.complete:  # captions that are gone are made again when they are asked for
                 console.print(
@@ -110,9 +114,9 @@ def _augment(run: Run, console: Console) -> None:
                     highlight=False,
                     markup=False,
                 )
-        if (kept := run.judgement(augmentation).kept()) is not None:
+        if (kept := evaluation.kept()) is not None:
             dropped = len(kept) - int(kept.sum())
-            console.print(f"{augmentation.recipe.method}: {dropped:,} dropped by the filter")
+            console.print(f"{augmentation.method.name}: {dropped:,} dropped by the filter")
 
 
 def _train(run: Run, console: Console) -> None:
@@ -125,10 +129,10 @@ def _train(run: Run, console: Console) -> None:
         (run.folder / name).unlink(missing_ok=True)
     with run.timed("train"):
         loggers = training_loggers(
-            run.config.logger, run.folder,
-            config=run.settings, choices=run.choices, seed=run.config.seed,
+            run.logger, run.folder,
+            config=run.settings, choices=run.choices, seed=run.seed,
         )  # fmt: skip
-        metrics = train(training, run.config, loggers)
+        metrics = train(training, loggers)
     console.print(
         f"validation top-1 {metrics['validation/top1']:.1f} % at the best checkpoint · "
         f"content {content(training)}",
@@ -136,18 +140,24 @@ def _train(run: Run, console: Console) -> None:
     )
 
 
+def _evaluate(run: Run, console: Console) -> None:
+    from sgid.stages.evaluate import evaluate
+
+    evaluate(run, console)
+
+
 def _report(run: Run, console: Console) -> None:
     from sgid.reporting.report import report
 
     if not (run.folder / "result.json").is_file():
         raise ValueError(f"{run.folder} has no result; run stage=evaluate, or stage=all")
-    report(run.folder, Path(run.config.paths.results), console)
-    log_finished(run.config.logger, run.folder)
+    report(run.folder, run.results, console)
+    log_finished(run.logger, run.folder)
 
 
 _STAGES = {
     Stage.train: _train,
-    Stage.evaluate: evaluate,
+    Stage.evaluate: _evaluate,
     Stage.report: _report,
 }
 
@@ -157,6 +167,6 @@ def _say_what(run: Run, console: Console) -> None:
     console.print(
         f"[bold]{'+'.join(choices['aug'])}[/bold] · {choices['backbone']} · {escape(data.name)}: "
         f"{len(data.train):,} train, {len(data.validation):,} validation, {len(data.test):,} test, "
-        f"{len(data.class_names)} classes · seed {run.config.seed} · {escape(str(run.folder))}",
+        f"{len(data.class_names)} classes · seed {run.seed} · {escape(str(run.folder))}",
         highlight=False,
     )

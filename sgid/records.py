@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -41,8 +42,9 @@ class Request:
     """One image to generate.
 
     `init_image` is what img2img starts from, `None` for text-to-image. `strength` in (0, 1] is the
-    share of the noise schedule that is re-drawn (the paper's noise rate). `label` is the class the
-    generated image will be trained as.
+    share of the noise schedule that is re-drawn (the paper's noise rate). `label` is the class that
+    the image is drawn as, and `label_weights`, which sum to 1, what training takes it as: mostly
+    all of that class. Guidance leads away from `negative_prompt`.
     """
 
     described: Described
@@ -54,12 +56,42 @@ class Request:
     guidance_scale: float
     seed: int
     label: int
+    class_name: str
+    negative_prompt: str = ""
+    label_weights: Mapping[int, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """A request and the image that came of it; `dtype` is the number format it was drawn in."""
+    """A request and its image; `dtype` is the number format in which it was drawn."""
 
     request: Request
     image: Image
     dtype: str
+
+
+@dataclass(frozen=True)
+class Use:
+    """The way in which training takes the images of a method.
+
+    Args:
+        how: `concatenate`, or `replace`: swap an original for a generated image.
+        probability: with replace, the chance that an original is swapped.
+        whose: with replace, `own`: one of the images generated from it; `any`: one of all.
+        weight: the weight of a generated image's loss; an original's is 1.
+    """
+
+    how: str = "concatenate"
+    probability: float = 0.5
+    whose: str = "own"
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.how not in ("concatenate", "replace"):
+            raise ValueError(f"how={self.how}: unknown; one of concatenate, replace")
+        if self.whose not in ("own", "any"):
+            raise ValueError(f"whose={self.whose}: unknown; one of own, any")
+        if not 0 <= self.probability <= 1:
+            raise ValueError(f"probability={self.probability}: must be within 0 and 1")
+        if not self.weight > 0:
+            raise ValueError(f"weight={self.weight}: must be above 0")

@@ -15,6 +15,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+CODE = 5
+"""Version of what the code makes of a spec; raised when it makes something else of the same one."""
+
 
 def fingerprint(spec: Any) -> str:
     """16 hex digits over the canonical JSON of `spec` (keys sorted, no white space).
@@ -67,6 +70,10 @@ def content(metrics: Mapping[str, float], generated: Sequence[Mapping[str, Any]]
     timeless = {name: value for name, value in metrics.items() if "seconds" not in name}
     placeless = [{key: one[key] for key in one if key != "path"} for one in generated]
     return fingerprint([timeless, placeless])
+
+
+SEEDS = 2**63
+"""Seeds are below it."""
 
 
 def derive_seed(seed: int, *parts: object) -> int:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,60 @@ settings.register_profile("sgid", deadline=None, max_examples=50)
 settings.load_profile("sgid")
 
 MODELS = Path(str(files("sgid") / "assets" / "models"))
+
+CACHES = ("HF_HOME", "HF_HUB_CACHE", "MPLCONFIGDIR", "TORCH_HOME", "XDG_CACHE_HOME")
+FOLDERS = pytest.StashKey[tuple[Path, Path]]()
+LEFT = pytest.StashKey[list[str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give the session a temporary folder and a home of its own, both empty.
+
+    The processes of pytest-xdist inherit them; pytest's own folders stay where they always are.
+    """
+    if hasattr(config, "workerinput"):
+        return
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
+    temporary, home = (Path(tempfile.mkdtemp(prefix=name)) for name in ("sgid-", "sgid-home-"))
+    config.stash[FOLDERS] = temporary, home
+    for name in CACHES:
+        os.environ.pop(name, None)
+    os.environ |= {"TMPDIR": str(temporary), "HOME": str(home)}
+    # Importing torch._dynamo makes this folder, by default in the temporary one.
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(home / "torchinductor")
+    tempfile.tempdir = None  # read TMPDIR again
+
+
+@pytest.hookimpl(trylast=True)  # after the processes of pytest-xdist have ended
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail the session if its tests left something in the temporary folder.
+
+    Only `-n` can tell: else this process has run them, and has folders there until it ends.
+    """
+    if FOLDERS not in session.config.stash:
+        return
+    temporary, home = session.config.stash[FOLDERS]
+    if session.config.pluginmanager.has_plugin("dsession"):
+        session.config.stash[LEFT] = left = sorted(path.name for path in temporary.iterdir())
+        if left and session.exitstatus == pytest.ExitCode.OK:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    for folder in (temporary, home):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    if left := config.stash.get(LEFT, []):
+        terminalreporter.section("left in the temporary folder", red=True)
+        terminalreporter.line("\n".join(left))
+
+
+@pytest.fixture
+def killed_here(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A temporary folder for processes that are killed, and cannot remove what they made there."""
+    with tempfile.TemporaryDirectory() as folder:
+        monkeypatch.setenv("TMPDIR", folder)
+        monkeypatch.setattr(tempfile, "tempdir", folder)
+        yield
 
 
 @pytest.fixture(scope="session")

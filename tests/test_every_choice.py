@@ -12,8 +12,7 @@ from omegaconf import OmegaConf
 
 from sgid.config.compose import CONF
 from sgid.config.schema import SLOTS, Config, in_slot, register
-from sgid.methods.requests import recipes
-from sgid.stages.train import transforms
+from sgid.stages.run import methods
 from sgid.stages.validation import invalid_options
 from sgid.training.backbones import make_optimizer, own_size
 
@@ -28,7 +27,8 @@ PROMISED = {
     "backbone": "resnet50 vit clip_vit timm open_clip small_resnet small_vit small_clip",
     "aug": "none flip_crop cutout random_erasing mixup cutmix autoaugment randaugment "
     "trivialaugment augmix gridmask text2img_label text2img_caption img2img_label img2img_caption "
-    "img2img_plain sgid no_label no_caption fixed_guidance random_caption",
+    "img2img_plain sgid no_label no_caption fixed_guidance random_caption genie "
+    "da_fusion_strengths",
     "models": "tiny sd15 sd21 sd_turbo sdxl sdxl_turbo any",
     "filter": "none label band",
 }
@@ -60,9 +60,13 @@ def make_network(settings: str) -> None:
 
 @cache
 def make_augmentation(settings: str) -> None:
-    config = composed()
-    config = replace(config, aug=json.loads(settings))
-    made = [*recipes(config), *(one for slot in SLOTS[1:] for one in transforms(config, slot))]
+    aug = json.loads(settings)
+    made = [*methods(aug)]
+    made += [
+        instantiate(entry["transform"])
+        for slot in SLOTS[1:]
+        for entry in in_slot(aug, slot).values()
+    ]
     assert len(made) == 1
 
 
@@ -82,6 +86,6 @@ def test_with_every_backbone_and_augmentation(dataset):
         for name, entry in config.aug.items():
             one = replace(config, aug={name: entry})
             assert invalid_options(one) == []
-            assert sum(len(in_slot(one, slot)) for slot in SLOTS) == 1
+            assert sum(len(in_slot(one.aug, slot)) for slot in SLOTS) == 1
             make_augmentation(json.dumps(one.aug))
         make_network(json.dumps(asdict(config.backbone), sort_keys=True))

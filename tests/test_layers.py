@@ -101,6 +101,20 @@ def test_these_import_nothing_heavy(module):
     assert found.split() == []
 
 
+def test_what_comes_before_the_first_progress_bar_imports_no_more_than_it_uses():
+    """torchvision brings torch._dynamo along, and timm torchvision; the rest is avoidable."""
+    late = {"pytorch_lightning", "torchmetrics", "pandas", "matplotlib", "scipy.signal"}
+    late |= {"transformers", "diffusers", "open_clip"}
+    code = (
+        "import sys, sgid.pipeline; assert 'torch' not in sys.modules; "
+        "from sgid.training.backbones import small_resnet; "
+        "small_resnet(class_names='ab', image_size=32, weights=None, seed=0); "
+        f"print(*sorted({late!r} & set(sys.modules)))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout
+    assert found.split() == []
+
+
 def test_a_training_is_quiet_without_the_libraries_of_generation():
     code = (
         "import sys; from sgid.runtime.terminal import quiet; quiet(); "

@@ -1,8 +1,8 @@
-"""How fast it is, against what others do: one module per question, side by side in one run.
+"""Benchmarks against what others do: one module per question, side by side in one run.
 
     python -m experiments.benchmarks.generation    a table and a picture below results/benchmarks/
 
 Absolute times of a shared machine mean little. So all arms of a benchmark run in one process, in
-turn, for several rounds; what is told is the median over the rounds, and the median of the rounds'
+turn, for several rounds; the result is the median over the rounds, and the median of the rounds'
 ratios.
 """

@@ -1,4 +1,4 @@
-"""How much of the time the watched functions have the machine."""
+"""Share of the time that watched functions have the machine."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Busy:
 
     @contextmanager
     def watching(self, *methods: tuple[Any, str]) -> Iterator[Busy]:
-        """Watch methods, each told by its owner (a class or an object) and its name."""
+        """Watch methods, each given by its owner (a class or an object) and its name."""
         originals = [(owner, name, getattr(owner, name)) for owner, name in methods]
         for owner, name, original in originals:
             setattr(owner, name, self._watched(original))

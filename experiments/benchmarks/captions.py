@@ -1,4 +1,4 @@
-"""How fast are images captioned and scored, against one image per call?
+"""Speed of captioning and scoring, against one image per call.
 
     python -m experiments.benchmarks.captions
     python -m experiments.benchmarks.captions --size real --device cuda
@@ -117,7 +117,7 @@ def ours(config: ModelsConfig, blip: Path, clip: Path, device: Any, dtype: Any) 
 
 
 class Loop:
-    """What a careful user of transformers and open_clip writes for one image."""
+    """The loop of a careful user of transformers and open_clip, one image at a time."""
 
     def __init__(self, config: ModelsConfig, blip: Path, clip: Path, device: Any, dtype: Any):
         import open_clip

@@ -1,4 +1,4 @@
-"""How long a device is at work, whether or not it is waited for."""
+"""Clock of a device at work, whether or not it is waited for."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 
 @dataclass(frozen=True)
 class Clock:
-    """Of a GPU its own, between two events of its stream; of a CPU the process's."""
+    """Time between two events of a GPU's stream; on a CPU the time of the process."""
 
     device: torch.device
 

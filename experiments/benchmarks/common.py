@@ -1,4 +1,4 @@
-"""What all benchmarks share: rounds in which every arm has its turn, a table, a picture, a file."""
+"""Common parts of all benchmarks: rounds of all arms, a table, a picture, a file."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Rounds = dict[str, list[float]]
 
 @dataclass(frozen=True)
 class Target:
-    """What a ratio or share is to reach. `higher` tells which side is good."""
+    """The goal of a ratio or share. `higher` is whether more is better."""
 
     what: str
     value: float
@@ -56,7 +56,7 @@ def arguments(doc: str | None, **options: Any) -> argparse.Namespace:
 
 
 def paired(arms: Mapping[str, Callable[[], float]], rounds: int) -> Rounds:
-    """What each arm returns, `rounds` times. Whose turn is first changes from round to round."""
+    """Results of each arm, `rounds` times. The arm that is first changes from round to round."""
     names = list(arms)
     values: Rounds = {name: [] for name in names}
     for turn in range(rounds):
@@ -129,7 +129,7 @@ def finish(
 
 
 def machine() -> dict[str, Any]:
-    """What it ran on, and when."""
+    """The machine, its software, and the date."""
     import torch
 
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None

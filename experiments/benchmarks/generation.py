@@ -1,4 +1,4 @@
-"""How fast are images generated, against what a user of diffusers would write?
+"""Speed of generation, against the loop that a user of diffusers would write.
 
     python -m experiments.benchmarks.generation
 
@@ -8,7 +8,7 @@ The bundled models, 20 steps, noise rate 0.7, five images of each original:
   has it, with a guidance scale for each image;
 - `diffusers, batches of N`: the same pipeline given lists; it takes one guidance scale for all;
 - `sgid`: this project's engine, a guidance scale for each image;
-- `sgid, compiled`: with `models.generator.compile=default`, its warm-up told apart.
+- `sgid, compiled`: with `models.generator.compile=default`, its warm-up apart.
 
 All arms compute the same, so that the number of products in an image and the rate of a large matrix
 product, measured in the same rounds, tell how much is left to gain. The images of this project are
@@ -45,19 +45,17 @@ REPEATS, FIXED = 5, 5.0
 ALONE, OURS, COMPILED = "one image per call", "sgid", "sgid, compiled"
 PRODUCT = "matrix product"
 SAMPLE = 24
-"""Images of the slow loop in a round; its rate does not hang on their number."""
+"""Images of the slow loop in a round; its rate does not depend on their number."""
 
 
 def main() -> None:
     given = arguments(__doc__, images=640, device="cpu")
     with TemporaryDirectory() as artifacts:
-        config, dataset, models, augmentation = prepare(given, artifacts)
-        from sgid.stages.augment import augment, request_plan
-
-        requests = request_plan(augmentation, config, dataset, models).requests(range(given.images))
-        engine = models.generator
+        augmentation = prepare(given, artifacts)
+        requests = augmentation.plan().requests(range(given.images))
+        engine = augmentation.models.generator
         pipe = engine.pipe
-        _, _, others, _ = prepare(given, artifacts, "models.generator.compile=default")
+        others = prepare(given, artifacts, "models.generator.compile=default").models
         warm = time.perf_counter()
         list(others.generator.generate(requests[: 4 * engine.batches.size]))
         warm = time.perf_counter() - warm
@@ -84,7 +82,7 @@ def main() -> None:
         engine.known.forget()
         with busy.watching(*parts):
             started = time.perf_counter()
-            augment(augmentation, config, dataset, models)
+            augmentation.make()
             wall = time.perf_counter() - started
 
     best = max(map(_batches, sizes), key=lambda name: statistics.median(values[name]))
@@ -144,12 +142,9 @@ def products(engine: Any, requests: Sequence[Request]) -> float:
     return counter.get_total_flops() / len(requests)
 
 
-def prepare(given: Any, artifacts: str, *options: str) -> tuple[Any, Any, Any, Any]:
-    """Config, dataset, models and augmentation, its images captioned; none is generated yet."""
-    from sgid.models.loader import Models
-    from sgid.stages.augment import augmentations, request_plan
-    from sgid.stages.data import load
-    from sgid.stages.preflight import preflight
+def prepare(given: Any, artifacts: str, *options: str) -> Any:
+    """An augmentation, its images captioned; none is generated yet."""
+    from sgid.stages import run
 
     config = compose(
         [
@@ -158,12 +153,9 @@ def prepare(given: Any, artifacts: str, *options: str) -> tuple[Any, Any, Any, A
             f"trainer.device={given.device}", f"paths.artifacts={artifacts}", *options,
         ]
     )  # fmt: skip
-    ready = preflight(config)
-    dataset = load(config, ready)
-    models = Models(config, ready.weights)
-    (augmentation,) = augmentations(config, dataset, models)
-    request_plan(augmentation, config, dataset, models)
-    return config, dataset, models, augmentation
+    (augmentation,) = run.prepare(config, {}, []).augmentations
+    augmentation.plan()
+    return augmentation
 
 
 def rate(images: int, draw: Callable[[], object]) -> Callable[[], float]:
@@ -178,14 +170,14 @@ def rate(images: int, draw: Callable[[], object]) -> Callable[[], float]:
 
 
 def alone(pipe: Any, request: Request) -> Image:
-    """What diffusers gives for one request."""
+    """The image that diffusers generates for one request."""
     return batched(pipe, [request], 1, guidance_scale=request.guidance_scale)[0]
 
 
 def batched(
     pipe: Any, requests: Sequence[Request], size: int, guidance_scale: float = FIXED
 ) -> list[Image]:
-    """What diffusers gives for lists of requests, which share one guidance scale."""
+    """The images that diffusers generates for requests of one guidance scale."""
     images = []
     for start in range(0, len(requests), size):
         some = requests[start : start + size]

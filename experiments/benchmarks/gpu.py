@@ -1,15 +1,15 @@
-"""How near to what a GPU can do is generation with Stable Diffusion 1.5?
+"""Generation with Stable Diffusion 1.5 against the peak of a GPU.
 
     python -m experiments.benchmarks.gpu
     python -m experiments.benchmarks.gpu --shapes tiny --images 10 --compile none    on a CPU
 
 Its shapes with random weights, in float16, written to a temporary folder: nothing is downloaded,
-and time does not hang on what weights say. 512 px, 25 steps at noise rate 0.5, guidance above 1 and
+and time does not depend on the weights. 512 px, 25 steps at noise rate 0.5, guidance above 1 and
 another for each image, five images of each original.
 
 - `one image per call`: diffusers' own img2img pipeline in a loop;
 - `batches of N`, and `auto`: this project's engine; `compiled`: with `torch.compile`, whose warm-up
-  is told apart. The first turn of each arm is not counted.
+  is reported apart. The first turn of each arm is not counted.
 
 Then: how much arithmetic does the engine's UNet do in a second of denoising, against a large matrix
 product in bfloat16 in the same run? And the UNet alone, with nothing around it, in both memory
@@ -210,7 +210,7 @@ class Bench:
         from sgid.runtime.batching import AdaptiveBatcher
 
         def turn() -> float:
-            engine.known.forget()  # prompts and originals are encoded anew
+            engine.known.forget()  # prompts and originals are encoded again
             if size is not None:
                 engine.batches = AdaptiveBatcher(size)
             started = time.perf_counter()

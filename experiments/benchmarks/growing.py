@@ -70,16 +70,11 @@ def read(config: Any) -> dict[str, float]:
 
 
 def _ready(config: Any) -> tuple[Any, Any, Any]:
-    from sgid.models.loader import Models
-    from sgid.stages.augment import augmentations
-    from sgid.stages.data import load
-    from sgid.stages.preflight import preflight
+    from sgid.stages.run import prepare
 
-    ready = preflight(config)
-    dataset = load(config, ready)
-    models = Models(config, ready.weights)
-    (augmentation,) = augmentations(config, dataset, models)
-    return dataset, models, augmentation
+    run = prepare(config, {}, [])
+    (augmentation,) = run.augmentations
+    return run.dataset, run.models, augmentation
 
 
 def write_originals(root: Path, count: int, *, side: int) -> Path:

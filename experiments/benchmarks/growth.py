@@ -41,7 +41,7 @@ ROOT = Path(__file__).parents[2]
 
 @dataclass
 class Seen:
-    """What was seen of a process: its largest memory in MB, and what it told."""
+    """A finished process: its largest memory in MB, and the times that it printed."""
 
     resident: float = 0.0
     anonymous: float = 0.0
@@ -168,7 +168,7 @@ def _processor_seconds(pid: int) -> float:
 
 
 def targets(rows: Sequence[dict[str, Any]]) -> list[Target]:
-    """Of each series: the largest size against the smallest."""
+    """Goals of each series: the largest size against the smallest."""
     found = []
     for name in dict.fromkeys(row["series"] for row in rows):
         first, *_, last = (

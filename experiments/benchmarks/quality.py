@@ -1,4 +1,4 @@
-"""What a faster setting costs: the same requests drawn with each, judged by the bundled CLIP.
+"""Cost in quality of a faster setting: the same requests with each, scored by the bundled CLIP.
 
 Four figures, none of which tells all:
 
@@ -31,7 +31,7 @@ COLUMNS = ("images/s", "agreement (%)", "cosine", "distance", "off (grey levels)
 
 @dataclass(frozen=True)
 class Measured:
-    """Of the images of one setting; `off` is `None` without a reference."""
+    """Metrics of the images of one setting; `off` is `None` without a reference."""
 
     rate: float
     agreement: float
@@ -55,10 +55,7 @@ class Setting:
     """Requests of the bundled default, one for each of `images` originals, and who judges them."""
 
     def __init__(self, images: int, *, noise_rate: float, device: str, artifacts: Path) -> None:
-        from sgid.models.loader import Models
-        from sgid.stages.augment import augmentations, request_plan
-        from sgid.stages.data import load
-        from sgid.stages.preflight import preflight
+        from sgid.stages.run import prepare
 
         config = compose(
             [
@@ -67,13 +64,11 @@ class Setting:
                 f"paths.artifacts={artifacts}",
             ]
         )  # fmt: skip
-        ready = preflight(config)
+        run = prepare(config, {}, [])
         self.config = config
-        self.dataset = load(config, ready)
-        self.models = Models(config, ready.weights)
-        self.folder = ready.weights["models.generator"].folder
-        (augmentation,) = augmentations(config, self.dataset, self.models)
-        plan = request_plan(augmentation, config, self.dataset, self.models)
+        self.dataset, self.models = run.dataset, run.models
+        self.folder = run.ready.weights["models.generator"].folder
+        plan = run.augmentations[0].plan()
         self.requests: list[Request] = list(plan.requests(range(images)))
 
     def engine(self, **options: Any) -> Any:
@@ -103,19 +98,19 @@ class Setting:
     def measure(
         self, images: NDArray[np.uint8], *, rate: float, like: NDArray[np.uint8] | None = None
     ) -> Measured:
-        """What these images are worth; `like` are those of the reference."""
+        """Metrics of these images; `like` are those of the reference."""
         from PIL import Image
 
-        from sgid.evaluation.filters import clip_scores, consistency
+        from sgid.evaluation.filters import clip_scores
 
         vectors = self.models.scorer.embed_images([Image.fromarray(image) for image in images])
         origin = np.arange(len(images))
         labels = np.array([request.label for request in self.requests])
-        judged = clip_scores(vectors, origin, self._originals, labels, self._classes)
-        summary = consistency(judged, vectors, origin, self.dataset.train.class_names)
+        scores = clip_scores(vectors, origin, self._originals, labels, self._classes)
+        agreement = 100 * float((scores.nearest == labels).mean())
         off = None if like is None else float(np.abs(images - like.astype(np.float32)).mean())
         distance = self._distance(vectors)
-        return Measured(rate, summary.label_agreement, summary.cosine, distance, off)
+        return Measured(rate, agreement, float(scores.cosines.mean()), distance, off)
 
     def floor(self) -> float:
         """The distance of the originals themselves to the unseen images: what chance makes of 0."""
@@ -143,7 +138,7 @@ class Setting:
 
     @cached_property
     def _real(self) -> NDArray[np.float32]:
-        """Of images that neither the bundled models nor the requests were made from."""
+        """Real images that neither the bundled models nor the requests were made from."""
         from sgid.evaluation.features import embed
 
         return embed(self.dataset.validation, self.models.scorer)

@@ -1,4 +1,4 @@
-"""Where the time of `python run.py` goes, from the start of its process to its end.
+"""Time of `python run.py` by its parts, from the start of its process to its end.
 
     python -m experiments.benchmarks.run [--rounds 3]
 
@@ -31,14 +31,14 @@ CLOCKED = {
     "diffusers.models.autoencoders.autoencoder_kl:AutoencoderKL.encode": "VAE",
     "diffusers.models.autoencoders.autoencoder_kl:AutoencoderKL.decode": "VAE",
     "sgid.training.trainer:fit": "training",
-    "sgid.training.trainer:test": "test",
+    "sgid.training.trainer:run_test": "test",
     "sgid.models.loader:Models._get": "loading models",
-    "sgid.stages.preflight:check": "images",
+    "sgid.stages.preflight:preflight": "images",
     "sgid.stages.data:load": "images",
     "sgid.stages.train:keep_decoded": "images",
-    "sgid.stages.preflight:rehearse": "rehearsal",
-    "sgid.stages.augment:_describe": "captions",
-    "sgid.stages.augment:augment": "rest of augment",
+    "sgid.stages.preflight:rehearse_classifier": "rehearsal",
+    "sgid.stages.augment:describe_shards": "captions",
+    "sgid.stages.augment:Augmentation.make": "rest of augment",
     "sgid.stages.evaluate:evaluate_stores": "judge",
     "sgid.reporting.report:report": "report",
 }
@@ -56,7 +56,7 @@ SWEEP = ("-m", "noise_rate=0.5,0.7")
 """Two runs in one process that share their captions and models, not their images."""
 
 Interval = tuple[str, float, float]
-"""What ran, from when to when in seconds."""
+"""A part that ran, with its start and end in seconds."""
 
 
 def divide(intervals: Iterable[Interval], start: float, end: float) -> dict[str, float]:

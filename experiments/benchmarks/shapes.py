@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from experiments.tiny_models.tokenizers import clip_tokenizer
+from experiments.models.captions import vocabulary
+from experiments.models.clothing import CLOTHING
+from experiments.models.tokenizers import clip_tokenizer
 from sgid.records import Described, Request
 
 REPEATS = 5
@@ -70,7 +72,7 @@ def write(folder: Path, shape: Shape, *, device: torch.device, dtype: torch.dtyp
     from transformers import CLIPTextConfig, CLIPTextModel
 
     torch.manual_seed(0)
-    tokenizer = clip_tokenizer(folder / "tokenizer")
+    tokenizer = clip_tokenizer(folder / "tokenizer", vocabulary(CLOTHING, folder))
     tokenizer.model_max_length = shape.text["max_position_embeddings"]
     with torch.device(device):
         unet: Any = UNet2DConditionModel(**shape.unet)

@@ -1,10 +1,10 @@
-"""What does each shortcut gain, and what does it cost?
+"""Gain in speed and cost in quality of each shortcut.
 
     python -m experiments.benchmarks.shortcuts
 
 The options of `sgid.generation.acceleration`, each against the exact engine, with the bundled
 models, 20 steps and noise rate 0.7; `all three` is a cache of 2, guidance within 0.2–0.6, and the
-small decoder; and for comparison what fewer steps do. What the figures mean is told in `quality`;
+small decoder; and for comparison what fewer steps do. `quality` defines the figures;
 the reference is the exact engine. The small decoder is taught to decode as the bundled VAE does, on
 the bundled training images, and kept below `--artifacts`: two minutes, once.
 
@@ -157,7 +157,7 @@ def _table(values: Rounds, measured: dict[str, Measured]) -> str:
 
 
 def _figure(values: Rounds, measured: dict[str, Measured]) -> Any:
-    """What is gained against what it costs, a dot for each setting."""
+    """Gain against cost, a dot for each setting."""
     from matplotlib.figure import Figure
 
     from sgid.reporting.figures import BLACK, COLOURS

@@ -1,12 +1,12 @@
-"""How many steps do which schedulers need?
+"""Number of steps that each scheduler needs.
 
     python -m experiments.benchmarks.steps
     python -m experiments.benchmarks.steps --images 1000 --noise-rates 0.3,0.5,0.7
 
 The same requests with the bundled models, drawn by each scheduler with 5 to 50 steps, of which
-`int(steps * noise_rate)` are run. What the figures mean is told in `quality`; the reference of each
+`int(steps * noise_rate)` are run. `quality` defines the figures; the reference of each
 scheduler is itself with 99 steps. One that adds noise as it goes has none: other steps, other
-noise. What is drawn hangs on the seed alone, so there is one round whatever `--rounds` says.
+noise. Images depend on the seed alone, so there is one round whatever `--rounds` says.
 
 With the spacing that Stable Diffusion was published with, the steps are whole multiples of some
 number of timesteps, so that one noise rate begins at another timestep with each number of steps:
@@ -73,9 +73,11 @@ def main() -> None:
 
 
 def curve(setting: Setting, scheduler: str) -> dict[int, Measured]:
-    """What a scheduler gives with each number of steps."""
-    anew = "Ancestral" in scheduler
-    like = None if anew else setting.draw(setting.engine(scheduler=scheduler, steps=REFERENCE))[0]
+    """Metrics of a scheduler with each number of steps."""
+    ancestral = "Ancestral" in scheduler
+    like = (
+        None if ancestral else setting.draw(setting.engine(scheduler=scheduler, steps=REFERENCE))[0]
+    )
     line = {}
     for steps in STEPS:
         images, rate = setting.draw(setting.engine(scheduler=scheduler, steps=steps))

@@ -15,7 +15,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -58,7 +57,7 @@ def main() -> None:
 
 
 def configure(backbone: str, device: str) -> Config:
-    """What `python run.py aug=flip_crop` would have, from scratch."""
+    """The config of `python run.py aug=flip_crop`, from scratch."""
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 
@@ -76,20 +75,20 @@ def configure(backbone: str, device: str) -> Config:
 
 def maker(config: Config, steps: int) -> Callable[[int], Any]:
     """From a number of workers to a fresh `Training` of `steps` steps; images are decoded once."""
-    from sgid.stages.data import load
-    from sgid.stages.preflight import preflight
-    from sgid.stages.train import keep_decoded, prepare
+    from sgid.stages.run import prepare
+    from sgid.stages.train import keep_decoded
 
-    dataset = load(config, preflight(config))
+    run = prepare(config, {}, [])
+    dataset = run.dataset
     dataset = replace(dataset, validation=dataset.validation.select(range(8)))
     config.backbone.steps, config.backbone.epochs = WARM + steps, None
     config.trainer.validations = 1
 
     def make(workers: int) -> Any:
         config.trainer.workers = workers
-        folder = Path(tempfile.mkdtemp(dir=config.paths.artifacts))
-        training = prepare(config, dataset, [], None, folder)
-        keep_decoded(training, config, "train", "validation")
+        config.paths.results = tempfile.mkdtemp(dir=config.paths.artifacts)
+        training = replace(run, dataset=dataset).training()
+        keep_decoded(training, "train", "validation")
         return training
 
     return make

@@ -34,9 +34,9 @@ def stories(top: Path) -> Iterator[Callable[[], Story | None]]:
     yield lambda: disks.full(whole, times=4)
     yield lambda: disks.quota(whole, times=4)
     yield lambda: disks.damaged(whole, times=9)
-    yield lambda: stops.asked(whole, signal.SIGINT)
-    yield lambda: stops.asked(whole, signal.SIGTERM)
-    yield lambda: stops.killed(whole, times=24)
+    yield lambda: stops.asked(whole, signal.SIGINT, stops.IN)
+    yield lambda: stops.asked(whole, signal.SIGTERM, stops.IN)
+    yield lambda: stops.killed(whole, 4 * stops.IN)
     for suite in suites.SUITES:
         yield lambda suite=suite: suites.run(suite)
 

@@ -6,10 +6,9 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import cycle, islice
 from multiprocessing.process import BaseProcess
 
 from experiments.chaos.ground import SHARD, STAGES, Ground
@@ -40,18 +39,15 @@ def undisturbed(ground: Ground) -> Undisturbed:
     return Undisturbed(place, time.monotonic() - started)
 
 
-def killed(whole: Undisturbed, *, times: int, in_a_row: int = 1, seed: int = 0) -> Story:
-    """`kill -9` at random moments, the same command again, and so on; then to the end.
+def killed(whole: Undisturbed, stages: Sequence[str], *, in_a_row: int = 1, seed: int = 0) -> Story:
+    """`kill -9` at a random moment in each of `stages`, the same command again; then to the end.
 
-    Stages take turns, so that each is hit as often; `in_a_row` kills meet one run, each in a later
-    stage.
+    `in_a_row` kills meet one run, so that as many stages follow one another as in a run.
     """
-    story = Story("`kill -9`, then the same command again", times)
-    again, stages = [], list(islice(cycle(IN), times))
-    planned = moments(whole.ground.steps(), stages, signal.SIGKILL, seed)
-    for number in range(0, times, in_a_row):
-        ground = whole.beside(f"killed-{seed}-{number}")
-        for moment in planned[number : number + in_a_row]:
+    story = Story("`kill -9`, then the same command again", len(stages))
+    again = []
+    for ground, planned in _planned(whole, stages, signal.SIGKILL, in_a_row, seed):
+        for moment in planned:
             code = _signalled(ground, moment, story)
             story.check(code == -moment.signal, f"exit code {code} at {moment}")
             stage = ground.stage()
@@ -66,18 +62,26 @@ def killed(whole: Undisturbed, *, times: int, in_a_row: int = 1, seed: int = 0) 
     return story
 
 
-def asked(whole: Undisturbed, number: signal.Signals, stages: Sequence[str] = IN) -> Story:
-    """The same with a signal that asks, once in each of `stages`."""
+def asked(
+    whole: Undisturbed,
+    number: signal.Signals,
+    stages: Sequence[str],
+    *,
+    in_a_row: int = 1,
+    seed: int = 0,
+) -> Story:
+    """The same with a signal that asks."""
     story = Story(f"{ASKED[number]}, then the same command again", len(stages))
     again = []
-    for moment in moments(whole.ground.steps(), stages, number, seed=number):
-        ground = whole.beside(f"asked-{int(number)}-{moment.stage}")
-        code = _signalled(ground, moment, story)
-        said = ground.said()
-        story.check(code == 128 + number, f"exit code {code} at {moment}")
-        story.check("Stopped by" in said and "same command" in said, f"{moment}: {said[-300:]}")
-        story.check("Traceback" not in said, f"a traceback at {moment}: {said[-1500:]}")
-        story.check(not ground.half_made(), f"{ground.half_made()} left behind at {moment}")
+    for ground, planned in _planned(whole, stages, number, in_a_row, seed):
+        for moment in planned:
+            before = len(ground.said())
+            code = _signalled(ground, moment, story)
+            said = ground.said()[before:]
+            story.check(code == 128 + number, f"exit code {code} at {moment}")
+            story.check("Stopped by" in said and "same command" in said, f"{moment}: {said[-300:]}")
+            story.check("Traceback" not in said, f"a traceback at {moment}: {said[-1500:]}")
+            story.check(not ground.half_made(), f"{ground.half_made()} left behind at {moment}")
         again.append(_go_on(ground, whole, story))
     story.outcome = (
         f"a message, exit code {128 + number}, no traceback, no temporary file; every rerun ended "
@@ -85,6 +89,15 @@ def asked(whole: Undisturbed, number: signal.Signals, stages: Sequence[str] = IN
         f"(stopped while: {_counted(stages)})"
     )
     return story
+
+
+def _planned(
+    whole: Undisturbed, stages: Sequence[str], number: signal.Signals, in_a_row: int, seed: int
+) -> Iterator[tuple[Ground, list[Moment]]]:
+    """Each run that is met, and the moments at which it is."""
+    found = moments(whole.ground.steps(), stages, number, seed)
+    for first in range(0, len(found), in_a_row):
+        yield whole.beside(f"{number.name}-{seed}-{first}"), found[first : first + in_a_row]
 
 
 def together(whole: Undisturbed, *, times: int) -> Story:

@@ -20,7 +20,7 @@ MEAN = "mean of classes"
 
 
 def class_dots(series: Mapping[str, Mapping[str, float]], *, across: str) -> Figure:
-    """A row per class in order of appearance, a mark per method, and the means beneath.
+    """A row per class in order of appearance, a mark per method, and the means below.
 
     `series` maps methods to their value by class; SGID's mark is over the others. Beyond
     `PER_PANEL` classes the rows go on in further columns.

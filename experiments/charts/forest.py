@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 def forest(panels: Mapping[str, Mapping[str, Estimate]], *, across: str) -> Figure:
     """A panel per group side by side, a row per comparison, in order of appearance.
 
-    A mark is full where the test supports the difference and hollow where it does not; beside it
+    A mark is full where the test supports the difference and hollow where it does not; next to it
     stand the value and its (corrected) p. A comparison that a panel does not have is absent in it.
     """
     rows = list(dict.fromkeys(name for panel in panels.values() for name in panel))

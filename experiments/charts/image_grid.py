@@ -1,4 +1,4 @@
-"""What becomes of one image as two settings vary (the kind of the paper's Figure 5)."""
+"""One image as two settings vary (the kind of the paper's Figure 5)."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def settings_grid(
     columns: str,
     title: str,
 ) -> Figure:
-    """The original, and beside it its images, by row and column in order of appearance.
+    """The original, and to its right its images, by row and column in order of appearance.
 
     `rows` and `columns` name the options that vary. A missing image leaves its place empty.
     """

@@ -1,4 +1,4 @@
-"""What a number that is set (images per class, images per original) does to an outcome."""
+"""An outcome over a number that is set (images per class, images per original)."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ _SIDES = (
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """Where a method lies, and the value that its colour shows."""
+    """The position of a method, and the value of its colour."""
 
     x: float
     y: float
@@ -31,7 +31,7 @@ class Point:
 
 
 def plane(points: Mapping[str, Point], *, across: str, up: str, colour: str) -> Figure:
-    """A mark per method with its name beside it; names do not overlap. SGID's stands out."""
+    """A mark per method with its name next to it; names do not overlap. SGID's stands out."""
     with sheet(4.6, 3.3) as (figure, (axes,)):
         axes.grid(color=PALE, linewidth=0.6)
         axes.set_axisbelow(True)
@@ -64,7 +64,7 @@ def plane(points: Mapping[str, Point], *, across: str, up: str, colour: str) -> 
 
 
 def _label(figure: Figure, axes: Axes, points: Mapping[str, Point]) -> None:
-    """Each name where it hides the least: beside its mark, or further off with a line to it."""
+    """Each name where it hides the least: next to its mark, or further off with a line to it."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.path import Path
     from matplotlib.transforms import Bbox

@@ -76,7 +76,7 @@ def friedman(ranks: np.ndarray, *, resamples: int = 20_000, seed: int = 0) -> fl
 
 
 def critical_difference(methods: int, blocks: int, alpha: float = 0.05) -> float:
-    """How far two mean ranks must be apart for Nemenyi's test to tell them apart.
+    """The least difference of two mean ranks that Nemenyi's test supports.
 
     q(α; k, ∞) / √2 · √(k (k + 1) / 6 n), Demšar 2006, equation in section 3.2.2. It holds for all
     pairs at once: nothing more is to be corrected.

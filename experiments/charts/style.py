@@ -1,4 +1,4 @@
-"""What all charts share: colours that the colour-blind tell apart, marks, sizes, and files.
+"""Style of all charts: colours that the colour-blind tell apart, marks, sizes, and files.
 
 Text is 8 points at the size drawn, so that a chart is read at its own width in a column.
 """
@@ -76,7 +76,7 @@ def sheet(
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """How a series is drawn: colour, marker, its size in points, and what it lies over."""
+    """Look of a series: colour, marker, its size in points, and what it lies over."""
 
     colour: str
     marker: str
@@ -109,7 +109,7 @@ def encode(figure: Figure, kind: Literal["png", "svg"]) -> bytes:
 
 
 def text_width(text: str, fontsize: float = 8) -> float:
-    """Of one line, in inches."""
+    """The width of one line, in inches."""
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import text_to_path
 

@@ -38,8 +38,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("words", nargs="*", help=f"{', '.join(NAMES)}; scale=; options of run.py")
     given = parser.parse_intermixed_args(arguments)
     # Closed terminals and job schedulers end it as Ctrl-C does: with what it has started.
-    for told in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(told, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
     try:
         from experiments.paper.work import Work
 

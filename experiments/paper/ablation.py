@@ -1,4 +1,4 @@
-"""Which of SGID's parts does the work: the label, the caption, or guidance by similarity?
+"""Does SGID's gain come from the label, the caption, or guidance by similarity?
 
 Each is left out in turn; the caption is also chosen at random instead of by similarity.
 """

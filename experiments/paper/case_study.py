@@ -1,4 +1,4 @@
-"""What does each augmentation make of the same images? (The paper's Figure 4.)"""
+"""Do the augmentations keep the meaning of the same images? (The paper's Figure 4.)"""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def grid(scale: Scale) -> list[Sweep]:
 
 
 def render(results: Sequence[Result]) -> Page:
-    """Drawn anew, by the options of the run: a run keeps examples of its own methods alone."""
+    """The figure, drawn again: a run keeps examples of its own methods alone."""
     if not results:
         return Page()
     asked = [word for word in results[0].overrides if not word.startswith(("aug=", "evaluation."))]

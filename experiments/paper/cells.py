@@ -1,4 +1,4 @@
-"""What the cells of a grid are on this machine: results, stores, and whether they are there."""
+"""Cells of a grid on this machine: their results and stores, and whether they exist."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sgid.models.loader import Loaded
 from sgid.reproducibility import fingerprint
 from sgid.stages.run import Run, prepare
 
-JUDGE = "evaluation.classifier"
+CLASSIFIER = "evaluation.classifier"
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Wanted:
 class Cell:
     """One run of an experiment, and the stores of images and of captions that it reads.
 
-    It is finished when all that is asked of its images is measured too; those of `judged` cells
+    It is finished when all that is asked of its images is measured too; those of `classified` cells
     also by the classifier of another run, which is not `shown` itself. `absent` names the dataset
     whose images or weights are not here.
     """
@@ -44,7 +44,7 @@ class Cell:
     backbone: str
     stores: tuple[Wanted, ...]
     described: tuple[Wanted, ...] = ()
-    judged: bool = False
+    classified: bool = False
     shown: bool = True
     absent: str = ""
 
@@ -58,40 +58,40 @@ def locate(
     planned: bool = False,
     on_cell: Callable[[], object] = lambda: None,
 ) -> list[Cell]:
-    """The cells of a sweep, and before them those of its judges; nothing is computed.
+    """The cells of a sweep, and before them those of its classifiers; nothing is computed.
 
     `given` are options of the user's for all runs, such as `paths.results=DIR`. What is only
     `planned` needs no images and no weights.
 
     Raises:
-        ValueError, FileNotFoundError: as `run.py` would, for what the user can mend.
+        ValueError, FileNotFoundError: as `run.py` would, for what the user can correct.
     """
 
-    def cell(options: Options, *, judged: bool = False, shown: bool = True) -> Cell:
+    def cell(options: Options, *, classified: bool = False, shown: bool = True) -> Cell:
         typed = [*words(options), *given]
         try:
-            return _cell(experiment, options, typed, loaded, judged=judged, shown=shown)
+            return _cell(experiment, options, typed, loaded, classified=classified, shown=shown)
         except FileNotFoundError:
             if not planned:
                 raise
-            return _unseen(experiment, options, compose(typed), judged=judged, shown=shown)
+            return _unseen(experiment, options, compose(typed), classified=classified, shown=shown)
 
     cells: list[Cell] = []
-    judges: dict[str, Cell] = {}
+    classifiers: dict[str, Cell] = {}
     for options in sweep.cells():
-        if sweep.judge is not None:
-            asked = {**options, **sweep.judge, "seed": "0", "aug": "[flip_crop]"}
-            if str(asked) not in judges:
-                judges[str(asked)] = cell(asked, shown=False)
-            options = {**options, JUDGE: str(judges[str(asked)].folder)}
-        cells.append(cell(options, judged=sweep.judge is not None))
+        if sweep.classifier is not None:
+            asked = {**options, **sweep.classifier, "seed": "0", "aug": "[flip_crop]"}
+            if str(asked) not in classifiers:
+                classifiers[str(asked)] = cell(asked, shown=False)
+            options = {**options, CLASSIFIER: str(classifiers[str(asked)].folder)}
+        cells.append(cell(options, classified=sweep.classifier is not None))
         on_cell()
-    return [*judges.values(), *cells]
+    return [*classifiers.values(), *cells]
 
 
 def again(cell: Cell, given: Sequence[str], loaded: Loaded) -> Cell:
     """The cell as it is now."""
-    more = {"judged": cell.judged, "shown": cell.shown}
+    more = {"classified": cell.classified, "shown": cell.shown}
     return _cell(cell.experiment, cell.options, [*words(cell.options), *given], loaded, **more)
 
 
@@ -101,7 +101,7 @@ def _cell(
     typed: Sequence[str],
     loaded: Loaded,
     *,
-    judged: bool,
+    classified: bool,
     shown: bool,
 ) -> Cell:
     run = prepare(compose(typed), {}, list(typed), loaded=loaded)
@@ -111,30 +111,30 @@ def _cell(
         experiment=experiment,
         options=options,
         folder=run.folder,
-        finished=run.finished and _judged_by(run) and run.measured,
+        finished=run.finished and _has_classifier(run) and run.evaluated,
         backbone=run.config.backbone.name,
         stores=tuple(Wanted(store.folder, store.rows) for store in made),
         described=tuple(Wanted(store.folder, store.rows) for store in described),
-        judged=judged,
+        classified=classified,
         shown=shown,
     )
 
 
-def _judged_by(run: Run) -> bool:
-    """Whether the classifier that is to judge the images is there: it may be yet to be trained."""
-    judge = run.config.evaluation.classifier
-    return judge is None or (Path(judge) / "result.json").is_file()
+def _has_classifier(run: Run) -> bool:
+    """Whether the classifier of the images is there: it may still have to be trained."""
+    classifier = run.config.evaluation.classifier
+    return classifier is None or (Path(classifier) / "result.json").is_file()
 
 
 def _unseen(
-    experiment: str, options: Options, config: Config, *, judged: bool, shown: bool
+    experiment: str, options: Options, config: Config, *, classified: bool, shown: bool
 ) -> Cell:
     """A cell by its config alone: its folders are names that only tell it from others."""
     base = [asdict(config.dataset), config.models.name, config.seed]
     making = [config.steps, config.expansion, asdict(config.store)]
     stores = [
         Wanted(Path(fingerprint([*base, *making, entry])), None)
-        for entry in in_slot(config, "offline").values()
+        for entry in in_slot(config.aug, "offline").values()
     ]
     made = [str(store.folder) for store in stores]
     spec = [*base, config.backbone.name, config.aug, asdict(config.mix), made]
@@ -145,7 +145,7 @@ def _unseen(
         finished=False,
         backbone=config.backbone.name,
         stores=tuple(stores),
-        judged=judged,
+        classified=classified,
         shown=shown,
         absent=config.dataset.name,
     )

@@ -1,4 +1,4 @@
-"""What the validation part chooses among settings; the test part has no say in it."""
+"""The choice among settings by the validation part; the test part plays no role."""
 
 from __future__ import annotations
 

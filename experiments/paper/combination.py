@@ -1,4 +1,4 @@
-"""Does SGID still help beneath an augmentation that already helps?
+"""Does SGID still help together with an augmentation that already helps?
 
 Each perturbation alone and on top of SGID's images.
 """
@@ -45,12 +45,12 @@ def render(results: Sequence[Result]) -> Page:
         (tally(found, "better with SGID", "worse with SGID"), _best(found)),
         {"combination": table(found, "Augmentations alone and with SGID", names)},
         {"gains": forest(panels(found), across="with SGID minus alone (points)")},
-        {"gains": f"What SGID's images add beneath each augmentation, {tested(found)}"},
+        {"gains": f"What SGID's images add to each augmentation, {tested(found)}"},
     )
 
 
 def _pairs(arms: Arms) -> list[Contrast]:
-    """Each perturbation with and without SGID; `flip_crop` is beneath SGID without being named."""
+    """Each perturbation with and without SGID; SGID includes `flip_crop` without naming it."""
     pairs = []
     for aug in arms:
         if "sgid" in aug:
@@ -60,7 +60,7 @@ def _pairs(arms: Arms) -> list[Contrast]:
 
 
 def _best(found: Sequence[Found]) -> str:
-    """Where SGID adds the most and where the least."""
+    """The augmentations to which SGID adds the most and the least."""
     shown = drawn(found)
     most = max(shown, key=lambda one: one.difference.value)
     least = min(shown, key=lambda one: one.difference.value)

@@ -1,4 +1,4 @@
-"""How much of an original's meaning does each generative method keep?
+"""Does a generative method keep the meaning of its originals?
 
 Mean CLIP cosine between generated images and their originals by class (the paper's Figure 3), and
 all other measures of the images, a classifier's trained on real images among them.
@@ -25,7 +25,7 @@ TITLE = "Semantic consistency"
 
 
 def grid(scale: Scale) -> list[Sweep]:
-    return [scale.sweep([*GENERATIVE, *SGID, *WITHOUT_A_PART], judged=True)]
+    return [scale.sweep([*GENERATIVE, *SGID, *WITHOUT_A_PART], classified=True)]
 
 
 def render(results: Sequence[Result]) -> Page:

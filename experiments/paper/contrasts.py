@@ -28,7 +28,7 @@ ALL = "all datasets"
 
 @dataclass(frozen=True)
 class Contrast:
-    """What is compared: `ours` minus `theirs`, under a name of its own."""
+    """A comparison, `ours` minus `theirs`, with its name."""
 
     name: str
     ours: Aug
@@ -105,7 +105,7 @@ def _compare(contrast: Contrast, block: Block, arms: Arms) -> Found:
 
 
 def pooled(found: Sequence[Found]) -> list[Found]:
-    """What was found on several datasets with the same backbone, each dataset counting alike."""
+    """Differences over several datasets with the same backbone, each dataset counting alike."""
     groups: dict[tuple[str, str], list[Found]] = {}
     for one in found:
         groups.setdefault((one.contrast.name, one.block[1]), []).append(one)
@@ -133,7 +133,7 @@ def corrected(found: Sequence[Found]) -> list[Found]:
 
 
 def place(block: Block, found: Sequence[Found]) -> str:
-    """What sets a block apart from the others: its dataset, its backbone, or both; may be empty."""
+    """The part of a block that others do not share: dataset, backbone, both, or nothing."""
     varied = [part for i, part in enumerate(block) if len({one.block[i] for one in found}) > 1]
     return ", ".join(varied)
 
@@ -157,7 +157,7 @@ def table(found: Sequence[Found], title: str, names: Sequence[str]) -> Table:
 
 
 def notes(found: Sequence[Found]) -> tuple[str, ...]:
-    """How the differences were tested."""
+    """Sentences on the tests of the differences."""
     single = [one for one in found if one.block[0] != ALL]
     pooled = [one for one in found if one.block[0] == ALL]
     tested = sum(not math.isnan(one.difference.p) for one in single)
@@ -181,7 +181,7 @@ def notes(found: Sequence[Found]) -> tuple[str, ...]:
 
 
 def drawn(found: Sequence[Found]) -> list[Found]:
-    """What a figure shows: the rows over all datasets where there are any, otherwise all."""
+    """The rows of a figure: those over all datasets where there are any, otherwise all."""
     return [one for one in found if one.block[0] == ALL] or list(found)
 
 
@@ -196,7 +196,7 @@ def panels(found: Sequence[Found]) -> dict[str, dict[str, Estimate]]:
 
 
 def tested(found: Sequence[Found]) -> str:
-    """How the rows that are `drawn` were tested: the end of a figure's caption."""
+    """The end of a figure's caption, on the tests of the rows that are `drawn`."""
     text = "95 % intervals over seeds. Full marks: supported by the "
     if any(one.block[0] == ALL for one in found):
         return (
@@ -222,7 +222,7 @@ def said(one: Found, found: Sequence[Found]) -> str:
 
 
 def tally(found: Sequence[Found], better: str, worse: str) -> str:
-    """How many of the differences `drawn` the tests support, and what they could have seen."""
+    """Counts of the differences `drawn` that tests support, and the least that they could see."""
     shown = drawn(found)
     up = sum(one.supported and one.difference.value > 0 for one in shown)
     down = sum(one.supported and one.difference.value < 0 for one in shown)

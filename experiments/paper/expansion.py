@@ -1,4 +1,4 @@
-"""How many images of each original are worth making?"""
+"""Are more images of each original worth making?"""
 
 from __future__ import annotations
 

@@ -7,19 +7,19 @@ from dataclasses import dataclass
 from itertools import product
 
 Options = Mapping[str, str]
-"""What `run.py` is given: `{"seed": "0", "aug": "[sgid]"}`."""
+"""Options of `run.py` by name: `{"seed": "0", "aug": "[sgid]"}`."""
 
 
 @dataclass(frozen=True)
 class Sweep:
     """Every combination of the options' values, as `run.py -m` takes them.
 
-    `judge` are the options of the run whose classifier, trained on real images alone, says of each
-    generated image whether it shows its label.
+    `classifier` are the options of the run whose classifier, trained on real images alone, predicts
+    the labels of the generated images.
     """
 
     options: Mapping[str, Sequence[str]]
-    judge: Options | None = None
+    classifier: Options | None = None
 
     def cells(self) -> list[Options]:
         """One set of options for each run, the last option varying fastest."""
@@ -62,7 +62,7 @@ def swept(box: Mapping[str, Sequence[str]]) -> list[str]:
 
 
 def plain(typed: Sequence[str]) -> list[str]:
-    """What was typed without Hydra's own options, but for where more choices lie."""
+    """The typed words without Hydra's own options, `--config-dir` excepted."""
     return [
         word
         for word in typed

@@ -72,7 +72,7 @@ def _stores(results: Sequence[Result]) -> dict[str, str]:
 
 
 def _named(rated: Mapping[str, str], made: Mapping[str, str]) -> str:
-    """Where the stores of a study differ from those of the runs."""
+    """Sentences on the stores of a study that differ from those of the runs."""
     parts = []
     if more := [method for method in rated if method not in made]:
         parts.append(f"it has {', '.join(more)}, which no run trained on")

@@ -14,9 +14,9 @@ from sgid.reporting.table import Cell, Table
 OURS = ("sgid",)
 BARE = ("none",)
 OURS_BARE = ("none", "sgid")
-"""SGID with nothing beneath it, as `none` has nothing."""
+"""SGID without `flip_crop`, as `none` is without."""
 # The lead that the paper reports over its best baseline, in points, by the kind of backbone. Its
-# datasets and its baselines are not ours: it stands beside, and is compared with nothing.
+# datasets and its baselines are not ours: it is shown, and compared with nothing.
 PAPER = {
     "resnet50": ("ResNet-50", 1.72),
     "small_resnet": ("ResNet-50", 1.72),
@@ -34,7 +34,7 @@ def gains(arms: Arms) -> list[Contrast]:
 
 
 def base(arms: Arms) -> list[Contrast]:
-    """What all but `none` have beneath them against nothing."""
+    """The difference of `flip_crop`, which all but `none` include, to nothing."""
     return [Contrast(BASELINE, (BASELINE,), BARE)]
 
 
@@ -55,7 +55,7 @@ def over_best(arms: Arms) -> list[Contrast]:
 
 
 def lead_table(found: Sequence[Found]) -> Table:
-    """SGID, the best baseline and the lead, for each dataset and backbone; the paper's beside."""
+    """SGID, the best baseline and the lead, for each dataset and backbone; and the paper's."""
     rows = []
     for one in found:
         kind = PAPER.get(one.block[1])
@@ -97,7 +97,7 @@ def _ours(one: Found) -> str:
 
 
 def lead_said(one: Found, bases: Sequence[Found]) -> str:
-    """What SGID's lead is, or that there is none; `bases` are the differences of the `base`."""
+    """Sentence on SGID's lead, or that there is none; `bases` are the differences of the `base`."""
     if one.block[0] == ALL:
         subject = f"With {one.block[1]}, over all datasets"
         against = "the best baseline of each"
@@ -116,7 +116,7 @@ def lead_said(one: Found, bases: Sequence[Found]) -> str:
     own = next((other for other in bases if other.block == one.block), None)
     if (one.contrast.ours, one.contrast.theirs) == (OURS, BARE) and own and one.block[0] != ALL:
         text += (
-            f" SGID has {BASELINE} beneath it, which none has not: {BASELINE} alone minus none is "
+            f" SGID includes {BASELINE}, which none does not: {BASELINE} alone minus none is "
             f"{points(own.difference)}."
         )
     return text

@@ -1,4 +1,4 @@
-"""Which augmentation gives the best classifier, and by how much does SGID lead the best baseline?
+"""Is SGID the best augmentation, and by how much does it lead the best baseline?
 
 The paper's main table: datasets × three backbones × all augmentations.
 """
@@ -30,7 +30,7 @@ from sgid.reporting.results import Result
 from sgid.reporting.table import Table
 
 TITLE = "All augmentations"
-# What fits beside each other on a page.
+# Columns that fit on a page.
 COLUMNS = 7
 
 

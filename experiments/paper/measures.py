@@ -1,4 +1,4 @@
-"""Measures of generated images, averaged over the runs that made them anew."""
+"""Measures of generated images, averaged over the runs that generated them."""
 
 from __future__ import annotations
 
@@ -9,22 +9,12 @@ from typing import Any
 
 from sgid.evaluation.statistics import Estimate, mean_interval
 from sgid.reporting.format import signed
-from sgid.reporting.results import Generation, Result
+from sgid.reporting.results import Result
 
 
 def generative(results: Sequence[Result]) -> list[Result]:
     """The runs that trained on the images of one method, and with nothing else."""
     return [result for result in results if len(result.generated) == len(result.aug) == 1]
-
-
-def value(made: Generation, name: str) -> float | None:
-    """A measure; of results from before there were others, one of the three that there were."""
-    older = {
-        "cosine": made.cosine,
-        "label_agreement": made.label_agreement,
-        "diversity": made.diversity,
-    }
-    return made.measures.get(name, older.get(name))
 
 
 def measured(runs: Iterable[Result], name: str) -> Estimate:
@@ -33,7 +23,7 @@ def measured(runs: Iterable[Result], name: str) -> Estimate:
     It is NaN where nothing was measured.
     """
     stores = {PurePath(run.generated[0].path).name: run.generated[0] for run in runs}
-    values = [found for one in stores.values() if (found := value(one, name)) is not None]
+    values = [found for one in stores.values() if (found := one.measures.get(name)) is not None]
     return mean_interval(values) if values else Estimate(math.nan, math.nan, math.nan, 0)
 
 
@@ -54,7 +44,7 @@ def estimate_text(estimate: Estimate, digits: int) -> str:
 
 
 def rank_correlation(pairs: Sequence[tuple[float, float]], name: str, of: str) -> str | None:
-    """How accuracy and a measure go together, from pairs of both; `None` for fewer than four.
+    """Rank correlation of accuracy and a metric, from pairs of both; `None` for fewer than four.
 
     Spearman's, over what was tried (`of`). These share images and seeds and are no sample of
     anything: there is no p.

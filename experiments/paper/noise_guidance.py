@@ -1,4 +1,4 @@
-"""How much may be re-drawn, and how hard may the text steer?
+"""Is there a best amount of re-drawing, and a best guidance by the text?
 
 Noise rate × guidance scale, the same scale for all images: accuracy, semantic consistency and
 diversity, and what becomes of one image (the paper's Figure 5).

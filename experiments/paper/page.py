@@ -1,4 +1,4 @@
-"""What an experiment found, and the files that show it."""
+"""The findings of an experiment, and the files that show them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What would run: `--plan`."""
+"""`--plan`: the runs that are left, and their time."""
 
 from __future__ import annotations
 
@@ -55,12 +55,12 @@ def plan_table(experiments: Mapping[str, Sequence[Cell]], rates: Rates, processe
         "Plan",
         HEADERS,
         tuple(tuple(Text(text) for text in row) for row in rows),
-        (*_absent(experiments), *_judged(experiments), *_notes(rates, processes, unknown)),
+        (*_absent(experiments), *_unclassified(experiments), *_notes(rates, processes, unknown)),
     )
 
 
 def _seconds(left: Sequence[Cell], images: int, rates: Rates) -> tuple[float, set[str]]:
-    """What is left takes, as far as it was measured, and what was not."""
+    """Seconds of the runs that are left, as far as known, and the parts that are not known."""
     unknown = {cell.backbone for cell in left if cell.backbone not in rates.seconds}
     seconds = sum(rates.seconds.get(cell.backbone, 0.0) for cell in left)
     if images and rates.images is None:
@@ -90,7 +90,7 @@ def _stores(cells: Sequence[Cell], claimed: set[Path]) -> dict[Path, Wanted]:
 
 
 def _absent(experiments: Mapping[str, Sequence[Cell]]) -> list[str]:
-    """What is not here, so that neither images nor finished runs of it can be told."""
+    """Sentence on data or weights that are missing, so that finished runs are unknown."""
     cells = [cell for cells in experiments.values() for cell in cells if cell.absent]
     if not cells:
         return []
@@ -101,15 +101,17 @@ def _absent(experiments: Mapping[str, Sequence[Cell]]) -> list[str]:
     ]
 
 
-def _judged(experiments: Mapping[str, Sequence[Cell]]) -> list[str]:
-    """What is not a training, and not in the time."""
+def _unclassified(experiments: Mapping[str, Sequence[Cell]]) -> list[str]:
+    """Sentence on the work that is no training, and not in the time."""
     left = [
         cell
         for cells in experiments.values()
         for cell in cells
-        if cell.judged and not cell.finished
+        if cell.classified and not cell.finished
     ]
-    text = f"The images of {len(left):,} runs are yet to be judged by a classifier: seconds each."
+    text = (
+        f"The images of {len(left):,} runs have no predictions of the classifier yet: seconds each."
+    )
     return [text] if left else []
 
 

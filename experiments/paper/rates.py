@@ -1,4 +1,4 @@
-"""How fast this machine has been so far: from what finished runs and stores left on the disk."""
+"""Speed of this machine, from finished runs and stores on the disk."""
 
 from __future__ import annotations
 

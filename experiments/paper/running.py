@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from experiments.paper.cells import JUDGE, Cell, Wanted
+from experiments.paper.cells import CLASSIFIER, Cell, Wanted
 from experiments.paper.grid import Options, Sweep, products, swept, words
 from sgid.reporting.sweep import read_jobs
 from sgid.runtime.launcher import ERROR
@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 APART = ("seed", "backbone", "dataset", "dataset.shots")
 """Options whose values go to different processes, so that there is enough to hand out."""
 PATIENCE = 30
-"""Seconds that a process has to end, once it was told to."""
+"""Seconds that a process has to end after a signal."""
 
 
 @dataclass(frozen=True)
@@ -60,13 +60,15 @@ class Runner:
         if self.launched or self.processes > 1:
             for what, shared in (("caption", _described), ("make images", _generated)):
                 self._multiruns(_makers(left, shared), ["stage=augment"], what, _made(shared))
-        # The classifier that judges must be there when it is asked.
-        for judged in (False, True):
-            some = [cell for cell in left if cell.judged is judged]
-            self._multiruns(some, [], "judge" if judged else "train", _reported(time.time()))
+        # The classifier must be trained before its predictions are asked for.
+        for classified in (False, True):
+            some = [cell for cell in left if cell.classified is classified]
+            self._multiruns(
+                some, [], "classifier" if classified else "train", _reported(time.time())
+            )
 
     def reason(self, cell: Cell) -> str:
-        """Why a run is missing: the error that it left, and where that is."""
+        """The reason why a run is missing: its error, and the file of that."""
         asked = set(words(cell.options))
         for sweep in sorted(path for path in self.folder.glob("*") if path.is_dir()):
             for job in read_jobs(sweep):
@@ -138,23 +140,23 @@ class Runner:
 
 def _stop(going: Sequence[Going]) -> None:
     """Tell all to end, with what they have started; those that do not are ended."""
-    for told, patience in ((signal.SIGINT, PATIENCE), (signal.SIGKILL, None)):
+    for number, patience in ((signal.SIGINT, PATIENCE), (signal.SIGKILL, None)):
         for one in going:
             with suppress(ProcessLookupError):
-                os.killpg(one.process.pid, told)
+                os.killpg(one.process.pid, number)
         with suppress(subprocess.TimeoutExpired):
             for one in going:
                 one.process.wait(patience)
 
 
 def _makers(cells: Sequence[Cell], shared: Callable[[Cell], Sequence[Wanted]]) -> list[Cell]:
-    """The first cell that asks for each store that is not there; its judge may not be yet."""
+    """The first cell that asks for each store that is not there; its classifier may not be yet."""
     claimed: set[Path] = set()
     makers = []
     for cell in cells:
         wanted = {store.folder for store in shared(cell) if not store.complete} - claimed
         if wanted:
-            options = {key: value for key, value in cell.options.items() if key != JUDGE}
+            options = {key: value for key, value in cell.options.items() if key != CLASSIFIER}
             makers.append(replace(cell, options=options))
             claimed |= wanted
     return makers

@@ -12,11 +12,11 @@ Changed = Mapping[str, Sequence[str]]
 
 @dataclass(frozen=True)
 class Scale:
-    """What all grids of a scale have in common.
+    """Options that all grids of a scale share.
 
     `dataset` and `backbone` are those of the grids that vary something else, `few_shots` and
     `shots` are images per class, `many_seeds` are for the ablation, whose differences are small.
-    `judge` is the run whose classifier has seen as many real images as there are.
+    `classifier` is the run whose classifier has seen as many real images as there are.
     """
 
     name: str
@@ -29,16 +29,16 @@ class Scale:
     many_seeds: Sequence[str]
     few_shots: str
     shots: Sequence[str]
-    judge: Options
+    classifier: Options
 
     def sweep(
-        self, aug: Sequence[str], changed: Changed | None = None, *, judged: bool = False
+        self, aug: Sequence[str], changed: Changed | None = None, *, classified: bool = False
     ) -> Sweep:
         """Augmentations with one backbone over datasets and seeds, but for what is `changed`."""
         options = {key: [value] for key, value in self.options.items()}
         options |= {"dataset": self.datasets, "backbone": [self.backbone], "seed": self.seeds}
         options |= {**(changed or {})}
-        return Sweep({**options, "aug": aug}, judge=self.judge if judged else None)
+        return Sweep({**options, "aug": aug}, classifier=self.classifier if classified else None)
 
 
 TINY = Scale(
@@ -53,7 +53,7 @@ TINY = Scale(
     many_seeds=["0", "1", "2", "3", "4"],
     few_shots="10",
     shots=["5", "10", "20", "50"],
-    judge={"dataset": "fashion", "dataset.shots": "null", "backbone": "small_resnet"},
+    classifier={"dataset": "fashion", "dataset.shots": "null", "backbone": "small_resnet"},
 )
 
 PAPER = Scale(
@@ -67,7 +67,7 @@ PAPER = Scale(
     many_seeds=["0", "1", "2"],
     few_shots="10",
     shots=["1", "2", "4", "8", "16"],
-    judge={"dataset.shots": "null", "backbone": "vit"},
+    classifier={"dataset.shots": "null", "backbone": "vit"},
 )
 
 SCALES = {scale.name: scale for scale in (TINY, PAPER)}

@@ -52,6 +52,6 @@ def render(results: Sequence[Result]) -> Page:
         },
         {
             "gain": f"Gain over {BASELINE} with the same real images, by their number, with 95 % "
-            "intervals over seeds. Marks of one number stand beside each other."
+            "intervals over seeds. Marks of one number stand next to each other."
         },
     )

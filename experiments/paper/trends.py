@@ -28,7 +28,7 @@ class Setting:
 
 
 def compare_settings(runs: Mapping[tuple[str, float], tuple[Seeds, Seeds]]) -> list[Setting]:
-    """From runs and those of `flip_crop` beside them, paired over seeds and Holm-corrected."""
+    """Differences of runs to those of `flip_crop`, paired over seeds and Holm-corrected."""
     found = []
     for (name, at), (ours, theirs) in runs.items():
         shared = [seed for seed in ours if seed in theirs]
@@ -79,7 +79,7 @@ def said(one: Setting, varied: str) -> str:
 
 
 def verdict(difference: Estimate) -> str:
-    """What a test says of a difference."""
+    """Sentence on the test of a difference."""
     if math.isnan(difference.p):
         return "too few seeds for a test"
     return "supported" if difference.supported else "the test does not support a change"

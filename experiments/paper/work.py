@@ -46,7 +46,7 @@ class Work:
         cells = list(self._once.values())
         done = load_each(cell.folder for cell in cells if cell.finished)
         rates = measured(done, [store for cell in cells for store in cell.stores])
-        self.console.print(plan_table(self.cells, rates, self.processes).rich())
+        plan_table(self.cells, rates, self.processes).print(self.console)
         return 0
 
     def run(self) -> int:
@@ -103,11 +103,11 @@ class Work:
 
     @property
     def _once(self) -> dict[tuple[Path, bool], Cell]:
-        """The same run may be a cell of several experiments; it is the first one's."""
+        """Cells without repeats: a run of several experiments belongs to the first."""
         found: dict[tuple[Path, bool], Cell] = {}
         for cells in self.cells.values():
             for cell in cells:
-                found.setdefault((cell.folder, cell.judged), cell)
+                found.setdefault((cell.folder, cell.classified), cell)
         return found
 
     @property
@@ -137,7 +137,7 @@ class Work:
         )
 
     def _render(self, module: Any, results: Sequence[Result]) -> Page:
-        """What cannot be drawn, for want of weights or images, is said on its page."""
+        """Write the page of an experiment; it names what lacks weights or images."""
         try:
             return module.render(results)
         except Exception as error:

@@ -20,7 +20,7 @@ from typing import Any
 
 from rich.console import Console
 
-from sgid.cluster.storage import Storage, absolute
+from sgid.cluster.storage import Storage
 from sgid.cluster.worker import (
     CAPTIONS,
     DIED,
@@ -32,8 +32,9 @@ from sgid.cluster.worker import (
     wait_until_visible,
 )
 from sgid.config.schema import ClusterConfig
+from sgid.runtime.files import absolute
 from sgid.runtime.terminal import progress
-from sgid.stages.augment import Augmentation, repair
+from sgid.stages.augment import Augmentation
 from sgid.stages.run import Run
 from sgid.store.store import Store
 
@@ -50,9 +51,9 @@ def make_stores(run: Run, augmentation: Augmentation, console: Console) -> None:
         ValueError: for errors of a worker or of this process that the user can correct.
         ChildProcessError: if workers died `cluster.attempts` times at the same work.
     """
-    if not repair(augmentation, run.config):
+    if not augmentation.repair():
         return
-    stores, cluster = augmentation.stores, run.config.cluster
+    stores, cluster = augmentation.stores, run.cluster
     storages = {kind: _storage(cluster, store) for kind, store in stores.items()}
     missing = {
         kind: _missing_after_fetch(store, storages[kind], console) for kind, store in stores.items()
@@ -75,7 +76,7 @@ def _run_workers(
     job: ShardJob, store: Store, storage: Storage | None, missing: Sequence[int], gpus: float
 ) -> str:
     """Make the `missing` shards; a line about the workers that did."""
-    cluster = job.config.cluster
+    cluster = job.cluster
     left = sum(len(store.range(shard)) for shard in missing)
     workers = set()
     with progress(job.kind, store.rows, "images", done=store.rows - left) as bar:
@@ -101,7 +102,7 @@ def _rows(job: ShardJob, missing: Sequence[int], gpus: float) -> Iterable[dict[s
     from ray.data import ActorPoolStrategy, DataContext, from_items
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-    cluster = job.config.cluster
+    cluster = job.cluster
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     tally = ray.remote(num_cpus=0)(AttemptCounter).options(scheduling_strategy=here).remote()
     # By default a machine that is lost while a worker starts on it ends all, and so do 30 minutes
@@ -222,7 +223,7 @@ def connect(cluster: ClusterConfig, gpus: float) -> Iterator[None]:
     folder = None
     try:
         if cluster.address is None:
-            folder = tempfile.mkdtemp(prefix="sgid-ray-", dir=_temporary_folder())
+            folder = tempfile.mkdtemp(prefix="sgid-ray-", dir=temporary_folder())
             ray.init(
                 "local",
                 include_dashboard=False,
@@ -250,7 +251,7 @@ def connect(cluster: ClusterConfig, gpus: float) -> Iterator[None]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _temporary_folder() -> str:
+def temporary_folder() -> str:
     """Parent of Ray's folder: the usual one, if names of sockets are short enough there.
 
     Not below `paths.artifacts`, and `/tmp` where SLURM or macOS give a longer one.

@@ -12,7 +12,6 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from pathlib import Path
 from typing import Any, final
 from uuid import uuid4
 
@@ -172,8 +171,3 @@ class Storage:
 
     def _hash_at(self, shard: int) -> str:
         return f"{self._at(shard)}.sha256"
-
-
-def absolute(url: str) -> str:
-    """Absolute path; a URL stays as it is."""
-    return url if "://" in url else str(Path(url).expanduser().absolute())

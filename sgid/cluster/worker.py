@@ -9,17 +9,15 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from copy import deepcopy
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
-from sgid.cluster.storage import absolute
-from sgid.config.schema import Config, Stage
+from sgid.config.schema import ClusterConfig
 from sgid.errors import fault
 from sgid.stages.augment import Augmentation
-from sgid.stages.run import Run
+from sgid.stages.run import Run, on_workers
 from sgid.store.store import Store
 
 if TYPE_CHECKING:
@@ -59,7 +57,7 @@ class ShardWorker:
         with _warnings() as messages:
             try:
                 begun: Any = ray.get(self.tally.begin.remote(shards))
-                if begun > self.job.config.cluster.attempts:
+                if begun > self.job.cluster.attempts:
                     error = DIED
                 else:
                     self._make(shards)
@@ -80,7 +78,7 @@ class ShardWorker:
         if self.job.kind == CAPTIONS:
             describe_shards(store, run.dataset.train, run.models, shards)
         else:
-            generate_shards(store, self._plan, run.models, shards, format=run.config.store.format)
+            generate_shards(store, self._plan, run.models, shards, format=store.spec["format"])
         if storage is not None:
             for shard in shards:
                 try:
@@ -97,20 +95,19 @@ class ShardWorker:
         import torch
 
         from sgid.runtime.files import file_lock, require_writable
-        from sgid.stages.run import prepare
 
-        config = self.job.config
-        torch.set_num_threads(config.cluster.cpus)
-        artifacts = Path(config.paths.artifacts)
+        job = self.job
+        torch.set_num_threads(job.cluster.cpus)
+        artifacts = Path(job.artifacts)
         require_writable(artifacts, "paths.artifacts")
-        if config.cluster.storage is None:
-            return prepare(config, {}, [])
+        if job.cluster.storage is None:
+            return job.prepare()
         with file_lock(artifacts / "prepare.lock"):  # one worker of a node reads all images
-            return prepare(config, {}, [])
+            return job.prepare()
 
     @cached_property
     def _augmentation(self) -> Augmentation:
-        (one,) = (one for one in self._run.augmentations if one.recipe.method == self.job.method)
+        (one,) = (one for one in self._run.augmentations if one.method.name == self.job.method)
         return one
 
     @cached_property
@@ -121,25 +118,21 @@ class ShardWorker:
     def _storage(self) -> Storage | None:
         from sgid.cluster.storage import Storage
 
-        url = self.job.config.cluster.storage
+        url = self.job.cluster.storage
         return None if url is None else Storage(url, self._store)
 
     @cached_property
     def _plan(self) -> RequestPlan:
-        from sgid.stages.augment import request_plan
-
         if (described := self._augmentation.described) is not None:
             self._bring(described)
-        return request_plan(
-            self._augmentation, self._run.config, self._run.dataset, self._run.models
-        )
+        return self._augmentation.plan()
 
     def _bring(self, captions: Store) -> None:
         """Download the captions, or wait until the shared folder shows them."""
         from sgid.cluster.storage import Storage
         from sgid.runtime.files import file_lock
 
-        url, artifacts = self.job.config.cluster.storage, self._run.config.paths.artifacts
+        url, artifacts = self.job.cluster.storage, self.job.artifacts
         if url is not None:
             storage = Storage(url, captions)
             with file_lock(Path(artifacts) / "captions.lock"):
@@ -207,7 +200,7 @@ def _user_message(error: BaseException, job: ShardJob) -> str | None:
 
     while isinstance(error, InstantiationException) and error.__cause__ is not None:
         error = error.__cause__
-    message = fault(error, {"paths.artifacts": job.config.paths.artifacts})
+    message = fault(error, {"paths.artifacts": job.artifacts})
     return message or (str(error) if isinstance(error, ValueError | OSError) else None)
 
 
@@ -221,19 +214,18 @@ def _name() -> str:
 CAPTIONS = "captions"
 
 
-OWN = "cluster"
-"""A node's own folder in `paths.artifacts`, where shards travel by `cluster.storage`."""
-
-
 @dataclass(frozen=True)
 class ShardJob:
     """Order for the shards of `kind` ("captions", or a method's name) that `method` needs.
 
-    Paths in `config` are absolute, and `spec` is that of the driver's store: a worker whose own
-    differs refuses.
+    `prepare` makes the run on a worker, with no path that only the driver's working directory
+    explains; `spec` is what determines the driver's store: a worker that would make another one
+    says so.
     """
 
-    config: Config
+    prepare: Callable[[], Run]
+    cluster: ClusterConfig
+    artifacts: str
     method: str
     kind: str
     spec: Mapping[str, Any]
@@ -259,40 +251,17 @@ class ShardJob:
 
 def shard_job(run: Run, augmentation: Augmentation, kind: str) -> ShardJob:
     """The job of making shards of `augmentation.stores[kind]`."""
+    prepare = on_workers(run)
+    config = prepare.args[0]
     return ShardJob(
-        config=_for_workers(run.config),
-        method=augmentation.recipe.method,
+        prepare=prepare,
+        cluster=config.cluster,
+        artifacts=config.paths.artifacts,
+        method=augmentation.method.name,
         kind=kind,
         spec=augmentation.stores[kind].spec,
         offline=os.environ.get("HF_HUB_OFFLINE") == "1",
     )
-
-
-def _for_workers(config: Config) -> Config:
-    """Copy of the config for generation only, with absolute paths."""
-    config = deepcopy(config)
-    config.stage, config.logger, config.store.verify = Stage.augment, {}, False
-    config.backbone.weights, config.evaluation.lpips = None, False
-    if config.trainer.device.startswith("cuda"):
-        config.trainer.device = "cuda"  # Ray shows a worker its own GPUs alone
-    paths, cluster, generator = config.paths, config.cluster, config.models.generator
-    paths.artifacts, paths.results, paths.data = map(
-        absolute, (paths.artifacts, paths.results, paths.data)
-    )
-    if cluster.storage is not None:
-        cluster.storage = absolute(cluster.storage)
-        paths.artifacts = str(Path(paths.artifacts) / OWN)
-    root, source = config.dataset.root, config.dataset.source
-    if root is not None and Path(root).expanduser().exists():  # else the name of a set on the hub
-        config.dataset.root = absolute(root)
-        for key in [key for key, value in source.items() if value == root]:
-            source[key] = absolute(root)
-    for model in (config.models.captioner, config.models.scorer, generator):
-        if model.weights.path is not None:
-            model.weights.path = absolute(model.weights.path)
-    if generator.tiny_vae is not None:
-        generator.tiny_vae = absolute(generator.tiny_vae)
-    return config
 
 
 def _differing(key: str, worker: Any, driver: Any) -> Iterator[str]:

@@ -1,9 +1,11 @@
-"""`--help`, and the nearest right name for a mistyped option. Reads the YAML files alone: fast."""
+"""`--help`, and messages about options and YAML files, with the nearest right name."""
 
 from __future__ import annotations
 
 import difflib
 import re
+import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -88,14 +90,77 @@ def explain(conf: Path, text: str, *own: Path) -> str:
             near = _did_you_mean(nearest(name, files))
             return f"{group}={name}: there is no such {group}{near}; one of {', '.join(files)}"
     if found := re.search(r"Could not override '([^'@]+)'", text):
-        return _not_an_option(found[1], option_names(conf, *own))
+        return not_an_option(found[1], option_names(conf, *own))
     lines = [line for line in text.splitlines() if line.strip() and not _NOISE.match(line)]
-    if "mismatched" in text or "token recognition" in text or "no viable" in text:
-        lines.append("""A value with spaces, commas or braces needs quotes: 'option="value"'""")
+    if "mismatched" in text or "token recognition" in text or "viable" in text.lower():
+        lines.append(_quoting(sys.argv[1:]))
+    if found := re.search(r"Interpolation key '([A-Z_]+)' not found", text):
+        lines.append(f"Of the environment it is ${{oc.env:{found[1]}}}")
     return "\n".join(lines).removeprefix("Error merging override ")
 
 
-def _not_an_option(name: str, options: dict[str, list[str]]) -> str:
+def _quoting(words: Sequence[str]) -> str:
+    """How to write the first word that Hydra's parser cannot read."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    for before, word in zip(["", *words], words, strict=False):
+        if word.startswith("-") or is_flag(before, "--config-dir", "-cd"):
+            continue
+        try:
+            OverridesParser.create().parse_override(word)
+        except HydraException:
+            name, equals, value = word.partition("=")
+            if before.endswith(",") or word.endswith(","):
+                return "A list has no spaces: option=1,2,3, with -m before it"
+            if not equals:
+                return f"{word}: is no option=value"
+            inside = re.sub(r'(\\*)"', r'\1\1\\"', value)
+            return "As a text it needs quotes: " + shlex.quote(f'{name}="{inside}"')
+    return """A value with spaces, commas or braces needs quotes: 'option="value"'"""
+
+
+def explain_yaml(*own: Path) -> str | None:
+    """Where in the files of folders that a command line adds a YAML cannot be read, and why;
+    `None` if all can be.
+    """
+    from omegaconf import OmegaConf
+
+    for file in (file for folder in own for file in sorted(folder.glob("**/*.yaml"))):
+        try:
+            OmegaConf.load(file)
+        except UnicodeDecodeError as broken:
+            return f"{file}: is not UTF-8 ({broken}); save it so"
+        except (yaml.YAMLError, OSError) as broken:
+            mark = getattr(broken, "problem_mark", None)
+            place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+            why = getattr(broken, "problem", None) or str(broken).partition("\n")[0]
+            if "'\\t'" in why:
+                why += "; YAML indents with spaces, not with tabs"
+            elif "'@'" in why or "'`'" in why or "'%'" in why or "alias" in why:
+                why += "; put the text in quotes"
+            elif why.startswith("expected"):
+                why += "; equal options stand below each other, and a text with braces, brackets, "
+                why += "a comma or a colon needs quotes"
+            return f"{file}{place}: {why}"
+    return None
+
+
+def check_mappings(*own: Path) -> None:
+    """Raise a `ValueError` for a file of a folder that holds no options but a list or a text."""
+    for file in (file for folder in own for file in sorted(folder.glob("*/**/*.yaml"))):
+        try:
+            content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, yaml.YAMLError):
+            continue  # Hydra cannot read it either; if it has to, `explain_yaml` says why
+        if content is not None and not isinstance(content, dict):
+            raise ValueError(
+                f"{file}: holds a {type(content).__name__}, {str(content)[:40]!r}; it should be "
+                "lines of option: value"
+            )
+
+
+def not_an_option(name: str, options: dict[str, list[str]]) -> str:
     if name in options:
         return f"{name} is an option of {', '.join(options[name])} only, which is not chosen here"
     if near := nearest(name, list(options)):
@@ -132,8 +197,12 @@ def option_names(conf: Path, *own: Path) -> dict[str, list[str]]:
     names: dict[str, list[str]] = {name: [] for name in _fields(Config, "")}
     files = ((one, file) for one in (conf, *own) for file in sorted(one.glob("*/**/*.yaml")))
     for folder, file in files:
-        text = file.read_text()
-        content = yaml.safe_load(text) or {}
+        text = file.read_text(encoding="utf-8", errors="replace")
+        try:
+            content = yaml.safe_load(text)
+        except yaml.YAMLError:  # `explain_yaml` is for these
+            continue
+        content = content if isinstance(content, dict) else {}
         content.pop("defaults", None)
         group = file.relative_to(folder).parent.as_posix()
         names.setdefault(group, [])

@@ -10,6 +10,7 @@ training images go through first), `online` (per image), or `batch` (Mixup and i
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from importlib.resources import files
@@ -49,6 +50,12 @@ class DatasetConfig:
     validation: float = 0.1
     test: float = 0.2
     max_bad: float = 0.05
+    show: str | None = None
+    classes: str | None = None
+    duplicates: str = "keep"
+    group: str | None = None
+    full_scale: float | None = None
+    strict: bool = False
 
 
 @dataclass
@@ -198,10 +205,10 @@ def register() -> None:
 SLOTS = ("offline", "base", "online", "batch")
 
 
-def in_slot(config: Config, slot: str) -> dict[str, dict[str, Any]]:
+def in_slot(aug: Mapping[str, Any], slot: str) -> dict[str, dict[str, Any]]:
     """The chosen augmentations of one slot, in the order given, without the slot itself."""
     return {
         name: {key: value for key, value in entry.items() if key != "slot"}
-        for name, entry in config.aug.items()
+        for name, entry in aug.items()
         if entry and entry.get("slot") == slot
     }

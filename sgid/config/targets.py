@@ -1,32 +1,22 @@
-"""Which code a config may have called: `_target_` names it, and Hydra calls whatever it names.
+"""Targets: the functions and classes that a config may call, and their names in specs.
 
-A YAML file that somebody hands on is read as data, and so is what a store or a result says of
-itself. Each place of the config therefore calls what belongs there, from this package and the
-libraries it knows. What is not from there is called if its package, or it alone, is named on the
-command line: `allow_targets=[my_package]`.
+`_target_` names code, and Hydra calls whatever it names. Each place of the config calls what
+belongs there, from this package and the libraries it knows. Anything else is called if its
+package, or it alone, is named on the command line: `allow_targets=[my_package]`. A config folder of
+one's own (`--config-dir`) is code: read it before you use it.
 """
 
 from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from sgid.config.schema import Config
-
+from typing import Any
 
 OPTION = "allow_targets"
 
-
-HYDRA = "hydra"
-"""No package: files that `sgid.config.compose` lets speak to Hydra where it stands in the
-option.
-"""
 
 # A place in the config, and the modules of which it may call something. `*` is one module. What
 # these import themselves is never reached: see `_is_own`.
@@ -41,6 +31,7 @@ PLACES = {
     r"backbone\.model": ("sgid.training.backbones", "sgid.training.clip_backbone"),
     r"backbone\.optimizer": ("torch.optim", "timm.optim"),
     r"(aug\.[^.]+\.)?guidance": ("sgid.methods.guidance",),
+    r"aug\.[^.]+\.(target|prepare|on_latents|on_pixels)": ("sgid.methods.*",),
     r"aug\.[^.]+\.transform": (
         *("sgid.training.transforms", "sgid.training.erasing"),
         *("torchvision.transforms", "torchvision.transforms.v2"),
@@ -63,14 +54,57 @@ def refused(settings: Any, place: str = "", allowed: Sequence[str] = ()) -> list
     ]
 
 
-def refuse(config: Config) -> None:
-    """Look at all that `config` would have called, before any of it is.
+def refuse(settings: Mapping[str, Any], allowed: Sequence[str]) -> None:
+    """Look at all that a config would have called, before any of it is.
 
     Raises:
         ValueError: naming each target that is not to be called, and the option that allows it.
     """
-    if wrong := refused(asdict(config), allowed=config.allow_targets):
+    if wrong := refused(settings, allowed=allowed):
         raise ValueError("\n".join(wrong))
+
+
+def identity(settings: Any) -> Any:
+    """`settings` with each call by a short name: `{"linear": {"min": 3}}`, or `"label"` alone.
+
+    Of this package a target is named by its last part, so that specs do not change when a module
+    moves; of other packages by its whole path.
+    """
+    if isinstance(settings, Mapping):
+        given = {
+            key: identity(value)
+            for key, value in settings.items()
+            if key not in ("_target_", "_partial_", "_convert_", "_recursive_")
+        }
+        if "_target_" not in settings:
+            return given
+        name = short_name(str(settings["_target_"]))
+        return {name: given} if given else name
+    if isinstance(settings, list | tuple):
+        return [identity(value) for value in settings]
+    return settings
+
+
+def with_short_names(settings: Any) -> Any:
+    """`settings` as they are, but that each `_target_` is a short name: for results."""
+    if isinstance(settings, Mapping):
+        return {
+            key: short_name(value)
+            if key == "_target_" and isinstance(value, str)
+            else with_short_names(value)
+            for key, value in settings.items()
+        }
+    if isinstance(settings, list | tuple):
+        return [with_short_names(value) for value in settings]
+    return settings
+
+
+def short_name(target: str) -> str:
+    """The name of a target in specs: `stable_diffusion` for our `StableDiffusionEngine`."""
+    if not target.startswith("sgid."):
+        return target
+    words = re.sub(r"(?<!^)(?=[A-Z])", "_", target.rpartition(".")[2]).lower()
+    return re.sub(r"_(engine|captioner|scorer|model)$", "", words)
 
 
 def _called(settings: Any, place: str) -> Iterator[tuple[str, str]]:
@@ -97,7 +131,7 @@ def _modules(option: str) -> tuple[str, ...]:
 
 def _is_called(target: str, modules: Sequence[str], allowed: Sequence[str]) -> bool:
     module, _, name = target.rpartition(".")
-    if any(f"{target}.".startswith(f"{one}.") for one in allowed if one != HYDRA):
+    if any(f"{target}.".startswith(f"{one}.") for one in allowed):
         return bool(module) and "${" not in target
     patterns = (re.escape(one).replace(r"\*", r"[a-z]\w*") for one in modules)
     fits = any(re.fullmatch(pattern, module) for pattern in patterns)

@@ -7,27 +7,34 @@ with one seed a smaller draw is part of a larger one.
 
 from __future__ import annotations
 
-import logging
+import re
 from collections import Counter
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, final
 
+from sgid.data.decode import NOTES, Scale
 from sgid.data.image_set import ImageSet, join
-from sgid.data.listing import Splits, phrase
-from sgid.data.scan import scan
-from sgid.reproducibility import derive_seed
+from sgid.data.listing import ClassText, Splits, phrase
+from sgid.data.scan import Finding, common_scale, scan
+from sgid.reproducibility import derive_seed, fingerprint
 
 # What is held out is the same in every run, whatever its seed, so that runs can be compared.
 SPLIT_SEED = 0
 
-log = logging.getLogger(__name__)
+# Who keeps an image that is in several splits, the first one first.
+DUPLICATES = {
+    "train": ("test", "validation", "train"),
+    "test": ("train", "validation", "test"),
+    "keep": (),
+}
 
 
 @final
 @dataclass(frozen=True)
 class SplitProtocol:
-    """Which of a source's images train, validate and test.
+    """Rules by which a source's images are divided into train, validation and test.
 
     First the parts that the source does not have are held out from train, the same in every run:
     for test all but `train_per_class` images of each class, or the share `test`; for validation, of
@@ -47,8 +54,22 @@ class SplitProtocol:
     shots: int | None = None
     fraction: float | None = None
     imbalance: float | None = None
+    group: str | None = None
+    duplicates: str = "keep"
 
     def __post_init__(self) -> None:
+        if self.duplicates not in DUPLICATES:
+            allowed = ", ".join(DUPLICATES)
+            raise ValueError(f"dataset.duplicates={self.duplicates} must be one of {allowed}")
+        if self.group is not None:
+            try:
+                re.compile(self.group)
+            except re.error as error:
+                raise ValueError(
+                    f"dataset.group={self.group} is no regular expression: {error}"
+                ) from error
+            if self.train_per_class is not None:
+                raise ValueError("dataset.group and dataset.train_per_class: give one of them")
         if len(cuts := self.cuts) > 1:
             given = ", ".join(f"dataset.{name}={value}" for name, value in cuts.items())
             raise ValueError(f"{given}: give one of them, the others null")
@@ -63,7 +84,10 @@ class SplitProtocol:
 @final
 @dataclass(frozen=True)
 class Dataset:
-    """The images of a run. `protocol` says in JSON's terms how they came about."""
+    """The images of a run. `protocol` says in JSON's terms how they came about.
+
+    `texts` are superclasses and descriptions of the classes, where a table gives them.
+    """
 
     name: str
     train: ImageSet
@@ -72,11 +96,30 @@ class Dataset:
     class_names: tuple[str, ...]
     noun: str | None
     protocol: dict[str, Any]
+    texts: tuple[ClassText, ...] = ()
+
+    @property
+    def nouns(self) -> str | None | list[str | None]:
+        """`noun`; or one for each class, where a table of classes gives them superclasses."""
+        if not any(text.superclass for text in self.texts):
+            return self.noun
+        return [text.superclass or self.noun for text in self.texts]
+
+    @property
+    def fingerprint(self) -> str:
+        """Identifies the images of runs that can be compared; the same for every seed.
+
+        These are the pool that the training images are drawn from, validation and test.
+        """
+        splits = (self.validation.digest(), self.test.digest())
+        return fingerprint([self.protocol["pool_digest"], *splits])
 
     @property
     def phrases(self) -> tuple[str, ...]:
         """The class names as prompts say them: `pink primrose` with noun `flower`."""
-        return tuple(phrase(name, self.noun) for name in self.class_names)
+        nouns = self.nouns
+        nouns = nouns if isinstance(nouns, list) else [nouns] * len(self.class_names)
+        return tuple(map(phrase, self.class_names, nouns))
 
 
 def load_dataset(
@@ -88,45 +131,221 @@ def load_dataset(
     max_bad: float,
     seed: int,
     cache: Path,
+    full_scale: float | None = None,
+    strict: bool = False,
 ) -> Dataset:
     """Read every listed image once (`scan`, which keeps its findings in `cache`); then divide.
 
+    `full_scale` is what is white in images of more than 8 bits, where it is known.
+
     Raises:
-        ValueError: if too many images are bad, or a class has too few for what is asked.
+        ValueError: if too many images are bad, or a class has too few for what is asked; if
+            anything is to be remarked at all, with `strict`.
     """
     given: dict[str, ImageSet] = {}
-    left_out: list[str] = []
+    findings: dict[str, Finding] = {}
     for split, listing in splits.present().items():
-        given[split], bad = scan(listing, max_bad=max_bad, cache=cache)
-        left_out += [f"{key}: {problem}" for key, problem in bad.items()]
+        given[split], special = scan(listing, max_bad=max_bad, cache=cache)
+        findings |= special
+    scale = common_scale(findings.values(), full_scale)
+    given = {split: replace(images, scale=scale) for split, images in given.items()}
+    left_out = [f"{key}: {one.problem}" for key, one in findings.items() if one.problem]
+    remarks = list(splits.remarks)
+    if left_out:
+        remarks.append(f"left out: {len(left_out):,} unreadable images, as {left_out[0]}")
+    remarks += _note_remarks(given, findings)
+    if not full_scale and scale != Scale():
+        remarks.append(_depth_remark(given, findings, scale))
+    given, duplicate_remarks = _without_duplicates(given, protocol)
+    remarks += duplicate_remarks
     pool, train, held = _divide(given, protocol, seed)
-
+    remarks += _group_remarks(given, pool, protocol)
+    for split, images in held.items():
+        if bare := set(range(len(pool.class_names))) - set(images.labels):
+            names = [pool.class_names[label] for label in sorted(bare)]
+            remarks.append(f"{split} has no image of {_few(names)}")
     tested = set(held["test"].checksums)
     duplicates = sum(checksum in tested for checksum in train.checksums)
-    if left_out:
-        log.warning("%s: %d unreadable images are left out", name, len(left_out))
     if duplicates:
-        log.warning("%s: %d training images are in the test set as well", name, duplicates)
+        remarks.append(f"{duplicates:,} training images are in the test set as well")
+    if strict and remarks:
+        listed = "".join(f"\n  - {remark}" for remark in remarks)
+        raise ValueError(
+            f"dataset.strict=true: of {name} is to be remarked{listed}\n"
+            "Change what is wrong, or leave dataset.strict=false."
+        )
     sizes = Counter(train.labels).values()
-    told = {
+    origins = {
+        "train_from": _train_from(given, protocol, splits.places),
+        **{f"{split}_from": _held_from(split, given, protocol, splits.places) for split in held},
+    }
+    parts = {"train": train, "validation": held["validation"], "test": held["test"]}
+    summary = {
         "name": name,
         "classes": len(train.class_names),
         "train": len(train),
         "train_per_class": [min(sizes), max(sizes)],
         "train_drawn_from": len(pool),
+        "pool_digest": pool.digest(),
         "shots": protocol.shots,
         "fraction": protocol.fraction,
         "imbalance": protocol.imbalance,
         "seed": seed,
         **{split: len(images) for split, images in held.items()},
         "note": splits.note,
-        "train_from": _train_from(protocol),
-        **{f"{split}_from": _held_from(split, given, protocol) for split in held},
+        **origins,
         "train_test_duplicates": duplicates,
         "left_out": {"count": len(left_out), "first": left_out[:20]},
         "ignored_files": splits.ignored,
+        "understood": f"{name}: {len(train.class_names):,} classes; "
+        + "; ".join(f"{part} {len(images):,}" for part, images in parts.items())
+        + (f"; {len(remarks):,} remarks" if remarks else ""),
+        "remarks": remarks,
     }
-    return Dataset(name, train, held["validation"], held["test"], train.class_names, noun, told)
+    texts = splits.texts or tuple(map(ClassText, train.class_names))
+    return Dataset(
+        name, train, held["validation"], held["test"], train.class_names, noun, summary, texts
+    )
+
+
+def _note_remarks(given: Mapping[str, ImageSet], findings: Mapping[str, Finding]) -> list[str]:
+    """Remarks on images that are used, but may show nothing, or not all of it."""
+    remarks = []
+    for note, what in NOTES.items():
+        keys = [key for key, one in findings.items() if note in one.notes.split()]
+        if not keys:
+            continue
+        marked, counts, totals = set(keys), Counter[int](), Counter[int]()
+        names: tuple[str, ...] = ()
+        for images in given.values():
+            names = images.class_names
+            totals.update(images.labels)
+            pairs = zip(images.keys, images.labels, strict=True)
+            counts.update(label for key, label in pairs if key in marked)
+        classes = [f"{names[one]} ({count:,} of {totals[one]:,})" for one, count in counts.items()]
+        remarks.append(f"{len(keys):,} images {what}: {_few(classes)}; the first is {keys[0]}")
+    return remarks
+
+
+def _depth_remark(
+    given: Mapping[str, ImageSet], findings: Mapping[str, Finding], scale: Scale
+) -> str:
+    deep = [one for one in findings.values() if one.kind and not one.problem]
+    total = sum(map(len, given.values()))
+    text = []
+    for kind, what, span in (("i", "whole numbers", scale.integers), ("f", "floats", scale.floats)):
+        if span is not None:
+            low = min(one.low for one in deep if one.kind == kind)
+            high = max(one.high for one in deep if one.kind == kind)
+            bits = int(span[1]).bit_length() if span[0] == 0 and kind == "i" else None
+            depth = f"{bits} bits: " if bits else ""
+            text.append(
+                f"{what} from {low:g} to {high:g}, read as {depth}{span[0]:g} is black, "
+                f"{span[1]:g} white"
+            )
+    return (
+        f"{len(deep):,} of {total:,} images have more than 8 bits ({'; '.join(text)}); "
+        "dataset.full_scale=VALUE says what is white"
+    )
+
+
+def _without_duplicates(
+    given: Mapping[str, ImageSet], protocol: SplitProtocol
+) -> tuple[dict[str, ImageSet], list[str]]:
+    """The splits without images of equal bytes, as `protocol.duplicates` wants it, and remarks.
+
+    Those with several labels leave every split, those in several splits all but one. Of copies in
+    train the first stays, if a part of train is to be held out, which might get one of two.
+    """
+    places: dict[str, list[tuple[str, int, str]]] = {}
+    for split, images in given.items():
+        for key, label, checksum in zip(images.keys, images.labels, images.checksums, strict=True):
+            places.setdefault(checksum, []).append((split, label, key))
+    places = {checksum: found for checksum, found in places.items() if len(found) > 1}
+    order = DUPLICATES[protocol.duplicates]
+    divided = "test" not in given or "validation" not in given or protocol.trainval
+    dropped: dict[str, set[str]] = {split: set() for split in given}
+    labels, across, copies = [], [], []
+    for found in places.values():
+        splits = {split for split, _, _ in found}
+        if len({label for _, label, _ in found}) > 1:
+            labels.append(found)
+            lost = found if order else []
+        elif len(splits) > 1:
+            across.append(found)
+            first = next((split for split in order if split in splits), None)
+            lost = [one for one in found if order and one[0] != first]
+        else:
+            split = found[0][0]
+            if split != "train" or not divided:
+                continue
+            copies.append(found)
+            lost = sorted(found)[1:] if order else []
+        for split, _, key in lost:
+            dropped[split].add(key)
+    remarks = []
+    for kind, what in (
+        (labels, "images are in several classes"),
+        (across, "images are in several splits"),
+        (copies, "training images are there several times"),
+    ):
+        if kind:
+            lost = sum(key in dropped[split] for found in kind for split, _, key in found)
+            where = sorted(
+                {split for found in kind for split, _, key in found if key in dropped[split]}
+            )
+            done = f"{lost:,} files are left out of {', '.join(where)}" if order else "all are used"
+            keys = " = ".join(key for _, _, key in kind[0][:3])
+            remarks.append(
+                f"{len(kind):,} {what}, as {keys}; {done} "
+                f"(dataset.duplicates={protocol.duplicates})"
+            )
+    kept = {
+        split: images.select([i for i, key in enumerate(images.keys) if key not in dropped[split]])
+        if dropped[split]
+        else images
+        for split, images in given.items()
+    }
+    return kept, remarks
+
+
+# Keys of images of one origin, which are on one side of a split or the result is no evidence.
+_ORIGINS = (
+    r"(?i)(?:^|[/_. -])((?:patient|pat|subject|subj|person|video|vid|clip|seq|sequence|series"
+    r"|study|slide|session|specimen)[-_ ]?\d+)",
+    r"([^/]+?)_(?:jpe?g|png)\.rf\.[0-9a-f]+",
+)
+
+
+def _group_remarks(
+    given: Mapping[str, ImageSet], pool: ImageSet, protocol: SplitProtocol
+) -> list[str]:
+    """Remarks on images of one origin on both sides of a split."""
+    if protocol.group is not None:
+        groups = {split: set(_groups(images, protocol.group)) for split, images in given.items()}
+        return [
+            f"{len(shared):,} groups are in {split} as well as in train, as {min(shared)}"
+            for split in groups
+            if split != "train" and (shared := groups[split] & groups["train"])
+        ]
+    if "test" in given and "validation" in given and not protocol.trainval:
+        return []
+    for pattern in _ORIGINS:
+        found = [match[1] for key in given["train"].keys if (match := re.search(pattern, key))]
+        if len(set(found)) < len(found) and len(found) >= len(pool) / 2:
+            name, count = Counter(found).most_common(1)[0]
+            return [
+                f"several images are of one origin ({count:,} of {name}), and may be on both sides "
+                f"of a split; dataset.group='{pattern}' holds them out together"
+            ]
+    return []
+
+
+def _groups(images: ImageSet, pattern: str) -> list[str]:
+    """The group of each image: what `pattern` finds in its key, or the key itself."""
+    compiled = re.compile(pattern)
+    found = ((key, compiled.search(key)) for key in images.keys)
+    return [match[match.lastindex or 0] if match else key for key, match in found]
 
 
 def check_splits(splits: Splits, protocol: SplitProtocol) -> None:
@@ -138,7 +357,7 @@ def check_splits(splits: Splits, protocol: SplitProtocol) -> None:
 def _divide(
     given: dict[str, ImageSet], protocol: SplitProtocol, seed: int
 ) -> tuple[ImageSet, ImageSet, dict[str, ImageSet]]:
-    """What train is drawn from, train, and the other two."""
+    """The pool that train is drawn from, train, and the held-out splits."""
     pool = given["train"]
     if protocol.trainval:
         if "validation" not in given:
@@ -156,12 +375,17 @@ def _divide(
     elif protocol.train_per_class is not None:
         pool, held["test"] = keep_images(pool, protocol.train_per_class, SPLIT_SEED)
     else:
-        pool, held["test"] = hold_out(pool, protocol.test, SPLIT_SEED, option="dataset.test")
+        share = protocol.test
+        pool, held["test"] = hold_out(
+            pool, share, SPLIT_SEED, option="dataset.test", group=protocol.group
+        )
     if "validation" in given:
         held["validation"] = given["validation"]
     else:
         share = protocol.validation
-        pool, held["validation"] = hold_out(pool, share, SPLIT_SEED, option="dataset.validation")
+        pool, held["validation"] = hold_out(
+            pool, share, SPLIT_SEED, option="dataset.validation", group=protocol.group
+        )
     if bare := set(range(len(pool.class_names))) - set(pool.labels):
         names = [pool.class_names[label] for label in sorted(bare)]
         raise ValueError(f"classes without an image to train on: {', '.join(names[:5])}")
@@ -175,18 +399,31 @@ def _cut(pool: ImageSet, protocol: SplitProtocol, seed: int) -> ImageSet:
     return pool
 
 
-def _train_from(protocol: SplitProtocol) -> str:
-    return f"the source's own train{' and validation' if protocol.trainval else ''} split"
+def _train_from(
+    given: Mapping[str, ImageSet], protocol: SplitProtocol, places: Mapping[str, str]
+) -> str:
+    if len(given) == 1:
+        where = f" ({places['train']})" if "train" in places else ""
+        return f"what is not held out: the source has no splits{where}"
+    joined = " and validation" if protocol.trainval else ""
+    where = f" ({places['train']})" if "train" in places else ""
+    return f"the source's own train{joined} split{where}"
 
 
-def _held_from(split: str, given: dict[str, ImageSet], protocol: SplitProtocol) -> str:
+def _held_from(
+    split: str,
+    given: Mapping[str, ImageSet],
+    protocol: SplitProtocol,
+    places: Mapping[str, str],
+) -> str:
     if split in given and not (split == "validation" and protocol.trainval):
-        return "the source's own split"
+        return "the source's own split" + (f" ({places[split]})" if split in places else "")
     if split == "test" and protocol.train_per_class is not None:
         kept = protocol.train_per_class
         return f"all but {kept} images of each class of train, held out with seed {SPLIT_SEED}"
     share = asdict(protocol)[split]
-    return f"{share} of each class of train, held out with seed {SPLIT_SEED}"
+    groups = " in groups" if protocol.group else ""
+    return f"{share} of each class of train, held out{groups} with seed {SPLIT_SEED}"
 
 
 def few_shot(images: ImageSet, shots: int, seed: int) -> ImageSet:
@@ -265,18 +502,22 @@ def keep_images(images: ImageSet, per_class: int, seed: int) -> tuple[ImageSet, 
 
 
 def hold_out(
-    images: ImageSet, share: float, seed: int, *, option: str
+    images: ImageSet, share: float, seed: int, *, option: str, group: str | None = None
 ) -> tuple[ImageSet, ImageSet]:
     """The rest, and the `share` of each class that is held out: to the nearest image, and at
     least one; both class by class.
 
-    `option` is the config key of `share`, which the messages name.
+    `option` is the config key of `share`, which the messages name. Images of one `group` (a regular
+    expression, see `SplitProtocol`) stay together, so that the shares are met less well.
 
     Raises:
-        ValueError: if `share` is not between 0 and 1, or a class has fewer than two images.
+        ValueError: if `share` is not between 0 and 1, or a class has fewer than two images, or
+            fewer than two groups.
     """
     if not 0 < share < 1:
         raise ValueError(f"{option}={share} must be a share of the images, between 0 and 1")
+    if group is not None:
+        return _hold_out_groups(images, share, seed, option=option, group=group)
     rest: list[int] = []
     held: list[int] = []
     for label, members in enumerate(_drawn(images, seed, "hold_out")):
@@ -291,8 +532,44 @@ def hold_out(
     return images.select(rest), images.select(held)
 
 
+def _hold_out_groups(
+    images: ImageSet, share: float, seed: int, *, option: str, group: str
+) -> tuple[ImageSet, ImageSet]:
+    members: dict[str, list[int]] = {}
+    for index, name in enumerate(_groups(images, group)):
+        members.setdefault(name, []).append(index)
+    totals = Counter(images.labels)
+    wanted = {label: max(share * count, 1) for label, count in totals.items()}
+    held: Counter[int] = Counter()
+    taken: set[int] = set()
+    for name in sorted(members, key=lambda name: derive_seed(seed, "hold_out", name)):
+        counts = Counter(images.labels[index] for index in members[name])
+        lacking = any(held[label] < wanted[label] for label in counts)
+        # No class gives more than half of itself again beyond its share, nor all that it has.
+        fits = all(
+            held[label] + count <= max(1.5 * wanted[label], 1) or held[label] == 0
+            for label, count in counts.items()
+        ) and all(held[label] + count < totals[label] for label, count in counts.items())
+        if lacking and fits:
+            taken.update(members[name])
+            held.update(counts)
+    if bare := [images.class_names[label] for label in totals if not held[label]]:
+        raise ValueError(
+            f"class {bare[0]!r} has too few groups to hold out a part ({option}={share}, "
+            f"dataset.group={group}): it needs two that are not of all its images"
+        )
+    rest = [index for index in range(len(images)) if index not in taken]
+    return images.select(rest), images.select(sorted(taken))
+
+
+def _few(names: Sequence[str], limit: int = 5) -> str:
+    return ", ".join(names[:limit]) + (
+        f" and {len(names) - limit:,} more" if len(names) > limit else ""
+    )
+
+
 def _drawn(images: ImageSet, seed: int, purpose: str) -> list[list[int]]:
-    """For each class the indices of its images, in an order that hangs on `seed` and keys only."""
+    """Indices of the images of each class, in an order that depends on `seed` and keys only."""
     members: list[list[int]] = [[] for _ in images.class_names]
     for index, label in enumerate(images.labels):
         members[label].append(index)

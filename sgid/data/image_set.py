@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from array import array
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import chain, pairwise
 from typing import final, overload
 
-from sgid.data.decode import decode
+from sgid.data.decode import Scale, decode
 from sgid.records import Sample
 
 
@@ -22,8 +22,10 @@ class ImageSet:
 
     `read(i)` gives the encoded bytes (JPEG, PNG, WebP ...) of image `i` of the *source*; `rows[j]`
     is the source's index of this set's image `j`, so that a selection shares its source.
-    `checksums[j]` is a hash of those bytes. The columns of a set of millions are not tuples, but
-    what takes less memory: `Texts`, a `range`, an array, or a view of a file.
+    `checksums[j]` is a hash of those bytes, `scale` what is black and white in those of more than 8
+    bits. The columns of a set of millions are not tuples, but what takes less memory: `Texts`, a
+    `range`, an array, or a view of a file. `label_weights[j]` are the shares of classes in image
+    `j`, which sum to 1, where `labels` do not say it all.
     """
 
     keys: Sequence[str]
@@ -32,6 +34,8 @@ class ImageSet:
     class_names: tuple[str, ...]
     rows: Sequence[int]
     read: Callable[[int], bytes]
+    scale: Scale = Scale()
+    label_weights: Sequence[Mapping[int, float]] | None = None
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -39,7 +43,7 @@ class ImageSet:
     def __getitem__(self, index: int) -> Sample:
         """The sample at `index`, decoded to RGB."""
         label = self.labels[index]
-        image = decode(self.read(self.rows[index]))
+        image = decode(self.read(self.rows[index]), self.scale)
         return Sample(self.keys[index], image, label, self.class_names[label])
 
     def __iter__(self) -> Iterator[Sample]:
@@ -47,8 +51,10 @@ class ImageSet:
 
     def select(self, indices: Sequence[int]) -> ImageSet:
         """The images at `indices`, in that order."""
+        weights = self.label_weights
         return replace(
             self,
+            label_weights=weights and [weights[i] for i in indices],
             keys=Texts(self.keys[i] for i in indices),
             labels=array("q", (self.labels[i] for i in indices)),
             checksums=Texts(self.checksums[i] for i in indices),
@@ -56,7 +62,7 @@ class ImageSet:
         )
 
     def digest(self) -> str:
-        """A fingerprint of the images, their labels and the class names."""
+        """A fingerprint of the images, their labels, the class names and the scale."""
         return self._digest
 
     @cached_property
@@ -69,12 +75,14 @@ class ImageSet:
             digest.update(f"{comma}{say(row)}".encode())
             comma = ","
         digest.update(b"]]")
+        if self.scale != Scale():
+            digest.update(say(self.scale).encode())
         return digest.hexdigest()[:16]
 
 
 def join(first: ImageSet, second: ImageSet) -> ImageSet:
-    """The images of both, in that order, as one set; they have the same classes and other keys."""
-    assert first.class_names == second.class_names
+    """Join two sets of the same classes and scale and of different keys, in that order."""
+    assert first.class_names == second.class_names and first.scale == second.scale
     offset = max(first.rows, default=-1) + 1
     return ImageSet(
         keys=Texts(chain(first.keys, second.keys)),
@@ -83,6 +91,7 @@ def join(first: ImageSet, second: ImageSet) -> ImageSet:
         class_names=first.class_names,
         rows=array("q", chain(first.rows, (offset + row for row in second.rows))),
         read=_JoinedReader(first.read, second.read, offset),
+        scale=first.scale,
     )
 
 

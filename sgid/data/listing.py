@@ -8,8 +8,8 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from stat import S_ISREG
 from typing import final
@@ -58,11 +58,23 @@ class Listing:
 
 @final
 @dataclass(frozen=True)
+class ClassText:
+    """Words of a class for prompts, the kind of thing it is (`dog`), and a sentence on it."""
+
+    words: str
+    superclass: str | None = None
+    description: str | None = None
+
+
+@final
+@dataclass(frozen=True)
 class Splits:
-    """What a source lists. A split that it does not have is `None`.
+    """The splits of a source. One that it does not have is `None`.
 
     `ignored` counts the files that were passed over: hidden ones and those that are no images.
-    `note` is what else a reader of the result should know: `fold 1 of 10`.
+    `note` is what else a reader of the result should know: `fold 1 of 10`. `remarks` are what may
+    not be as it was meant, `texts` the words of each class, in the order of the listings' names,
+    and `places` where a split was found, by its name, where it has another one than the split.
     """
 
     train: Listing
@@ -70,6 +82,9 @@ class Splits:
     test: Listing | None
     ignored: int = 0
     note: str = ""
+    remarks: tuple[str, ...] = ()
+    texts: tuple[ClassText, ...] = ()
+    places: Mapping[str, str] = field(default_factory=dict)
 
     def each(self, change: Callable[[Listing], Listing]) -> Splits:
         """The same with every listing changed."""
@@ -108,12 +123,16 @@ def read(path: Path) -> bytes:
 
 
 def stamp(path: str | Path) -> str:
-    """The size in bytes and the time of change in ns of the file at `path`."""
+    """The size in bytes and the times of change in ns of the file at `path`.
+
+    The second of them cannot be set: it changes where a file is replaced by one of equal size that
+    was given the time of the first.
+    """
     try:
         status = os.stat(path)
     except OSError:  # a link to nothing: the error comes, with its name, when it is read
         return "unreadable"
-    return f"{status.st_size}:{status.st_mtime_ns}"
+    return f"{status.st_size}:{status.st_mtime_ns}:{status.st_ctime_ns}"
 
 
 # What moves the cursor, colours, or turns the text around (C0, C1, Unicode's bidirectional marks).

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 import PIL
 
-from sgid.data.decode import decode
+from sgid.data.decode import Scale, heif_is_read, read_raw, scale_of
 from sgid.data.image_set import ImageSet
 from sgid.data.listing import Listing
 from sgid.reproducibility import fingerprint
@@ -20,15 +20,23 @@ from sgid.runtime.threads import parallel_map
 
 
 class Finding(NamedTuple):
-    """What reading an image showed. `problem` is why it cannot be used, or empty."""
+    """Record of one image. `problem` is why it cannot be used, or empty; `notes` are keys of
+    `sgid.data.decode.NOTES`, one after the other; `low` and `high` are the values of an image of
+    more than 8 bits, whose `kind` is `i` (integers) or `f` (floats).
+    """
 
     stamp: str
     checksum: str
     problem: str
+    notes: str = ""
+    kind: str = ""
+    low: float = 0.0
+    high: float = 0.0
 
 
-def scan(listing: Listing, *, max_bad: float, cache: Path) -> tuple[ImageSet, dict[str, str]]:
-    """The images of `listing` that can be decoded, and the key and reason of each that cannot.
+def scan(listing: Listing, *, max_bad: float, cache: Path) -> tuple[ImageSet, dict[str, Finding]]:
+    """The images of `listing` that can be decoded; and, by key, the findings of those that cannot
+    and of those with notes or more than 8 bits.
 
     Every image is read, and decoded in full unless that was checked before, once: what was found is
     kept in a file under `cache` and holds until an image's stamp changes. A scan that is broken off
@@ -40,8 +48,9 @@ def scan(listing: Listing, *, max_bad: float, cache: Path) -> tuple[ImageSet, di
     if not 0 <= max_bad < 1:
         raise ValueError(f"dataset.max_bad={max_bad} must be a share of the images, from 0 to 1")
 
-    # Another Pillow may read what this one cannot, so its version is part of the name.
-    file = cache / f"{fingerprint([listing.origin, PIL.__version__])}.parquet"
+    # Other libraries may read what these cannot, so they are part of the name.
+    readers = [listing.origin, PIL.__version__, heif_is_read(), Finding._fields]
+    file = cache / f"{fingerprint(readers)}.parquet"
     known = _load(file)
     todo = [
         row
@@ -62,26 +71,52 @@ def scan(listing: Listing, *, max_bad: float, cache: Path) -> tuple[ImageSet, di
         raise ValueError(
             f"{len(bad):,} of {len(listing.keys):,} images in {listing.origin} cannot be used, "
             f"more than the share dataset.max_bad={max_bad} allows; the first are\n{few}\n"
-            "Mend or remove them, or raise dataset.max_bad to leave more of them out."
+            "Repair or remove them, or raise dataset.max_bad to leave more of them out."
         )
     rows = [row for row, key in enumerate(listing.keys) if key not in bad]
     images = listing.images(tuple(known[key].checksum for key in listing.keys))
-    return images.select(rows), bad
+    special = {
+        key: known[key]
+        for key in listing.keys
+        if known[key].problem or known[key].notes or known[key].kind
+    }
+    return images.select(rows), special
+
+
+def common_scale(findings: Iterable[Finding], full_scale: float | None = None) -> Scale:
+    """Black and white for all images of more than 8 bits of a set, from the values they hold.
+
+    `full_scale` is the value that is white, where it is known.
+    """
+    spans: dict[str, tuple[float, float]] = {}
+    for one in findings:
+        if one.kind and not one.problem:
+            low, high = spans.get(one.kind, (one.low, one.high))
+            spans[one.kind] = min(low, one.low), max(high, one.high)
+    scales = {
+        kind: (0.0, full_scale) if full_scale else scale_of(*span) for kind, span in spans.items()
+    }
+    return Scale(scales.get("i"), scales.get("f"))
 
 
 def _read_all(listing: Listing, rows: list[int]) -> Iterator[tuple[int, Finding]]:
     def find(row: int) -> Finding:
-        checksum = problem = ""
+        checksum = problem = notes = kind = ""
+        low = high = 0.0
         try:
             data = listing.read(row)
             checksum = hashlib.sha256(data).hexdigest()[:32]
             if not listing.checked:
-                decode(data)
+                raw = read_raw(data)
+                notes = " ".join(raw.notes)
+                if raw.values is not None and raw.span is not None:
+                    kind = "f" if raw.values.dtype.kind == "f" else "i"
+                    low, high = raw.span
         except OSError as error:
             problem = f"cannot be read: {error.strerror or error}"
         except ValueError as error:
             problem = str(error)
-        return Finding(listing.stamps[row], checksum, problem)
+        return Finding(listing.stamps[row], checksum, problem, notes, kind, low, high)
 
     # Threads, since reading waits and decoding releases the interpreter's lock.
     with progress(f"check {Path(listing.origin).name}", len(rows), "images") as bar:
@@ -95,7 +130,9 @@ def _load(file: Path) -> dict[str, Finding]:
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(file)
+        # Not `read_table`, which imports pandas.
+        with pq.ParquetFile(file) as opened:
+            table = opened.read()
         columns = [table.column(name).to_pylist() for name in ("key", *Finding._fields)]
     except (OSError, KeyError, pa.ArrowInvalid):  # absent or damaged: it is only a cache
         return {}

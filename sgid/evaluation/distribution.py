@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 NEIGHBOURS = 5
-"""How far the neighbourhood of a real image reaches, as Naeem et al. have it."""
+"""The neighbour that bounds the neighbourhood of a real image, as in Naeem et al."""
 
 
 SUBSETS, SUBSET = 20, 500
@@ -167,7 +167,7 @@ AT_ONCE = 2**24
 
 
 def slices(count: int, width: int = 256) -> Iterator[slice]:
-    """Of `count` rows, so many at a time that rows × `width` is at most `AT_ONCE`.
+    """Slices of `count` rows, each of at most `AT_ONCE` / `width` rows.
 
     Vectors that are mapped from a file may be more than the memory holds.
     """
@@ -192,9 +192,9 @@ def nearest(
     cosines = np.zeros((len(queries), count), np.float32)
     for some in slices(len(queries), len(vectors)):
         every = queries[some] @ vectors.T  # (n, M)
-        found = np.argpartition(-every, count - 1, axis=1)[:, :count]
-        values = np.take_along_axis(every, found, axis=1)
+        smallest = np.argpartition(-every, count - 1, axis=1)[:, :count]
+        values = np.take_along_axis(every, smallest, axis=1)
         order = np.argsort(-values, axis=1, kind="stable")
-        rows[some] = np.take_along_axis(found, order, axis=1)
+        rows[some] = np.take_along_axis(smallest, order, axis=1)
         cosines[some] = np.take_along_axis(values, order, axis=1)
     return rows, cosines

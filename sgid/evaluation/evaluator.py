@@ -1,17 +1,20 @@
-"""What a set of generated images comes to, as a summary that JSON can say.
+"""Evaluator: all metrics of a set of generated images against a dataset, as a JSON-ready summary.
 
-The same for the images of a run and for those of `evaluation.images`.
+It serves the images of a run and those of `evaluation.images` alike.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
+from PIL.Image import Image
 
 from sgid.data.dataset import Dataset
 from sgid.evaluation.distribution import nearest
@@ -31,22 +34,43 @@ from sgid.evaluation.metrics import (
 from sgid.models.loader import Models
 from sgid.reproducibility import fingerprint
 from sgid.runtime.files import write_atomic
-from sgid.stages.reference_classifier import ReferenceClassifier, predictions
+
+
+class LabelClassifier(Protocol):
+    """A classifier trained on real images alone, which predicts the class of generated ones."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Identifies the training that it comes from."""
+        ...
+
+    @property
+    def summary(self) -> dict[str, Any]:
+        """Its origin and test accuracy for reports, in JSON's terms, `fingerprint` among them."""
+        ...
+
+    def predictions(self, image: Callable[[int], Image], count: int) -> NDArray[np.int64]:
+        """(count,) predicted classes of the images `image(0)` to `image(count - 1)`."""
+        ...
 
 
 @dataclass(frozen=True)
 class Evaluator:
-    """Against what, and by what, generated images are measured."""
+    """Metrics of generated images against the real images of `dataset`.
+
+    `classifier` adds the agreement of its predictions with the labels, `lpips` LPIPS; what depends
+    on the real images alone is cached below `artifacts`.
+    """
 
     dataset: Dataset
     models: Models
     artifacts: Path
-    judge: ReferenceClassifier | None
+    classifier: LabelClassifier | None
     lpips: bool
 
     @property
     def fingerprint(self) -> str:
-        """The fingerprint of what all measures depend on but the images themselves."""
+        """Identifies all inputs of the metrics but the images themselves."""
         data = self.dataset
         return fingerprint(
             [
@@ -57,27 +81,29 @@ class Evaluator:
 
     @property
     def name(self) -> str:
-        """The fingerprint of that, and of the measures that are not always taken."""
-        return fingerprint(
-            [self.fingerprint, self.judge and self.judge.result.fingerprint, self.lpips]
-        )
+        """Fingerprint of these inputs and of the optional metrics that are computed."""
+        classifier = self.classifier and self.classifier.fingerprint
+        return fingerprint([self.fingerprint, classifier, self.lpips])
 
-    def has(self, summary: dict[str, Any]) -> bool:
-        """Whether a summary has all that is asked for, or more."""
-        judge = summary.get("classifier") or {}
+    def covers(self, summary: dict[str, Any]) -> bool:
+        """Whether a summary has every metric that is asked for; it may have more."""
+        classifier = summary.get("classifier") or {}
         return (
             summary.get("evaluator") == self.fingerprint
-            and (self.judge is None or judge.get("fingerprint") == self.judge.result.fingerprint)
+            and (
+                self.classifier is None
+                or classifier.get("fingerprint") == self.classifier.fingerprint
+            )
             and (summary["lpips"] or not self.lpips)
         )
 
-    def summary(self, made: ImageSetFeatures) -> dict[str, Any]:
-        """All measures, those of the originals beside them, and the pairs nearest to the test."""
-        data, known = self.dataset, self._of_real_images()
-        leaked, measured = self._measured(made, Limit(**known["limit"]))
+    def summary(self, images: ImageSetFeatures) -> dict[str, Any]:
+        """All metrics, those of the originals, and the pairs nearest to the test images."""
+        data, reference = self.dataset, self._of_real_images()
+        leaked, metrics = self._metrics(images, Limit(**reference["limit"]))
         return {
-            "measures": measured,
-            "originals": known["originals"],
+            "measures": metrics,
+            "originals": reference["originals"],
             "leakage": {
                 "limit": leaked.limit.distance,
                 "share": leaked.limit.share,
@@ -85,20 +111,21 @@ class Evaluator:
                     {
                         **pair,
                         "original": None
-                        if made.source_index is None
-                        else int(made.source_index[pair["row"]]),
+                        if images.source_index is None
+                        else int(images.source_index[pair["row"]]),
                     }
                     for pair in leaked.worst()
                 ],
             },
             "counts": {
-                "images": len(made),
+                "images": len(images),
                 "originals": len(data.train),
                 "held_out": len(data.validation),
                 "test": len(data.test),
                 "at_most": SAMPLE,
             },
-            "classifier": self.judge and {**self.judge.told, "held_out_top1": known["judge_top1"]},
+            "classifier": self.classifier
+            and {**self.classifier.summary, "held_out_top1": reference["classifier_top1"]},
             "lpips": self.lpips,
             "evaluator": self.fingerprint,
         }
@@ -108,8 +135,8 @@ class Evaluator:
         return real_features(self.dataset, self.models, self.artifacts)
 
     def _of_real_images(self) -> dict[str, Any]:
-        """What hangs on the real images alone, for all that is measured against them: kept."""
-        path = self.artifacts / FOLDER / f"measures-{self.name}.json"
+        """Metrics of the real images, computed once for all that is compared with them."""
+        path = self.artifacts / FOLDER / f"real-{self.name}.json"
         if not path.is_file():
             train, least = self.dataset.train, held_out_limit(self.real)
             originals = ImageSetFeatures(
@@ -118,41 +145,39 @@ class Evaluator:
                 lambda row: train[row].image,
                 np.asarray(train.labels, np.int64),
             )
-            found = {
-                "originals": self._measured(originals, least)[1],
+            reference = {
+                "originals": self._metrics(originals, least)[1],
                 "limit": asdict(least),
-                "judge_top1": self._judge_top1(),
+                "classifier_top1": self._classifier_top1(),
             }
-            write_atomic(path, json.dumps(found, indent=2).encode())
+            write_atomic(path, json.dumps(reference, indent=2).encode())
         return json.loads(path.read_text(encoding="utf-8"))
 
-    def _judge_top1(self) -> float | None:
-        """In percent, of the judge on the held-out images: what its agreement is to be read by."""
-        if self.judge is None:
+    def _classifier_top1(self) -> float | None:
+        """Top-1 of the classifier on the held-out images, in percent: the best to be expected."""
+        if self.classifier is None:
             return None
-        images, device = self.dataset.validation, self.models.device
-        found = predictions(
-            self.judge, lambda row: images[row].image, len(images), self.dataset, device
-        )
-        return 100 * float((found == np.asarray(images.labels)).mean())
+        images = self.dataset.validation
+        predicted = self.classifier.predictions(lambda row: images[row].image, len(images))
+        return 100 * float((predicted == np.asarray(images.labels)).mean())
 
-    def _measured(
-        self, made: ImageSetFeatures, least: Limit
+    def _metrics(
+        self, images: ImageSetFeatures, least: Limit
     ) -> tuple[Leakage, dict[str, float | None]]:
         data, device, real = self.dataset, self.models.device, self.real
-        leaked = leakage(made, real, least, lambda row: data.test[row].image)
+        leaked = leakage(images, real, least, lambda row: data.test[row].image)
         zero_shot = predicted = None
-        if made.labels is not None:
+        if images.labels is not None:
             classes = class_features(data, self.models, self.artifacts)
-            zero_shot = nearest(made.vectors, classes)[0][:, 0]
-            if self.judge is not None:
-                predicted = predictions(self.judge, made.image, len(made), data, device)
-        measured = image_metrics(
-            made,
+            zero_shot = nearest(images.vectors, classes)[0][:, 0]
+            if self.classifier is not None:
+                predicted = self.classifier.predictions(images.image, len(images))
+        metrics = image_metrics(
+            images,
             real,
             leaked,
             zero_shot=zero_shot,
             predicted=predicted,
             lpips=load_lpips(device) if self.lpips else None,
         )
-        return leaked, measured
+        return leaked, metrics

@@ -42,15 +42,16 @@ def embed(
     scorer: OpenClipScorer,
     *,
     at_once: int = AT_ONCE,
-    on_images: Callable[[int], object] | None = None,
 ) -> NDArray[np.float32]:
     """(N, D) embeddings of a set, decoding `at_once` images at a time, or fewer large ones."""
-    with closing(prefetch(_groups(_pictures(images), at_once))) as decoded:
+    with (
+        closing(prefetch(_groups(_pictures(images), at_once))) as decoded,
+        progress("embed", len(images), "images") as bar,
+    ):
         parts = []
         for some in decoded:
             parts.append(scorer.embed_images(some))
-            if on_images:
-                on_images(len(some))
+            bar.update(len(some))
         return np.concatenate(parts)
 
 
@@ -60,14 +61,13 @@ def cached_embeddings(
     *,
     folder: Path,
     name: str,
-    on_images: Callable[[int], object] | None = None,
 ) -> NDArray[np.float32]:
     """(N, D) embeddings of a set, mapped from `folder`/<its digest>/embeddings-<name>.npy.
 
     They are computed once; `scorer` is not called for when they are there.
     """
     path = folder / images.digest() / f"embeddings-{name}.npy"
-    return cached_array(path, lambda: embed(images, scorer(), on_images=on_images))
+    return cached_array(path, lambda: embed(images, scorer()))
 
 
 def cached_thumbnails(images: ImageSet, *, folder: Path) -> NDArray[np.uint8]:
@@ -84,19 +84,15 @@ def stored_thumbnails(store: Store) -> NDArray[np.uint8]:
 def cached_array(path: Path, make: Callable[[], NDArray]) -> NDArray:
     """The array in `path`, mapped from it; `make` is called once, if it is not there."""
     if not path.is_file():
-        made = make()
+        array = make()
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path) as partial, partial.open("wb") as stream:
-            np.save(stream, made)
+            np.save(stream, array)
     return np.load(path, mmap_mode="r")
 
 
 def stored_embeddings(
-    store: Store,
-    scorer: Callable[[], OpenClipScorer],
-    *,
-    name: str,
-    on_images: Callable[[int], object] | None = None,
+    store: Store, scorer: Callable[[], OpenClipScorer], *, name: str
 ) -> NDArray[np.float32]:
     """(rows, D) embeddings of a complete store's images, mapped from `embeddings-<name>.npy`.
 
@@ -106,7 +102,11 @@ def stored_embeddings(
     if not path.is_file():
         model = scorer()
         groups = _groups(_stored_pictures(store), AT_ONCE)
-        with atomic_path(path) as partial, closing(prefetch(groups)) as decoded:
+        with (
+            atomic_path(path) as partial,
+            closing(prefetch(groups)) as decoded,
+            progress("embed", store.rows, "images") as bar,
+        ):
             whole, start = None, 0
             for some in decoded:
                 image_features = model.embed_images(some)
@@ -115,15 +115,14 @@ def stored_embeddings(
                     whole = np.lib.format.open_memmap(partial, "w+", np.float32, shape)
                 whole[start : start + len(image_features)] = image_features
                 start += len(image_features)
-                if on_images:
-                    on_images(len(image_features))
+                bar.update(len(image_features))
             assert whole is not None  # a store has rows
             whole.flush()
     return np.load(path, mmap_mode="r")
 
 
 def _mapped_thumbnails(path: Path, pictures: Iterable[Image], count: int) -> NDArray[np.uint8]:
-    """They are made once, and written as they are made: those of a million images are 3 GB."""
+    """Thumbnails in a memory-mapped file, written one by one: a million of them are 3 GB."""
     if not path.is_file():
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path) as partial:
@@ -161,11 +160,11 @@ def _decoded(row: dict[str, Any]) -> Image:
 
 
 FOLDER = "embeddings"
-"""Below `paths.artifacts`: what is computed of real images and class names, for all runs."""
+"""Folder in `paths.artifacts` of features of real images and class names, for all runs."""
 
 
 def real_features(dataset: Dataset, models: Models, artifacts: Path) -> RealFeatures:
-    """All three parts; no test image is embedded, since that would serve nothing."""
+    """Features of all three splits; test images have thumbnails alone."""
     return RealFeatures(
         train=image_features(dataset.train, models, artifacts),
         validation=image_features(dataset.validation, models, artifacts),
@@ -174,15 +173,13 @@ def real_features(dataset: Dataset, models: Models, artifacts: Path) -> RealFeat
 
 
 def image_features(images: ImageSet, models: Models, artifacts: Path) -> Features:
-    """Embeddings and thumbnails of any set of images, kept by what these are."""
-    with progress("embed", len(images), "images") as bar:
-        vectors = cached_embeddings(
-            images,
-            lambda: models.scorer,
-            folder=artifacts / FOLDER,
-            name=fingerprint(models.identity("scorer")),
-            on_images=bar.update,
-        )
+    """Embeddings and thumbnails of any set of images, cached by its digest."""
+    vectors = cached_embeddings(
+        images,
+        lambda: models.scorer,
+        folder=artifacts / FOLDER,
+        name=fingerprint(models.identity("scorer")),
+    )
     return Features(vectors, cached_thumbnails(images, folder=artifacts / FOLDER))
 
 

@@ -12,38 +12,22 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from sgid.evaluation.distribution import pairwise_distance, slices
+from sgid.evaluation.distribution import slices
 
 
-def label(judged: ClipScores) -> NDArray[np.bool_]:
+def label(scores: ClipScores) -> NDArray[np.bool_]:
     """Keep an image whose label is CLIP's first guess among all classes."""
-    return judged.nearest == judged.labels
+    return scores.nearest == scores.labels
 
 
-def band(judged: ClipScores, *, min: float, max: float) -> NDArray[np.bool_]:
+def band(scores: ClipScores, *, min: float, max: float) -> NDArray[np.bool_]:
     """Keep an image whose cosine to its original is within `min` and `max`, both included."""
-    return (judged.cosines >= min) & (judged.cosines <= max)
-
-
-@dataclass(frozen=True)
-class Consistency:
-    """What became of the originals' meaning.
-
-    `cosine` is the mean cosine between a generated image and its original, also per class (the
-    paper's Figure 3). `label_agreement` is the percentage of generated images whose nearest class
-    name, zero-shot, is their label. `diversity` is the mean of 1 - cosine between the images
-    generated from one original; `None` with one each.
-    """
-
-    cosine: float
-    cosine_per_class: dict[str, float]
-    label_agreement: float
-    diversity: float | None
+    return (scores.cosines >= min) & (scores.cosines <= max)
 
 
 @dataclass(frozen=True)
 class ClipScores:
-    """What CLIP says of each of N generated images.
+    """CLIP's view of each of N generated images.
 
     `labels` are the classes that they are trained as, `nearest` the classes whose names they are
     most similar to, zero-shot, and `cosines` their similarities to their originals, in [-1, 1].
@@ -75,19 +59,6 @@ def clip_scores(
         cosines[some] = np.einsum("nd,nd->n", generated[some], originals[source_index[some]])
         nearest[some] = (generated[some] @ classes.T).argmax(1)
     return ClipScores(labels, nearest, cosines)
-
-
-def consistency(
-    judged: ClipScores, generated: NDArray, source_index: NDArray, class_names: Sequence[str]
-) -> Consistency:
-    """The summary of what was judged; `generated` and `source_index` as for `clip_scores`."""
-    labels, cosines = judged.labels, judged.cosines
-    return Consistency(
-        cosine=float(cosines.mean()),
-        cosine_per_class=per_class(cosines, labels, class_names),
-        label_agreement=100 * float((judged.nearest == labels).mean()),
-        diversity=pairwise_distance(generated, source_index),
-    )
 
 
 def per_class(values: NDArray, labels: NDArray, class_names: Sequence[str]) -> dict[str, float]:

@@ -24,7 +24,7 @@ COARSE = 8
 """Pixels along a side by which the nearest few are looked for: no image is farther at 8 px than it
 is at 32, so that few are missed."""
 SHORTLIST = 10
-"""How many those few are."""
+"""The share of held-out images that are as near by chance."""
 SHARE = 0.01
 """The share of held-out real images that is below the limit."""
 
@@ -97,7 +97,7 @@ def _coarse(pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def limit(held_out: NDArray, *, share: float = SHARE) -> Limit:
-    """What a near-copy is, from how far held-out real images are from the test images.
+    """The distance of a near-copy, from the distances of held-out real to test images.
 
     It is the k-th smallest of the M distances; a further image of the same kind is at most as far
     with a chance of k / (M + 1). k is the largest with which that is at most `share`, but 1 at

@@ -29,7 +29,7 @@ SIDE = 64
 
 
 def weights_file() -> Path:
-    """Where torch's cache keeps AlexNet's weights; it need not be there."""
+    """The file of AlexNet's weights in torch's cache; it may not exist."""
     import torch
     from torchvision.models import AlexNet_Weights
 
@@ -37,7 +37,7 @@ def weights_file() -> Path:
 
 
 def lacks_weights() -> str | None:
-    """What to do where the weights are not there."""
+    """The message on how to fetch the weights, where they are missing."""
     if (file := weights_file()).is_file():
         return None
     return (
@@ -96,8 +96,8 @@ def perceptual_distance(
         image: from a number to an RGB image; those of a pair are of one size.
         lpips: what `load_lpips` gives.
     """
-    found = [lpips(_pixels(image(int(a))), _pixels(image(int(b)))) for a, b in pairs]
-    return float(np.mean(found)) if found else None
+    distances = [lpips(_pixels(image(int(a))), _pixels(image(int(b)))) for a, b in pairs]
+    return float(np.mean(distances)) if distances else None
 
 
 def _pixels(picture: Image) -> torch.Tensor:

@@ -1,7 +1,6 @@
-"""Everything that is measured of a set of generated images, by name.
+"""Metrics of a set of generated images, by name.
 
-What cannot be measured is `None`: what needs originals, of images that have none; what needs
-labels, of images without; what needs a model, where there is no such model.
+A metric is `None` where it cannot be computed: without originals, labels or a model that it needs.
 """
 
 from __future__ import annotations
@@ -28,10 +27,10 @@ from sgid.evaluation.lpips import pairs_within, perceptual_distance
 from sgid.reproducibility import derive_seed
 
 VERSION = 2
-"""Raised when a measure is added or changes, so that older summaries are not taken for new ones."""
+"""Raised when a metric is added or changes, so that older summaries are not reused."""
 
 SAMPLE = 20_000
-"""Images of a set that are compared with all of another: what takes time by the product of both."""
+"""Images of a set that are compared with all of another, at most: the time is their product."""
 
 SHOWN = 6
 """Pairs of a generated image and the nearest test image that a report shows."""
@@ -60,7 +59,7 @@ class RealFeatures:
 
 @dataclass(frozen=True)
 class ImageSetFeatures:
-    """N images to be measured.
+    """N generated images for the metrics.
 
     `source_index` is the row in `RealFeatures.train` of the original of each; `labels` are the
     classes that they are said to be of; `None` where that is not known. `image` decodes one of
@@ -79,7 +78,7 @@ class ImageSetFeatures:
 
 @dataclass(frozen=True)
 class Leakage:
-    """How near images come to the test images.
+    """Nearest test images of generated images.
 
     `rows` (S,) are those that were compared: all, or a sample. `nearest` is the nearest test image
     of each of them; `near` says which are near-copies, and `same` which are the very pixels of a
@@ -120,26 +119,29 @@ def sample(count: int) -> NDArray[np.int64]:
 
 
 def held_out_limit(real: RealFeatures) -> Limit:
-    """What a near-copy of a test image is, by the validation images."""
+    """The distance of a near-copy of a test image, by the validation images."""
     pixels = real.validation.pixels
     return limit(nearest_by_pixels(pixels[sample(len(pixels))], real.test).distances)
 
 
 def leakage(
-    made: ImageSetFeatures, real: RealFeatures, least: Limit, test_image: Callable[[int], Image]
+    generated: ImageSetFeatures,
+    real: RealFeatures,
+    least: Limit,
+    test_image: Callable[[int], Image],
 ) -> Leakage:
     """Compare images with the test images; `test_image` decodes one of these."""
-    rows = sample(len(made))
-    found = nearest_by_pixels(made.pixels[rows], real.test)
+    rows = sample(len(generated))
+    nearest_test = nearest_by_pixels(generated.pixels[rows], real.test)
     same = np.zeros(len(rows), bool)
-    for place in (found.distances == 0).nonzero()[0].tolist():  # the thumbnails are the same
-        ours, theirs = made.image(int(rows[place])), test_image(int(found.rows[place]))
+    for place in (nearest_test.distances == 0).nonzero()[0].tolist():  # the thumbnails are the same
+        ours, theirs = generated.image(int(rows[place])), test_image(int(nearest_test.rows[place]))
         same[place] = ours.size == theirs.size and ours.tobytes() == theirs.tobytes()
-    return Leakage(least, rows, found, found.distances <= least.distance, same)
+    return Leakage(least, rows, nearest_test, nearest_test.distances <= least.distance, same)
 
 
 def image_metrics(
-    made: ImageSetFeatures,
+    generated: ImageSetFeatures,
     real: RealFeatures,
     leaked: Leakage,
     *,
@@ -157,18 +159,18 @@ def image_metrics(
         predicted: (N,) the class that a classifier trained on real images gives each.
         lpips: of two images, from `perceptual.load_lpips`.
     """
-    vectors, labels, source_index = made.vectors, made.labels, made.source_index
+    vectors, labels, source_index = generated.vectors, generated.labels, generated.source_index
     some, real_vectors = vectors[leaked.rows], real.validation.vectors
     few = real_vectors[sample(len(real_vectors))]
     density, coverage = density_coverage(few, some) or (None, None)
     perceptual = None
     if lpips is not None and source_index is not None:
-        perceptual = perceptual_distance(pairs_within(source_index), made.image, lpips)
+        perceptual = perceptual_distance(pairs_within(source_index), generated.image, lpips)
     return {
-        "cosine": None if source_index is None else float(to_original(made, real).mean()),
+        "cosine": None if source_index is None else float(to_original(generated, real).mean()),
         "label_agreement": _agreement(labels, zero_shot),
         "classifier_agreement": _agreement(labels, predicted),
-        "own_original_nearest": _own_nearest(made, real, leaked.rows),
+        "own_original_nearest": _own_nearest(generated, real, leaked.rows),
         "diversity": None if source_index is None else pairwise_distance(vectors, source_index),
         "class_diversity": None if labels is None else pairwise_distance(vectors, labels),
         "lpips": perceptual,
@@ -177,20 +179,20 @@ def image_metrics(
         "coverage": coverage,
         "fid": frechet(real_vectors, vectors),
         "kid": kernel_distance(few, some),
-        "train_copies": _train_copies(made, real, leaked),
+        "train_copies": _train_copies(generated, real, leaked),
         "test_copies": float(leaked.near.sum()),
         "test_copies_expected": leaked.limit.share * len(leaked.rows),
         "test_duplicates": float(leaked.same.sum()),
     }
 
 
-def to_original(made: ImageSetFeatures, real: RealFeatures) -> NDArray[np.float32]:
+def to_original(generated: ImageSetFeatures, real: RealFeatures) -> NDArray[np.float32]:
     """(N,) cosine of each image and its original."""
-    assert made.source_index is not None
-    cosines = np.zeros(len(made), np.float32)
-    for some in slices(len(made)):
-        originals = real.train.vectors[made.source_index[some]]
-        cosines[some] = np.einsum("nd,nd->n", made.vectors[some], originals)
+    assert generated.source_index is not None
+    cosines = np.zeros(len(generated), np.float32)
+    for some in slices(len(generated)):
+        originals = real.train.vectors[generated.source_index[some]]
+        cosines[some] = np.einsum("nd,nd->n", generated.vectors[some], originals)
     return cosines
 
 
@@ -201,18 +203,18 @@ def _agreement(labels: NDArray | None, said: NDArray | None) -> float | None:
 
 
 def _own_nearest(
-    made: ImageSetFeatures, real: RealFeatures, rows: NDArray[np.int64]
+    generated: ImageSetFeatures, real: RealFeatures, rows: NDArray[np.int64]
 ) -> float | None:
     """Percentage of images that are more like their own original than like any other."""
-    if made.source_index is None:
+    if generated.source_index is None:
         return None
-    found, _ = nearest(made.vectors[rows], real.train.vectors)
-    return 100 * float((found[:, 0] == made.source_index[rows]).mean())
+    neighbours, _ = nearest(generated.vectors[rows], real.train.vectors)
+    return 100 * float((neighbours[:, 0] == generated.source_index[rows]).mean())
 
 
-def _train_copies(made: ImageSetFeatures, real: RealFeatures, leaked: Leakage) -> float | None:
-    """How many are as near to an original as near-copies are to a test image."""
-    if real.train.vectors is made.vectors:
+def _train_copies(generated: ImageSetFeatures, real: RealFeatures, leaked: Leakage) -> float | None:
+    """Count of images as near to an original as near-copies are to a test image."""
+    if real.train.vectors is generated.vectors:
         return None  # they are the originals
-    found = nearest_by_pixels(made.pixels[leaked.rows], real.train.pixels)
-    return float((found.distances <= leaked.limit.distance).sum())
+    nearest_train = nearest_by_pixels(generated.pixels[leaked.rows], real.train.pixels)
+    return float((nearest_train.distances <= leaked.limit.distance).sum())

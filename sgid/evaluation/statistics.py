@@ -1,4 +1,4 @@
-"""How sure a figure is: intervals over seeds and over test images, and paired comparisons.
+"""Statistics: intervals over seeds and over test images, and paired comparisons.
 
 An accuracy has two sources of chance, and each function here says which one it covers: the *seeds*
 (another few-shot draw, other noise, another initialisation) or the *test images*.
@@ -126,7 +126,7 @@ def paired_bootstrap(
 
     `correct`, `baseline`: (N,) bool, whether each image was classified rightly. The interval is
     the percentile bootstrap over images (Efron & Tibshirani 1993, ch. 13), p is McNemar's. It says
-    how much hangs on the choice of test images, not how much another seed would change.
+    how much depends on the choice of test images, not how much another seed would change.
 
     An image's difference is only ever +1, -1 or 0, so a resample is one multinomial draw of how
     many of each there are; nothing is approximated.
@@ -149,11 +149,11 @@ def holm(pvalues: Sequence[float]) -> list[float]:
     The i-th smallest of m is multiplied by m - i + 1, kept monotone and at most 1. A NaN is a test
     that was not made: it stays NaN and does not count.
     """
-    made = sorted((p, index) for index, p in enumerate(pvalues) if not math.isnan(p))
+    tested = sorted((p, index) for index, p in enumerate(pvalues) if not math.isnan(p))
     adjusted = [math.nan] * len(pvalues)
     highest = 0.0
-    for rank, (p, index) in enumerate(made):
-        highest = max(highest, min(1.0, p * (len(made) - rank)))
+    for rank, (p, index) in enumerate(tested):
+        highest = max(highest, min(1.0, p * (len(tested) - rank)))
         adjusted[index] = highest
     return adjusted
 

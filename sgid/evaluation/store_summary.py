@@ -1,4 +1,4 @@
-"""What a generated store holds: its consistency, its histograms, and a few examples to look at."""
+"""Summary of a generated store: consistency, histograms, and a few examples to look at."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CLASS_PROMPT = "a photo of a {}"
 def score_store(
     store: Store, vectors: NDArray, images: ImageSet, originals: NDArray, classes: NDArray
 ) -> ClipScores:
-    """What CLIP says of each image of a complete store.
+    """CLIP scores of each image of a complete store.
 
     Args:
         vectors: (rows, D), the embeddings of the store's images.
@@ -45,8 +45,8 @@ def labels(store: Store) -> NDArray[np.int64]:
     return store.read(["label"])["label"].to_numpy()
 
 
-def summarise(store: Store, judged: ClipScores, class_names: Sequence[str]) -> dict[str, Any]:
-    """What a complete store holds, by its columns and by class, as JSON can say it."""
+def summarise(store: Store, scores: ClipScores, class_names: Sequence[str]) -> dict[str, Any]:
+    """Histograms and class means of a complete store, in JSON's terms."""
     table = store.read(["similarity", "guidance_scale"])
     steering = {name: table[name].to_numpy() for name in table.column_names}
     return {
@@ -54,7 +54,7 @@ def summarise(store: Store, judged: ClipScores, class_names: Sequence[str]) -> d
         "path": str(store.folder),
         "images": store.rows,
         "histograms": _histograms(**steering),
-        "cosine_per_class": per_class(judged.cosines, judged.labels, class_names),
+        "cosine_per_class": per_class(scores.cosines, scores.labels, class_names),
     }
 
 
@@ -66,11 +66,11 @@ def examples(
     `kept` says of each row of the store whether a filter lets it be trained on.
     """
     chosen = {images.keys[i]: images[i] for i in spread(images, count)}
-    found: dict[str, list[dict[str, Any]]] = {key: [] for key in chosen}
+    rows_of: dict[str, list[dict[str, Any]]] = {key: [] for key in chosen}
     keys = (key for table in store.tables(["key"]) for key in table["key"].to_pylist())
-    for number, row in store.rows_at([i for i, key in enumerate(keys) if key in found]):
+    for number, row in store.rows_at([i for i, key in enumerate(keys) if key in rows_of]):
         row["kept"] = kept is None or bool(kept[number])
-        found[row["key"]].append(row)
+        rows_of[row["key"]].append(row)
     shared = ("caption", "similarity", "prompt", "guidance_scale", "strength")
     return [
         {
@@ -82,7 +82,7 @@ def examples(
             "images": [png(decode(row["image"]["bytes"])) for row in rows],
             "kept": [row["kept"] for row in rows],
         }
-        for key, rows in found.items()
+        for key, rows in rows_of.items()
     ]
 
 

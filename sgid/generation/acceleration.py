@@ -1,4 +1,4 @@
-"""What trades exactness for speed: off unless asked for, and part of what a store is known by.
+"""Accelerations that trade exactness for speed: off by default, and part of a store's spec.
 
 `DeepCache` runs most of the UNet only every few steps, `guided_steps` leaves the unconditional half
 out of some, and `load_tiny_vae` gives a decoder that is a fraction of the VAE's size.
@@ -28,7 +28,7 @@ _BESIDE_THE_TEXT = (
 
 
 def guided_steps(timesteps: torch.Tensor, interval: Sequence[float], *, total: int) -> list[bool]:
-    """Which steps are guided: those at a share t / `total` of the noise schedule in `interval`.
+    """Guided steps: those at a share t / `total` of the noise schedule in `interval`.
 
     At the others the unconditional half need not be computed (Kynkäänniemi et al., 2024, who give
     the interval in noise levels). `total` is the number of timesteps of the training.
@@ -171,7 +171,7 @@ def load_tiny_vae(folder: Path, *, like: Any) -> Any:
 
 
 def _explained(tiny: Any, vae: Any) -> float:
-    """How much of `vae`'s own decoding of a bright disc on a ramp `tiny`'s explains (R²)."""
+    """Share of `vae`'s own decoding of a bright disc on a ramp `tiny`'s explains (R²)."""
     import torch
 
     side = 16 * 2 ** (len(vae.config.block_out_channels) - 1)
@@ -191,7 +191,7 @@ def _explained(tiny: Any, vae: Any) -> float:
 
 
 def _not_cached(unet: Any) -> str | None:
-    """What `DeepCache` does not know of this UNet, if anything."""
+    """Reason why `DeepCache` cannot be used with this UNet, or `None`."""
     if (name := type(unet.up_blocks[-1]).__name__) not in _LAST_BLOCKS:
         return f"ends with a {name}"
     told = [f"{key}={unet.config[key]}" for key in _BESIDE_THE_TEXT if unet.config[key]]

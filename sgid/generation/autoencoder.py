@@ -68,8 +68,7 @@ class Autoencoder:
         import torch
         from PIL.Image import fromarray
 
-        latents = self._as_the_decoder_takes_them(latents)
-        pixels = self.decoder.decode(latents, return_dict=False)[0]  # (B, 3, H, W)
+        pixels = self.pixels(latents)
         # Of the latents too: an `AutoencoderTiny` makes finite pixels of infinite ones.
         finite = _finite(latents) & _finite(pixels)
         levels, finite = _to_host(_levels(pixels)), _to_host(finite)
@@ -84,6 +83,10 @@ class Autoencoder:
             done = torch.cuda.Event()
             done.record()
         return wait
+
+    def pixels(self, latents: torch.Tensor) -> torch.Tensor:
+        """(B, C, h, w) latents decoded to (B, 3, H, W), about [-1, 1]; autograd can follow."""
+        return self.decoder.decode(self._as_the_decoder_takes_them(latents), return_dict=False)[0]
 
     def _as_the_decoder_takes_them(self, latents: torch.Tensor) -> torch.Tensor:
         latents = latents.to(self.decoder.dtype)

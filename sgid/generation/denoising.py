@@ -12,12 +12,18 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, final
 
 from sgid.generation.acceleration import DeepCache, guided_steps
+from sgid.generation.hooks import predicted_original
 
 if TYPE_CHECKING:
     import torch
+
+
+AfterStep = Callable[[Any, float, Callable[[], Any]], Any]
+"""From latents, the share of steps done, and the predicted clean latents, to latents."""
 
 
 @final
@@ -72,21 +78,22 @@ class Denoiser:
         scheduler: Any,
         *,
         texts: Sequence[PromptEmbedding],
-        negative: PromptEmbedding,
+        negatives: Sequence[PromptEmbedding],
         scales: Sequence[float],
         generators: list[torch.Generator],
+        after_step: AfterStep | None = None,
     ) -> torch.Tensor:
         """Clean latents (B, C, h, w), guided with a scale for each image (Ho & Salimans, 2022).
 
-        `negative` is what guidance leads away from. The unconditional half is left out where no
-        scale is above 1.
+        Guidance leads away from `negatives`. The unconditional half is left out where no scale is
+        above 1. `after_step` may change the latents after each step.
         """
         import torch
 
         extra = self.pipe.prepare_extra_step_kwargs(generators, 0.0)
         height, width = (side * self.pipe.vae_scale_factor for side in latents.shape[-2:])
         conditional = unet_arguments(texts, width=width, height=height)  # of B rows
-        both = unet_arguments([*[negative] * len(texts), *texts], width=width, height=height)
+        both = unet_arguments([*negatives, *texts], width=width, height=height)
         scale = torch.tensor(scales, device=latents.device, dtype=latents.dtype).view(-1, 1, 1, 1)
         total = scheduler.config.num_train_timesteps
         guided = guided_steps(timesteps, self.interval, total=total)
@@ -94,7 +101,7 @@ class Denoiser:
             guided = [False] * len(timesteps)
         predict = self.cache.denoiser() if self.cache else self.unet
 
-        for t, guide in zip(timesteps, guided, strict=True):
+        for step, (t, guide) in enumerate(zip(timesteps, guided, strict=True), start=1):
             if self.stop():
                 raise Stopped
             inputs = torch.cat([latents, latents]) if guide else latents
@@ -105,7 +112,11 @@ class Denoiser:
             if guide:
                 noise_uncond, noise_text = noise.chunk(2)
                 noise = noise_uncond + scale * (noise_text - noise_uncond)
+            before = latents
             latents = scheduler.step(noise, t, latents, **extra, return_dict=False)[0]
+            if after_step is not None:
+                original = partial(predicted_original, scheduler, noise, t, before)
+                latents = after_step(latents, step / len(timesteps), original)
         return latents
 
 
@@ -163,7 +174,7 @@ def encode_prompts(pipe: Any, prompts: Sequence[str]) -> list[PromptEmbedding]:
 
 
 def encode_negative_prompt(pipe: Any) -> PromptEmbedding:
-    """What guidance leads away from: the empty prompt; with most XL models, zeros in its place."""
+    """Embedding that guidance leads away from: the empty prompt, or zeros with most XL models."""
     (empty,) = encode_prompts(pipe, [""])
     if empty.pooled_prompt_embeds is None or not pipe.config.force_zeros_for_empty_prompt:
         return empty

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import ImageOps
 
 from sgid.generation.engine import Drawn, redrawn
+from sgid.generation.hooks import LatentState
 from sgid.models.diffusers import load
 from sgid.records import Generated, Request
 from sgid.runtime.batching import adaptive_batcher, out_of_memory
@@ -84,15 +85,23 @@ class PipelineEngine:
             dtype=torch.float32,
         )  # fmt: skip
 
-    def generate(self, requests: Sequence[Request]) -> Iterator[Generated]:
+    def generate(
+        self, requests: Sequence[Request], hook: Callable[[LatentState], Any] | None = None
+    ) -> Iterator[Generated]:
         """One image per request.
 
         Those that are not finite or all black come last: see `sgid.generation.engine`.
 
         Raises:
             ValueError: when the pipeline cannot draw from an image, or not from text alone, or
-                has no strength or guidance scale while the requests do.
+                has no strength, guidance scale or negative prompt while the requests do; or for a
+                hook, since pipelines keep their latents to themselves.
         """
+        if hook is not None:
+            raise ValueError(
+                f"aug={requests[0].method} looks at latents, which models=any does not show; take "
+                "one of models=sd15, sd21, sdxl, ..."
+            )
         return redrawn(
             self.draw(requests),
             asked=len(requests),
@@ -176,7 +185,7 @@ class Painter:
         return [image for request in batch for image in self._call([request])]
 
     def _try_lists(self, like: Request) -> str | None:
-        """Why two requests that differ in all are not drawn together as they are alone, if so."""
+        """Reason why two different requests do not come out of one call as alone, or `None`."""
         image = like.init_image
         # Enough noise to tell one seed from another, and not so much that the image is lost.
         one = replace(like, strength=max(like.strength, 0.75))
@@ -203,7 +212,7 @@ class Painter:
         return [_finite(image) for image in images]
 
     def _arguments(self, batch: Sequence[Request]) -> dict[str, Any]:
-        """What the call takes: lists for several requests, as it is for one."""
+        """Keyword arguments of the pipeline's call: lists for several requests."""
         import torch
 
         first = batch[0]
@@ -221,6 +230,10 @@ class Painter:
         size = first.init_image.size if first.init_image else (self.resolution, self.resolution)
         generators = [torch.Generator("cpu").manual_seed(request.seed) for request in batch]
         each = {"prompt": [request.prompt for request in batch], "generator": generators}
+        if any(request.negative_prompt for request in batch):
+            if "negative_prompt" not in self.takes:
+                raise ValueError(f"{name} has no negative prompt, but aug={first.method} has one")
+            each["negative_prompt"] = [request.negative_prompt for request in batch]
         if first.init_image:
             each["image"] = [request.init_image for request in batch]
         given = {name: values if len(batch) > 1 else values[0] for name, values in each.items()}

@@ -1,4 +1,4 @@
-"""What comes out broken in a narrow number format is drawn again in float32.
+"""Float32 fallback: images that are broken in a narrow number format are drawn again.
 
 A number beyond 65,504 is infinite in float16, soon all of its image is no number, and what other
 programs then show is black. A row of the store says in which format its image was drawn.
@@ -35,7 +35,7 @@ def redrawn(
     exactly: Callable[[Sequence[Request]], Drawn],
     weights: Path,
 ) -> Iterator[Generated]:
-    """What of `drawn` is sound, then the rest, which `exactly` draws in float32.
+    """Yield the sound images of `drawn`, then the others, which `exactly` draws in float32.
 
     Not sound is what is not finite or, where `dtype` is not float32, all black. What is still black
     in float32 is kept, and told: its original may be.

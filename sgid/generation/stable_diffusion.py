@@ -21,6 +21,7 @@ from sgid.generation.autoencoder import Autoencoder
 from sgid.generation.cache import ConditioningCache
 from sgid.generation.denoising import Denoiser, PromptEmbedding
 from sgid.generation.engine import Drawn, redrawn
+from sgid.generation.hooks import LatentState
 from sgid.models.diffusers import load
 from sgid.records import Generated, Request
 from sgid.runtime.batching import adaptive_batcher
@@ -38,8 +39,10 @@ SERVED = tuple(
 class Engine(Protocol):
     """Draws images."""
 
-    def generate(self, requests: Sequence[Request]) -> Iterator[Generated]:
-        """One image per request, in any order."""
+    def generate(
+        self, requests: Sequence[Request], hook: Callable[[LatentState], Any] | None = None
+    ) -> Iterator[Generated]:
+        """One image per request, in any order; `hook` may change the latents of a batch."""
         ...
 
 
@@ -125,23 +128,29 @@ class StableDiffusionEngine:
         )  # fmt: skip
         self.known = ConditioningCache(self.pipe, self.autoencoder)
 
-    def generate(self, requests: Sequence[Request]) -> Iterator[Generated]:
+    def generate(
+        self, requests: Sequence[Request], hook: Callable[[LatentState], Any] | None = None
+    ) -> Iterator[Generated]:
         """One image per request; requests that can share a batch do.
 
         Those that are not finite or all black come last: see `sgid.generation.engine`.
         """
         return redrawn(
-            self.draw(requests),
+            self.draw(requests, hook),
             asked=len(requests),
             dtype=self.dtype,
-            exactly=lambda some: self.in_float32(steps=self.steps).draw(some),
+            exactly=lambda some: self.in_float32(steps=self.steps).draw(some, hook),
             weights=self.folder,
         )
 
-    def draw(self, requests: Sequence[Request]) -> Drawn:
+    def draw(
+        self, requests: Sequence[Request], hook: Callable[[LatentState], Any] | None = None
+    ) -> Drawn:
         """As `generate`, but nothing is drawn a second time."""
         self.stopped.clear()
-        texts = self.known.texts((one.prompt for one in requests), batches=self.batches)
+        prompts = [one.prompt for one in requests]
+        prompts += [one.negative_prompt for one in requests if one.negative_prompt]
+        texts = self.known.texts(prompts, batches=self.batches)
         posteriors = self.known.posteriors(
             [one.init_image for one in requests if one.init_image], batches=self.batches
         )
@@ -153,7 +162,7 @@ class StableDiffusionEngine:
         ) as (begin, ahead):
             yield from self.batches.run(
                 requests,
-                lambda batch: begin(partial(self._draw, batch, texts, posteriors)),
+                lambda batch: begin(partial(self._draw, batch, texts, posteriors, hook)),
                 alike=_can_share_a_batch,
                 ahead=ahead,
             )
@@ -163,13 +172,24 @@ class StableDiffusionEngine:
         batch: Sequence[Request],
         texts: Mapping[str | None, PromptEmbedding],
         posteriors: Mapping[int, torch.Tensor],
+        hook: Callable[[LatentState], Any] | None,
     ) -> Wait:
         """Begin to draw requests that can share a batch."""
         import torch
 
         first = batch[0]
         generators = [torch.Generator("cpu").manual_seed(request.seed) for request in batch]
-        with torch.inference_mode():
+
+        def after_step(
+            latents: torch.Tensor, progress: float, predict: Callable[[], torch.Tensor]
+        ) -> torch.Tensor:
+            assert hook is not None
+            state = LatentState(latents, progress, batch, predict, self.autoencoder.pixels)
+            changed = hook(state)
+            return latents if changed is None else changed
+
+        # A hook may take gradients, which tensors of the inference mode refuse for ever.
+        with torch.no_grad() if hook else torch.inference_mode():
             scheduler, timesteps = self.denoise.schedule(
                 self.steps, first.strength if first.init_image else None
             )
@@ -184,9 +204,10 @@ class StableDiffusionEngine:
             latents = self.denoise(
                 latents, timesteps, scheduler,
                 texts=[texts[request.prompt] for request in batch],
-                negative=texts[None],
+                negatives=[texts[request.negative_prompt or None] for request in batch],
                 scales=[request.guidance_scale for request in batch],
                 generators=generators,
+                after_step=after_step if hook else None,
             )  # fmt: skip
             return self.autoencoder.decode(latents)
 
@@ -208,7 +229,7 @@ class StableDiffusionEngine:
 
 
 def _not_served(pipe: Any) -> str | None:
-    """Why this loop would not give what the pipeline itself does, if so."""
+    """Reason why this loop would not equal the pipeline itself, or `None`."""
     if (name := type(pipe).__name__) not in SERVED:
         return f"holds a {name}"
     if pipe.unet.config.time_cond_proj_dim is not None:
@@ -238,7 +259,7 @@ Draw = Callable[[], Wait]
 def lanes(
     batches: float, *, device: torch.device, latent_side: int, stop: Callable[[], None]
 ) -> Iterator[tuple[Callable[[Draw], Wait], int]]:
-    """What begins batches, and how many to begin while the oldest is waited for.
+    """Function that begins a batch, and the number of batches to begin ahead.
 
     A GPU goes on with the next batch while the results of the last are fetched. A CPU works on as
     many batches at once as it has threads, each on one of them: small networks gain little from

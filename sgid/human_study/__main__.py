@@ -103,11 +103,11 @@ def _results(given: argparse.Namespace) -> None:
 
     from sgid.human_study.results import write_results
 
-    console = Console()
+    console = Console(soft_wrap=True)
     folder = given.folder / ("results-attentive" if given.attentive else "results")
     written = write_results(given.folder, given.output or folder, attentive=given.attentive)
     for table in written.tables:
-        console.print(table.rich())
+        table.print(console)
     console.print(f"{written.folder}/", style="dim", markup=False, highlight=False)
 
 

@@ -28,7 +28,6 @@ from sgid.human_study.study import FILE, Picture, must_be_new, write_study
 from sgid.reproducibility import derive_seed
 
 if TYPE_CHECKING:
-    from sgid.config.schema import Config
     from sgid.data.image_set import ImageSet
     from sgid.store.store import Store
 
@@ -51,13 +50,10 @@ def build(
     """
     from sgid.config.compose import compose
     from sgid.config.schema import in_slot
-    from sgid.models.loader import Models
-    from sgid.stages.augment import augmentations
-    from sgid.stages.data import load
-    from sgid.stages.preflight import preflight
+    from sgid.stages.run import prepare
 
     config = compose(options)
-    methods = list(in_slot(config, "offline"))
+    methods = list(in_slot(config.aug, "offline"))
     if not methods:
         raise ValueError(
             f"aug=[{','.join(config.aug)}] generates no images to rate: "
@@ -67,18 +63,19 @@ def build(
     folder = folder or Path(config.paths.artifacts) / "human" / config.dataset.name
     must_be_new(folder / FILE)
     config = replace(config, backbone=replace(config.backbone, weights=None))  # none is trained
-    ready = preflight(config)
-    dataset = load(config, ready)
+    run = prepare(config, {}, [])
+    dataset = run.dataset
     count = originals(questions, len(methods), config.expansion, len(dataset.train))
-    made = augmentations(config, dataset, Models(config, ready.weights))
-    stores = {one.recipe.method: one.generated for one in made}
+    stores = {one.method.name: one.generated for one in run.augmentations}
     if lacking := [method for method, store in stores.items() if not store.complete]:
         again = shlex.join(["python", "run.py", *options, "stage=augment"])
         raise FileNotFoundError(
             f"{', '.join(lacking)}: not all images have been generated. This makes them:\n{again}"
         )
     chosen = choose(dataset.train, count, seed)
-    pictures, asked = _questions(config, dataset.train, dataset.phrases, stores, chosen, seed)
+    pictures, asked = _questions(
+        dataset.train, dataset.phrases, stores, chosen, config.expansion, seed
+    )
     about = {
         "dataset": dataset.name,
         "methods": methods,
@@ -93,15 +90,14 @@ def build(
 
 
 def _questions(
-    config: Config,
     images: ImageSet,
     phrases: Sequence[str],
     stores: Mapping[str, Store],
     chosen: Sequence[int],
+    expansion: int,
     seed: int,
 ) -> tuple[dict[str, Picture], list[Question]]:
     """All questions about the chosen originals, and the images that they show."""
-    expansion = config.expansion
     repeats = range(min(expansion, SHOWN))
     pictures: dict[str, Picture] = {}
 

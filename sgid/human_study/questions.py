@@ -1,4 +1,4 @@
-"""What raters are asked, which questions there are, and in what order each rater meets them."""
+"""Questions of a study: their kinds, their choice, and the order in which a rater meets them."""
 
 from __future__ import annotations
 
@@ -85,12 +85,12 @@ class Question:
 
 
 def kinds(expansion: int) -> list[Kind]:
-    """What can be asked: diversity only where an original has several images."""
+    """Kinds of questions: diversity only where an original has several images."""
     return [CONSISTENCY, DIVERSITY] if expansion > 1 else [CONSISTENCY]
 
 
 def originals(questions: int, methods: int, expansion: int, available: int) -> int:
-    """How many originals make at most `questions` questions, each with all methods and kinds.
+    """Number of originals for at most `questions` questions, each with all methods and kinds.
 
     Raises:
         ValueError: if that is none, or more than are `available`.

@@ -2,7 +2,7 @@
 
 The originals are the sample. Of each, what the raters say counts once, as their mean, so that many
 ratings of one original are not taken for many originals. An interval then covers another draw of
-originals, judged by the same raters.
+originals, rated by the same raters.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Written:
-    """Where the results were written, and the tables to show."""
+    """The folder of the written results, and the tables to show."""
 
     folder: Path
     tables: list[Table]
@@ -139,7 +139,7 @@ def _notes(ratings: Sequence[Rating], asked: Sequence[Kind]) -> tuple[str, ...]:
 
 
 def _checks(ratings: Sequence[Rating], *, attentive: bool) -> str:
-    """How many of all raters failed a check, and how many are left out."""
+    """Sentences on the raters who failed a check, and on those who are left out."""
     raters, failed = len({one.rater for one in ratings}), len(inattentive(ratings))
     said = f"A check shows the original unchanged; {failed or 'none'} of {raters} raters failed one"
     if not attentive:
@@ -265,7 +265,7 @@ def alpha(ratings: Iterable[Rating], kind: str) -> tuple[float, int]:
 
     1 is agreement, 0 is what chance gives (Krippendorff, Content Analysis, 2004, ch. 11). Only
     questions that at least two raters answered count, checks do not. NaN where there is none, or
-    where all ratings are the same: agreement beyond chance cannot be told then.
+    where all ratings are the same: agreement beyond chance is undefined then.
 
     Raises:
         ValueError: if `krippendorff` is not installed.
@@ -295,7 +295,7 @@ def alpha(ratings: Iterable[Rating], kind: str) -> tuple[float, int]:
 
 
 def inattentive(ratings: Iterable[Rating]) -> set[int]:
-    """The raters who failed a check: an original beside itself, or beside copies of itself."""
+    """The raters who failed a check: an original next to itself, or to copies of itself."""
     return {
         one.rater
         for one in ratings
@@ -306,7 +306,7 @@ def inattentive(ratings: Iterable[Rating]) -> set[int]:
 
 
 def unchecked(ratings: Iterable[Rating]) -> set[int]:
-    """The raters who answered no check: whether they look cannot be told."""
+    """The raters who answered no check, so that nothing shows whether they look."""
     ratings = list(ratings)
     checked = {o.rater for o in ratings if o.method == UNCHANGED and o.value is not None}
     return {one.rater for one in ratings} - checked

@@ -39,7 +39,7 @@ _JOINERS = "\u200c\u200d"  # not printable, but Persian and Indian names are spe
 
 
 def new_code() -> str:
-    """What a rater's link is made of: nobody guesses it."""
+    """A code for a rater's link that nobody can guess."""
     return secrets.token_urlsafe(12)
 
 
@@ -75,7 +75,7 @@ class Study:
         self.questions = {one.number: one for one in self._questions()}
 
     def about(self) -> dict[str, Any]:
-        """What it was made of, as `build` said it."""
+        """Dataset, methods, stores and seed of the study, as `build` wrote them."""
         with self._open() as file:
             return {what: json.loads(value) for what, value in file.execute("SELECT * FROM study")}
 
@@ -148,7 +148,7 @@ class Study:
         return Rater(*row) if row else None
 
     def turn(self, rater: Rater, position: int) -> Turn | None:
-        """What the rater is asked at this position (1, 2, ...)."""
+        """The question to the rater at this position (1, 2, ...)."""
         if not 1 <= position <= rater.total:  # also larger than SQLite's integers
             return None
         with self._open() as file:
@@ -212,7 +212,7 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Rater:
-    """Who rates, and how far they are: `waiting` is the first position without an answer."""
+    """A rater and their progress: `waiting` is the first position without an answer."""
 
     number: int
     code: str

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from sgid.models.blip import Captioner
-from sgid.models.clip import OpenClipScorer
 from sgid.records import Described, Sample
 from sgid.reproducibility import derive_seed
+
+if TYPE_CHECKING:
+    from sgid.models.blip import Captioner
+    from sgid.models.clip import OpenClipScorer
 
 PLACES = 4
 """Decimals of a similarity: 1e-4 is far below what steers guidance or tells captions apart."""

@@ -51,7 +51,7 @@ def follows_similarity(guidance: Guidance) -> bool:
 
 
 def _position(similarities: ArrayLike, quantiles: Sequence[float]) -> NDArray[np.float64]:
-    """Where each similarity lies between the two quantiles, in [0, 1]."""
+    """Position of each similarity between the two quantiles, in [0, 1]."""
     s = np.asarray(similarities, dtype=np.float64)
     if np.isnan(s).any():
         raise ValueError(

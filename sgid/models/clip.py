@@ -1,4 +1,4 @@
-"""How well a text fits an image: cosine similarity of CLIP embeddings (Radford et al., 2021)."""
+"""CLIP scorer: cosine similarity of an image and a text (Radford et al., 2021)."""
 
 from __future__ import annotations
 

@@ -6,10 +6,14 @@ and the watermark, which would tell generated images from originals to any class
 
 from __future__ import annotations
 
+import copy
 import inspect
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from sgid.models.weights import read_json
 
 if TYPE_CHECKING:
     import torch
@@ -70,15 +74,85 @@ def with_settings_of(own: Any, name: str) -> Any:
     kind = getattr(diffusers, name, None)
     if name == OWN or kind is type(own):
         return own
-    option = f"models.generator.scheduler={name}"
-    if kind is None or not hasattr(kind, "add_noise"):
-        raise ValueError(
-            f"{option}: no such diffusers scheduler; for example "
-            f"DPMSolverMultistepScheduler, DDIMScheduler, UniPCMultistepScheduler, or {OWN}"
-        )
-    if own.compatibles == [type(own)]:  # as with flow matching
+    option, can = f"models.generator.scheduler={name}", _can_replace(own)
+    if not can:  # as with flow matching
         raise ValueError(
             f"{option}: nothing can take the place of this model's {type(own).__name__}; "
             f"take models.generator.scheduler={OWN}"
         )
-    return kind.from_config(own.config)
+    if name not in can:
+        raise ValueError(
+            f"{option}: cannot take the place of this model's {type(own).__name__}; {OWN} or one "
+            f"of {', '.join(can)} can"
+        )
+    try:
+        return kind.from_config(own.config)
+    except (ImportError, ValueError) as error:  # a package of its own; settings that it lacks
+        raise ValueError(f"{option}: {error}; take another, or {OWN}") from error
+
+
+def _can_replace(own: Any) -> list[str]:
+    """The schedulers of the family of `own`, by name.
+
+    The EDM schedulers, which diffusers counts among them, scale a network's input and output in a
+    way of their own; LCM and TCD, which it does not, serve models distilled for them.
+    """
+    import diffusers
+
+    family = {kind.__name__ for kind in own.compatibles} - {type(own).__name__}
+    if family:
+        family |= {"LCMScheduler", "TCDScheduler"}
+    edm = type(own).__name__.startswith("EDM")
+    return sorted(
+        name
+        for name in family
+        if name.startswith("EDM") == edm and "Dummy" not in name and hasattr(diffusers, name)
+    )
+
+
+def check_scheduler(
+    folder: Path, *, scheduler: str, steps: int, strengths: Sequence[float]
+) -> None:
+    """Take all steps once on four numbers, with a model that sees noise of 0.
+
+    Raises:
+        ValueError: naming the option, if a scheduler cannot take the model's place, or so many
+            steps, or gives what is not finite.
+    """
+    import diffusers
+    import torch
+
+    config = read_json(folder / "scheduler" / "scheduler_config.json") or {}
+    kind: Any = getattr(diffusers, str(config.get("_class_name")), None)
+    if kind is None:  # a pipeline without one; `load` refuses what diffusers does not know
+        return
+    one = with_settings_of(kind.from_config(config), scheduler)
+    if not one.compatibles or "FlowMatch" in type(one).__name__:
+        return  # its steps depend on the size of the image, and only its own pipeline knows how
+    option = f"models.generator.scheduler={scheduler} ({type(one).__name__})"
+    longest = one.config.get("num_train_timesteps", steps)
+    if steps > longest:
+        raise ValueError(f"steps={steps}: {option} has {longest} steps at most")
+    for strength in strengths:
+        own = copy.deepcopy(one)
+        given = f"steps={steps} at noise_rate={strength:g}: {option}"
+        try:
+            own.set_timesteps(steps)
+            skipped = max(steps - min(int(steps * strength), steps), 0) * own.order
+            if hasattr(own, "set_begin_index"):
+                own.set_begin_index(skipped)
+            latents, times = torch.ones(1, 1, 2, 2), own.timesteps[skipped:]
+            latents = own.add_noise(latents, torch.zeros_like(latents), times[:1])
+            for time in times:
+                own.scale_model_input(latents, time)
+                latents = own.step(torch.zeros_like(latents), time, latents).prev_sample
+        except Exception as error:  # schedulers fail in many ways
+            raise ValueError(
+                f"{given} fails ({type(error).__name__}: {error}); take another number of steps, "
+                "or another scheduler"
+            ) from error
+        if not latents.isfinite().all():
+            raise ValueError(
+                f"{given} gives what is not finite; take fewer steps, a higher noise rate, or "
+                "another scheduler"
+            )

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, final
+from typing import TYPE_CHECKING, Any, final
 
 from hydra.utils import instantiate
 
-from sgid.config.schema import Config, ModelConfig
+from sgid.config.schema import ModelConfig, ModelsConfig
+from sgid.config.targets import identity
 from sgid.models.weights import Weights, content_hash
-from sgid.runtime.device import pick_device, pick_dtype, widest_dtype
+from sgid.runtime.device import pick_dtype, widest_dtype
 from sgid.runtime.terminal import quiet_generation
+
+if TYPE_CHECKING:
+    import torch
+
+UNUSED = {"guidance_interval": [0.0, 1.0], "deep_cache": 1, "tiny_vae": None}
+"""Options of a generator that are off, and so in no spec."""
 
 
 @final
 class Loaded:
-    """What the runs of one process have in memory: for each role, the model last asked for.
+    """The models in the memory of a process: for each role, the one last asked for.
 
     The runs of a sweep mostly share their models, and what these remember of prompts and originals.
     """
@@ -37,27 +44,49 @@ class Loaded:
 
 @final
 class Models:
-    """Captioner, scorer and generator of a config, each loaded once; `loaded` outlives them."""
+    """Captioner, scorer and generator of a run, each loaded once; `loaded` outlives them."""
 
     def __init__(
-        self, config: Config, weights: dict[str, Weights], loaded: Loaded | None = None
+        self,
+        settings: ModelsConfig,
+        weights: Mapping[str, Weights],
+        *,
+        device: torch.device,
+        steps: int,
+        remembered: Path | None = None,
+        loaded: Loaded | None = None,
     ) -> None:
-        self.config = config
+        """Take the section `models`, and where the weights of each lie, by option.
+
+        Args:
+            steps: denoising steps at strength 1.
+            remembered: the file of the batch sizes that were found, or `None`.
+        """
+        self.settings = settings
         self.weights = weights
-        self.device = pick_device(config.trainer.device)
+        self.device = device
+        self.steps = steps
+        self.remembered = remembered
         self._loaded = loaded or Loaded()
-        tiny = config.models.generator.tiny_vae
+        tiny = settings.generator.tiny_vae
         self._tiny_vae = content_hash(Path(tiny).expanduser()) if tiny else None
 
     def identity(self, name: str) -> dict[str, Any]:
-        """What of a model determines its results: its weights, number format and settings."""
+        """All of a model that determines its results: weights, number format and settings."""
         settings = self._settings(name)
-        for how in ("_partial_", "batch_size", "compile"):
+        for how in ("batch_size", "compile"):
             settings.pop(how, None)
         if settings.get("tiny_vae"):
             settings["tiny_vae"] = self._tiny_vae
-        settings["dtype"] = str(self._dtype(name)).removeprefix("torch.")
-        return {**settings, "weights": self.weights[f"models.{_option(name)}"].identity}
+        used = {key: value for key, value in settings.items() if UNUSED.get(key, ...) != value}
+        dtype = str(self._dtype(name)).removeprefix("torch.")
+        weights = self.weights[f"models.{_option(name)}"].identity
+        return identity({**used, "dtype": dtype, "weights": weights})
+
+    def identities(self) -> dict[str, Any]:
+        """The identity of each model that the run has."""
+        names = (option.rpartition(".")[2] for option in self.weights if option != "backbone")
+        return {name: self.identity(name) for name in sorted(names)}
 
     @property
     def captioner(self) -> Any:
@@ -74,10 +103,8 @@ class Models:
 
     @property
     def generator(self) -> Any:
-        steps = self.config.steps
-        remembered = Path(self.config.paths.artifacts) / "batch_sizes.json"
-        engine = self._get("generator", steps=steps, remembered=remembered)
-        engine.steps = steps  # the only setting that an engine takes as it comes
+        engine = self._get("generator", steps=self.steps, remembered=self.remembered)
+        engine.steps = self.steps  # the only setting that an engine takes as it comes
         return engine
 
     def _get(self, name: str, **more: Any) -> Any:
@@ -104,7 +131,7 @@ class Models:
         return pick_dtype(self._config(name).dtype, self.device)
 
     def _config(self, name: str) -> ModelConfig:
-        return getattr(self.config.models, _option(name))
+        return getattr(self.settings, _option(name))
 
 
 def _option(name: str) -> str:

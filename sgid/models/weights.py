@@ -1,13 +1,16 @@
-"""Where model weights lie on disk, and what to say when they do not.
+"""Places of model weights on disk, and messages for those that are not there.
 
-Nothing is ever downloaded here: weights are a folder given by `path`, or a snapshot of a hub
-repository in the local cache. What is missing is told with the command that fetches it.
+Nothing is downloaded: weights are a folder given by `path`, or a snapshot of a hub
+repository in the local cache. A message about what is missing names the command that fetches it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
+import re
+import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -30,13 +33,20 @@ LAYOUTS: dict[str, tuple[tuple[str, ...], ...]] = {
 }
 
 
-_READ = {"diffusers": "diffusion_pytorch_model.safetensors", "transformers": "model.safetensors"}
+FILES = {
+    "diffusers": "diffusion_pytorch_model.safetensors",
+    "transformers": "model.safetensors",
+    "open_clip": "open_clip_model.safetensors",
+}
+"""The file of weights that a library reads from a folder."""
+
+_READ = ("diffusers", "transformers")
 
 
 _TOKENIZERS = ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model", "tokenizer.model")
 
 
-_NOT_LOADED = ("safety_checker", "feature_extractor", "image_encoder", "watermarker")
+NOT_LOADED = ("safety_checker", "feature_extractor", "image_encoder", "watermarker")
 
 
 class MissingWeights(FileNotFoundError):
@@ -65,15 +75,23 @@ def locate(
 
     Raises:
         MissingWeights: when they are absent or incomplete.
-        ValueError: when neither `path` nor `id` is given, the layout is unknown, or the model is
-            made by code of its own.
+        ValueError: when neither `path` nor `id` is given or both are, the layout is unknown, or the
+            model is made by code of its own.
     """
     if layout not in LAYOUTS:
         raise ValueError(f"{option}.layout={layout}: unknown; one of {', '.join(LAYOUTS)}")
+    if path is not None and id is not None:
+        raise ValueError(
+            f"{option}: both path={path} and id={id}; set {option}.path=null, or {option}.id=null"
+        )
     if path is not None:
         folder = Path(path).expanduser()
+        if not folder.is_dir():
+            raise MissingWeights(_no_folder(folder, layout, option))
         _refuse_code(folder, layout, option)
         if lacking := _lacking(folder, layout):
+            if layout == "diffusers" and (files := _single_files(folder)):
+                raise MissingWeights(_no_folder(files[0], layout, option))
             raise MissingWeights(
                 f"{option}.path={path} lacks {', '.join(lacking)}. It must be the folder of a "
                 f"{layout} model with safetensors weights; change {option}.path."
@@ -89,7 +107,11 @@ def locate(
         at = f" --revision {revision}" if revision else ""
         at += "".join(f" --exclude '{pattern}'" for pattern in _EXCLUDE[layout])
         at += "".join(f" --include '{pattern}'" for pattern in _INCLUDE.get(layout, ()))
-        found = f"{folder} lacks {', '.join(lacking)}" if folder else "not in the hub cache"
+        found = (
+            f"{folder} lacks {', '.join(lacking)}"
+            if folder
+            else f"not in the hub cache ({_cache()}; HF_HUB_CACHE says where it is)"
+        )
         raise MissingWeights(
             f"{id}{f' at {revision}' if revision else ''}: {found}.\n"
             f"  fetch it:      hf download {id}{at}\n"
@@ -111,11 +133,49 @@ _EXCLUDE = {
 _INCLUDE = {"diffusers": ("model_index.json", "*/*")}
 
 
-def _snapshot(id: str, revision: str | None) -> Path | None:
-    """The folder of a snapshot in the hub's cache; `revision` is a commit, branch or tag."""
+def _cache() -> Path:
     from huggingface_hub.constants import HF_HUB_CACHE
 
-    repository = Path(HF_HUB_CACHE) / f"models--{id.replace('/', '--')}"
+    return Path(HF_HUB_CACHE)
+
+
+def _no_folder(path: Path, layout: str, option: str) -> str:
+    """What to do where `path` should be the folder of a model, and is none."""
+    said = f"{option}.path={path}"
+    if path.suffix in (".ckpt", ".pt", ".pth", ".bin"):
+        return f"{said}: a pickle, which is not read; take a folder with safetensors weights"
+    if not path.is_file():
+        like_id = re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", str(path))
+        hint = f"; if it is a repository of the hub, say {option}.id={path}" if like_id else ""
+        return f"{said} lacks the folder itself{hint}"
+    if layout != "diffusers" or path.suffix != ".safetensors":
+        return f"{said}: a file; take the folder that it lies in, with its config"
+    names = safetensors_header(path)
+    if any("lora" in name for name in names):
+        return f"{said}: a LoRA, which is no model of its own; merge it into one and save that"
+    if not any(name.startswith("first_stage_model.") for name in names):
+        return f"{said}: no whole Stable Diffusion; take the folder of a diffusers pipeline"
+    kind = "XL" if any(name.startswith("conditioner.") for name in names) else ""
+    target = path.with_suffix("")
+    code = (
+        f"from diffusers import StableDiffusion{kind}Pipeline as P; "
+        f"P.from_single_file({str(path)!r}).save_pretrained({str(target)!r})"
+    )
+    return (
+        f"{said}: one file; a folder is read. Make it once, with a network (its configs are "
+        f"fetched):\n  python -c {shlex.quote(code)}\n  then: {option}.path={target}"
+    )
+
+
+def _single_files(folder: Path) -> list[Path]:
+    """The whole models of a folder that is no pipeline."""
+    there = (folder / "model_index.json").exists()
+    return [] if there else sorted(folder.glob("*.safetensors"))
+
+
+def _snapshot(id: str, revision: str | None) -> Path | None:
+    """The folder of a snapshot in the hub's cache; `revision` is a commit, branch or tag."""
+    repository = _cache() / f"models--{id.replace('/', '--')}"
     reference = repository / "refs" / (revision or "main")
     commit = reference.read_text().strip() if reference.is_file() else revision
     folder = repository / "snapshots" / (commit or "main")
@@ -126,11 +186,11 @@ def _refuse_code(folder: Path, layout: str, option: str) -> None:
     """Raise a `ValueError` if a model asks for code that is not of the libraries that load it."""
     never = f"which is never run; change {option}"
     config = folder / "open_clip_config.json"
-    if layout in ("open_clip", "timm") and "trust_remote_code" in json.dumps(_json(config)):
+    if layout in ("open_clip", "timm") and "trust_remote_code" in json.dumps(read_json(config)):
         raise ValueError(f"{option}: {config} has trust_remote_code, for code of its own, {never}")
-    for part, library, kind in _named(folder) if layout == "diffusers" else ():
+    for part, library, kind in read_parts(folder) if layout == "diffusers" else ():
         beside = any((folder / place / f"{library}.py").is_file() for place in (part, ""))
-        if beside or (part not in _NOT_LOADED and not _is_known(library)):
+        if beside or (part not in NOT_LOADED and not _is_known(library)):
             raise ValueError(
                 f"{option}: {folder / 'model_index.json'} has its {part} made by {library}.{kind}, "
                 f"code that is not of diffusers or transformers, {never}"
@@ -145,7 +205,7 @@ def _is_known(library: str) -> bool:
     return library in _READ or (library.isidentifier() and own.is_dir())
 
 
-def _json(file: Path) -> Any:
+def read_json(file: Path) -> Any:
     """What a JSON file holds; `None` if there is none, which is told as a file that lacks."""
     try:
         return json.loads(file.read_text(encoding="utf-8"))
@@ -173,15 +233,15 @@ def _lacking(folder: Path, layout: str) -> list[str]:
 
 def _parts(folder: Path) -> Iterator[tuple[str, ...]]:
     """The files, as alternatives, of each part that a pipeline's `model_index.json` names."""
-    for part, library, kind in _named(folder):
-        if part not in _NOT_LOADED:
+    for part, library, kind in read_parts(folder):
+        if part not in NOT_LOADED:
             for options in _files(library, kind):
                 yield tuple(f"{part}/{name}" for name in options)
 
 
-def _named(folder: Path) -> Iterator[tuple[str, str, str]]:
+def read_parts(folder: Path) -> Iterator[tuple[str, str, str]]:
     """Each part that a pipeline's `model_index.json` names: its own name, library and class."""
-    index = _json(folder / "model_index.json") or {}
+    index = read_json(folder / "model_index.json") or {}
     for part, named in index.items():
         match named:
             case [str(library), str(kind)] if part != "_class_name":  # that is told where it loads
@@ -196,7 +256,10 @@ def _files(library: str, kind: str) -> tuple[tuple[str, ...], ...]:
         return (_TOKENIZERS,)
     if kind.endswith(("Processor", "FeatureExtractor")):
         return (("preprocessor_config.json", "processor_config.json"),)
-    return (("config.json",), (_READ[library],) if library in _READ else tuple(_READ.values()))
+    return (
+        ("config.json",),
+        (FILES[library],) if library in _READ else tuple(FILES[one] for one in _READ),
+    )
 
 
 def _instead(folder: Path, name: str) -> str:
@@ -204,6 +267,12 @@ def _instead(folder: Path, name: str) -> str:
     file = folder / name
     if file.suffix != ".safetensors" or not file.parent.is_dir():
         return ""
+    if file.is_symlink():
+        return f" (a link to {file.readlink()}, which is not there)"
+    variant = file.with_suffix(".fp16.safetensors")
+    if variant.is_file():
+        move = shlex.join(["mv", str(variant), str(file)])
+        return f" (only {variant.name}; to take it: {move})"
     others = (".bin", ".ckpt", ".pt", ".msgpack", ".safetensors")
     found = sorted(one.name for one in file.parent.iterdir() if one.suffix in others)
     return f" (only {', '.join(found)}, which is not read)" if found else ""
@@ -234,24 +303,49 @@ def _whole(file: Path) -> bool:
             json.loads(file.read_text())
         if file.suffix != ".safetensors":
             return file.is_file()
-        size = file.stat().st_size
-        with file.open("rb") as stream:
-            length = int.from_bytes(stream.read(8), "little")
-            if length > size - 8:
-                return False
-            header = json.loads(stream.read(length))
-        header.pop("__metadata__", None)
-        return size == 8 + length + max((t["data_offsets"][1] for t in header.values()), default=0)
+        ends = (tensor["data_offsets"][1] for tensor in safetensors_header(file).values())
+        return file.stat().st_size == _data_start(file) + max(ends, default=0)
     except (OSError, ValueError, KeyError):
         return False
 
 
+def _data_start(file: Path) -> int:
+    """The length of the header of a safetensors file, with its own length before it."""
+    with file.open("rb") as stream:
+        return 8 + int.from_bytes(stream.read(8), "little")
+
+
+def safetensors_header(file: Path) -> dict[str, Any]:
+    """The type, shape and place of each tensor of a safetensors file, by its name.
+
+    Raises:
+        ValueError: if it is damaged.
+    """
+    start = _data_start(file)
+    if start > file.stat().st_size:
+        raise ValueError(f"{file} is cut off")
+    with file.open("rb") as stream:
+        header = json.loads(stream.read(start)[8:])
+    header.pop("__metadata__", None)
+    return header
+
+
 def content_hash(folder: Path) -> str:
-    """A hash of every weight, config and vocabulary file below `folder`."""
+    """A hash of each weight, config and vocabulary file below `folder`, linked folders included."""
     hashes = {}
-    for file in sorted(folder.rglob("*")):
+    for file in sorted(_files_below(folder)):
         if file.suffix in (".safetensors", ".json", ".txt", ".model") and file.is_file():
             with file.open("rb") as stream:
                 digest = hashlib.file_digest(stream, "sha256").hexdigest()
             hashes[file.relative_to(folder).as_posix()] = digest
     return fingerprint(hashes)
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    entered = set()  # a link may lead back up
+    for top, folders, names in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(top)) in entered:
+            folders.clear()
+            continue
+        entered.add(real)
+        yield from (Path(top, name) for name in names)

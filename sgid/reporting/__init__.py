@@ -1,1 +1,1 @@
-"""What a person sees: tables, figures, the HTML report, Weights & Biases."""
+"""Tables, figures, the HTML report, Weights & Biases."""

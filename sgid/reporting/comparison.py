@@ -13,6 +13,7 @@ from sgid.reporting.arms import (
     BASELINE,
     CHOSEN_NOTE,
     GROUPS,
+    IMAGES,
     Partner,
     Row,
     choice,
@@ -21,6 +22,7 @@ from sgid.reporting.arms import (
     find_baseline,
     find_perturbed,
     fixed,
+    image_names,
     rows_of,
     setting,
     varying,
@@ -43,7 +45,7 @@ def comparison_table(results: Sequence[Result], title: str = "Comparison") -> Ta
     """
     rows = rows_of(results)
     groups = [group for group in GROUPS if len(choices(rows, group)) > 1]
-    keys = varying(results)
+    keys, names = varying(results), image_names(results)
     differences = {
         header: [difference(row, results, partner) for row in rows]
         for header, partner in _PARTNERS.items()
@@ -63,7 +65,7 @@ def comparison_table(results: Sequence[Result], title: str = "Comparison") -> Ta
         (
             *(Cell(choice(row[0], group) or ABSENT) for group in groups),
             Cell(aug_text(row[0].aug)),
-            *(Cell(setting(row[0], key)) for key in keys),
+            *(Cell(setting(row[0], key, names)) for key in keys),
             Cell(str(len(row))),
             Cell(_test(row)),
             Cell(_validation(row)),
@@ -74,13 +76,17 @@ def comparison_table(results: Sequence[Result], title: str = "Comparison") -> Ta
     headers = (
         *groups,
         "augmentation",
-        *keys,
+        *map(_header, keys),
         "seeds",
         "test top-1 (%)",
         "validation top-1 (%)",
         *(f"{header} (points)" for header in compared),
     )
     return Table(title, headers, tuple(cells), _notes(rows, differences))
+
+
+def _header(key: str) -> str:
+    return "images" if key == IMAGES else key
 
 
 def _test(row: Row) -> str:
@@ -131,8 +137,23 @@ def _notes(rows: Sequence[Row], differences: Mapping[str, Sequence[Estimate]]) -
             "the same: it is not tested."
         )
     notes.append(CHOSEN_NOTE)
-    sizes = sizes_text([result.protocol for row in rows for result in row])
-    return (*notes, f"Images of each run: {sizes}.") if sizes else tuple(notes)
+    return (*notes, *_images([result for row in rows for result in row]))
+
+
+def _images(results: Sequence[Result]) -> list[str]:
+    """Sentences on the images that the results of a table rest on."""
+    sizes, names = sizes_text([result.protocol for result in results]), image_names(results)
+    notes = [f"Images of each run: {sizes}."] if sizes else []
+    if len(names) == 1:
+        ((images, name),) = names.items()
+        notes.append(f"All of the same images: {name}, fingerprint {images[:8]}.")
+    elif names:
+        listed = ", ".join(
+            name if images[:8] in name else f"{name} ({images[:8]})"
+            for images, name in names.items()
+        )
+        notes.append(f"Only runs of the same images are compared with each other: {listed}.")
+    return notes
 
 
 ACROSS = ("dataset", "backbone")
@@ -143,9 +164,9 @@ def matrix_table(
 ) -> Table | None:
     """A row per augmentation in order of appearance, a column per dataset and backbone.
 
-    A cell says the mean over the seeds, ± the half-width of its 95 % t-interval, and in brackets
-    the difference to `flip_crop`. Where more is varied than the augmentation, a row is an
-    augmentation with those settings. `None` where there is but one dataset and one backbone.
+    A cell has the mean over the seeds, ± the half-width of its 95 % t-interval, and in brackets
+    the difference to `flip_crop`. Where more than the augmentation varies, a row is an augmentation
+    with those settings. `None` where there is one dataset and one backbone alone.
     """
     arms = rows_of(results)
     if all(len(choices(arms, group)) < 2 for group in ACROSS):
@@ -157,7 +178,7 @@ def matrix_table(
         if group not in ACROSS
         and any(len(choices((a for a in arms if _across(a) == c), group)) > 1 for c in columns)
     ]
-    keys = varying(results)
+    keys, names = varying(results), image_names(results)
     differences = [difference(row, results, find_baseline) for row in arms]
     corrected = holm([estimate.p for estimate in differences])
     rows: dict[tuple[str, ...], dict[tuple[str, ...], Cell]] = {}
@@ -166,7 +187,7 @@ def matrix_table(
         label = (
             aug_text(first.aug),
             *(choice(first, group) or ABSENT for group in groups),
-            *(setting(first, key) for key in keys),
+            *(setting(first, key, names) for key in keys),
         )
         cells = rows.setdefault(label, {})
         assert _across(row) not in cells, f"two arms in one cell: {label}, {_across(row)}"
@@ -174,7 +195,12 @@ def matrix_table(
     varied = [i for i, group in enumerate(ACROSS) if len(choices(arms, group)) > 1]
     return Table(
         title,
-        ("augmentation", *groups, *keys, *(" ".join(c[i] for i in varied) for c in columns)),
+        (
+            "augmentation",
+            *groups,
+            *map(_header, keys),
+            *(" ".join(c[i] for i in varied) for c in columns),
+        ),
         tuple(
             (*map(Cell, label), *(cells.get(column, Cell(ABSENT)) for column in columns))
             for label, cells in rows.items()
@@ -222,4 +248,4 @@ def _matrix_notes(arms: Sequence[Row], differences: Sequence[Estimate]) -> tuple
         )
     elif any(estimate.n for estimate in differences):
         notes.append("No lead is bold: none could be tested with so few seeds.")
-    return (*notes, CHOSEN_NOTE)
+    return (*notes, CHOSEN_NOTE, *_images([result for row in arms for result in row]))

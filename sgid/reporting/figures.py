@@ -37,7 +37,7 @@ _TITLES = {"similarity": "caption–image similarity", "guidance_scale": "guidan
 
 
 def histograms(generated: Sequence[Generation]) -> Figure:
-    """How similarity and guidance scale are spread over the requests, a line per method."""
+    """Distributions of similarity and guidance scale over the requests, a line per method."""
     names = list(dict.fromkeys(name for one in generated for name in one.histograms))
     figure, panels = _panels(len(names), 3.3 * len(names), 2.4)
     for axes, name in zip(panels, names, strict=True):
@@ -91,7 +91,7 @@ def _class_bars(
 ) -> Figure:
     """Horizontal bars, so that class names are read without tilting the head.
 
-    Beyond `CLASSES_PER_PANEL` classes the bars go on in further panels beside the first.
+    Beyond `CLASSES_PER_PANEL` classes the bars go on in further panels to the right.
     """
     classes = list(dict.fromkeys(name for values in series.values() for name in values))
     count = math.ceil(len(classes) / CLASSES_PER_PANEL)
@@ -174,7 +174,7 @@ def draw_pictures(
 ) -> dict[str, Picture]:
     """Every picture that the run has something to show in, by name.
 
-    `baseline` is the run with `aug=flip_crop` to draw beside it.
+    `baseline` is the run with `aug=flip_crop` to draw for comparison.
     """
     from sgid.reporting.image_grids import example_grid
 
@@ -197,7 +197,7 @@ def draw_pictures(
             "Test top-1 by class" + (f"; dots: the run with aug={BASELINE}" if baseline else ""),
         )
     if logged := read_curves(result.folder):
-        drawn["curves"] = (curves(logged), "What was logged during training")
+        drawn["curves"] = (curves(logged), "Metrics during training")
     return {name: _picture(figure, caption) for name, (figure, caption) in drawn.items()}
 
 

@@ -1,4 +1,4 @@
-"""How figures are written in tables and reports: percent, intervals, p-values, commands."""
+"""Text forms of numbers, intervals, p-values, options and commands in tables and reports."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def mean_text(estimate: Estimate) -> str:
 
 
 def difference_text(estimate: Estimate, p: float) -> str:
-    """`+1.20 ± 0.80, p = .012`, with what is known of it."""
+    """`+1.20 ± 0.80, p = .012`, without the parts that are unknown."""
     text = signed(estimate.value)
     if not math.isnan(estimate.half_width):
         text += f" ± {estimate.half_width:.2f}"
@@ -82,18 +82,18 @@ def sizes_text(protocols: Sequence[Mapping[str, Any]]) -> str:
 
 
 def steering_text(example: Example) -> str:
-    """What steered the images of an example, as far as its method has it."""
+    """Method, similarity, guidance scale and strength of an example, those that it has."""
     figures = {
         "similarity": (example.similarity, ".3f"),
         "guidance": (example.guidance_scale, ".2f"),
         "strength": (example.strength, "g"),
     }
-    known = [
+    texts = [
         f"{name} {value:{form}}"
         for name, (value, form) in figures.items()
         if value is not None and math.isfinite(value)
     ]
-    return f"{example.method}: {', '.join(known)}"
+    return f"{example.method}: {', '.join(texts)}" if texts else example.method
 
 
 def command(overrides: Sequence[str], *, sweep: bool = False) -> str:

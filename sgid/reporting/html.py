@@ -43,39 +43,40 @@ SMALL = 96
 
 
 def shown_pairs(pairs: Sequence[Pair]) -> list[dict[str, Any]]:
-    """For the template: pictures as addresses, and what to say beneath them."""
+    """Pairs for the template: images as data addresses, with their captions."""
     return [
         {
             "image": image_uri(pair.image),
             "test": image_uri(pair.test),
             "original": None if pair.original is None else image_uri(pair.original),
+            "original_key": pair.original_key,
             "small": small(pair.image),
             "near": pair.near,
-            "note": f"{pair.method}, {pair.distance:.4f} from {pair.test_key}",
+            "note": f"{pair.method}, {pair.distance:.4f} from test image {pair.test_key}",
             "verdict": _verdict(pair),
         }
         for pair in pairs
     ]
 
 
-def judge_text(judge: Mapping[str, Any] | None) -> str | None:
-    """Which classifier said what labels are, how often it is right, and whom it favours."""
-    if judge is None:
+def classifier_text(classifier: Mapping[str, Any] | None) -> str | None:
+    """Sentences on `evaluation.classifier`: its run, its accuracy, and the methods it favours."""
+    if classifier is None:
         return None
     text = (
-        f"The classifier that judges labels was trained on real images alone: "
-        f"{aug_text(judge['aug'])}, {judge['backbone']}, run {judge['fingerprint']}, "
-        f"test top-1 {judge['top1']:.1f} %."
+        f"The classifier that labels are compared with was trained on real images alone: "
+        f"{aug_text(classifier['aug'])}, {classifier['backbone']}, run "
+        f"{classifier['fingerprint']}, test top-1 {classifier['top1']:.1f} %."
     )
-    if (reference := judge.get("held_out_top1")) is not None:
+    if (reference := classifier.get("held_out_top1")) is not None:
         text += (
-            f" Of the held-out real images it gives {reference:.1f} % their label: the agreement "
-            "is to be compared with that."
+            f" It gives {reference:.1f} % of the held-out real images their label: compare the "
+            "agreement with that."
         )
-    known = "It was trained on the very originals of these images"
-    if not judge.get("same_originals"):
-        known = "It may have been trained on some of the originals, and of the held-out images"
-    return f"{text} {known}: methods that stay near the original are favoured."
+    origin = "It was trained on the very originals of these images"
+    if not classifier.get("same_originals"):
+        origin = "It may have been trained on some of the originals, and of the held-out images"
+    return f"{text} {origin}: methods that stay near the original are favoured."
 
 
 def small(encoded: bytes) -> bool:

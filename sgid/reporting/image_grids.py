@@ -1,4 +1,4 @@
-"""Pictures made of images: what was made of a few originals, by one augmentation or by many."""
+"""Figures made of images: originals and the images of one augmentation or of many."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ ROWS_PER_PANEL = 12
 
 
 def example_grid(examples: Sequence[Example], *, repeats: int = 5) -> Figure:
-    """A row per original, its images to the right, and beneath it what steered them.
+    """A row per original, its images to the right, and below it caption, steering and key.
 
     At most `repeats` images of each original are drawn. Those that a filter dropped are dimmed and
     have a struck corner.
@@ -72,7 +72,7 @@ def example_grid(examples: Sequence[Example], *, repeats: int = 5) -> Figure:
 def augmentation_grid(
     originals: Sequence[Image], rows: Mapping[str, Sequence[Image]], titles: Sequence[str]
 ) -> Figure:
-    """Originals in the first row, and beneath each what every augmentation makes of it.
+    """Originals in the first row, and below each the image of every augmentation.
 
     Args:
         originals: one of each column, of any sizes.
@@ -106,9 +106,9 @@ def augmentation_grid(
 
 
 def class_grid(groups: Mapping[str, Sequence[Image]], *, hidden: int = 0) -> Figure:
-    """Some images of each class beside its name; `hidden` classes more are only counted.
+    """Some images of each class next to its name; `hidden` classes more are only counted.
 
-    Beyond `ROWS_PER_PANEL` classes the rows go on in further panels beside the first.
+    Beyond `ROWS_PER_PANEL` classes the rows go on in further panels to the right.
     """
     panels = math.ceil(len(groups) / ROWS_PER_PANEL)
     per_panel = math.ceil(len(groups) / panels)
@@ -184,7 +184,7 @@ def _two_lines(text: str, inches: float, fontsize: float = 8) -> str:
 
 
 def _width(text: str, fontsize: float = 8) -> float:
-    """Of the widest line, in inches."""
+    """The width of the widest line, in inches."""
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import text_to_path
 
@@ -197,5 +197,6 @@ def _width(text: str, fontsize: float = 8) -> float:
 
 def _note(example: Example, *, characters: int) -> str:
     title = example.class_name + (f": “{example.caption}”" if example.caption else "")
-    lines = [textwrap.wrap(text, characters) for text in (title, steering_text(example))]
+    texts = (title, steering_text(example), f"key {example.key}")
+    lines = [textwrap.wrap(text, characters) for text in texts]
     return "\n".join(itertools.chain(*lines))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sgid.reporting.format import ABSENT
-from sgid.reporting.html import judge_text, render, shown_pairs
+from sgid.reporting.html import classifier_text, render, shown_pairs
 from sgid.reporting.results import EVALUATION, read_pairs
 from sgid.reporting.table import Cell, Table
 from sgid.runtime.files import write_atomic
@@ -25,7 +25,7 @@ ORIGINALS = "the originals"
 
 @dataclass(frozen=True)
 class MetricFormat:
-    """How a measure is called, written and explained."""
+    """Title, number format and explanation of a metric."""
 
     title: str
     form: str
@@ -58,7 +58,7 @@ SAID: dict[str, MetricFormat] = {
     ),
     "vendi": MetricFormat("Vendi score", "{:.2f}", "how many different images there are in effect"),
     "density": MetricFormat(
-        "density", "{:.3f}", "around 1 where images lie as real ones do, below it beside them"
+        "density", "{:.3f}", "around 1 where images lie as real ones do, below it outside"
     ),
     "coverage": MetricFormat(
         "coverage", "{:.3f}", "share of held-out real images with one near them"
@@ -101,34 +101,18 @@ def measure_rows(columns: Mapping[str, Measures]) -> list[dict[str, Any]]:
     ]
 
 
-def measures_table(title: str, columns: Mapping[str, Measures], notes: Sequence[str] = ()) -> Table:
-    """Rows are measures, columns the sets of images."""
+def measures_table(title: str, sets: Mapping[str, Measures], notes: Sequence[str] = ()) -> Table:
+    """Rows are the metrics that some set of images has, columns the sets."""
     rows = tuple(
-        (Cell(row["title"]), *(Cell(text) for text in row["texts"]))
-        for row in measure_rows(columns)
+        (Cell(row["title"]), *(Cell(text) for text in row["texts"])) for row in measure_rows(sets)
     )
-    return Table(title, ("", *columns), rows, tuple(notes))
-
-
-def sets_table(title: str, sets: Mapping[str, Measures], notes: Sequence[str] = ()) -> Table:
-    """Columns are sets of images, rows the measures that some set has."""
-    names = [
-        name for name in SAID if any(measures.get(name) is not None for measures in sets.values())
-    ]
-    rows = tuple(
-        (
-            Cell(SAID[name].title),
-            *(Cell(measure_text(name, measures.get(name))) for measures in sets.values()),
-        )
-        for name in names
-    )
-    return Table(title, ("measure", *sets), rows, tuple(notes))
+    return Table(title, ("metric", *sets), rows, tuple(notes))
 
 
 def notes(counts: Mapping[str, int], leakage: Mapping[str, Any]) -> list[str]:
-    """What a reader of the measures has to know: of how many images, and what a near-copy is."""
+    """Sentences below the metrics: counts of images, and the definition of a near-copy."""
     sets = (counts.get("images", 0), counts["originals"], counts["held_out"])
-    most = counts.get("at_most", max(sets))  # older results know no samples
+    most = counts["at_most"]
     sampled = (
         f"Of sets of more than {most:,} images, {most:,} drawn at random are compared with others: "
         "for density, coverage, KID, the nearest original and all counts of copies, which are "
@@ -148,31 +132,31 @@ def notes(counts: Mapping[str, int], leakage: Mapping[str, Any]) -> list[str]:
 
 
 def load_evaluation(folder: Path) -> dict[str, Any] | None:
-    """What `stage=evaluate evaluation.images=...` left in `folder`, or `None`."""
+    """The result of `stage=evaluate evaluation.images=...` in `folder`, or `None`."""
     path = folder / EVALUATION
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 def write_page(folder: Path) -> Path:
     """Write `evaluation.html` from what lies in `folder`."""
-    told = load_evaluation(folder)
-    assert told is not None
-    columns = _columns(told)
-    counts = told["counts"]
+    summary = load_evaluation(folder)
+    assert summary is not None
+    columns = _columns(summary)
+    counts = summary["counts"]
     sizes = [f"{counts['images']:,}", f"{counts['originals']:,}"]
-    per_class = told["cosine_per_class"]
+    per_class = summary["cosine_per_class"]
     page = render(
         "evaluation.html.j2",
-        title=f"{told['method']}, measured against {told['dataset']}",
-        subtitle=f"{told['path']}, finished {told['finished'][:16].replace('T', ' ')} UTC",
-        notes=told["notes"],
+        title=f"{summary['method']}, measured against {summary['dataset']}",
+        subtitle=f"{summary['path']}, finished {summary['finished'][:16].replace('T', ' ')} UTC",
+        notes=summary["notes"],
         headers=list(columns),
         rows=[{"title": "images", "note": "", "texts": sizes}, *measure_rows(columns)],
-        measure_notes=notes(counts, told["leakage"]),
-        judge=judge_text(told["classifier"]),
+        measure_notes=notes(counts, summary["leakage"]),
+        classifier=classifier_text(summary["classifier"]),
         classes=[(name, f"{cosine:.3f}") for name, cosine in per_class.items()],
         pairs=shown_pairs(read_pairs(folder)),
-        fingerprint=told["fingerprint"],
+        fingerprint=summary["fingerprint"],
     )
     path = folder / "evaluation.html"
     write_atomic(path, page.encode())
@@ -181,34 +165,34 @@ def write_page(folder: Path) -> Path:
 
 def print_evaluation(folder: Path, console: Console) -> None:
     """The measures as a table in the terminal."""
-    told = load_evaluation(folder)
-    assert told is not None
-    said = [*told["notes"], *notes(told["counts"], told["leakage"])]
-    title = f"{told['path']}: {told['counts']['images']:,} images"
-    console.print(measures_table(title, _columns(told), said).rich())
+    summary = load_evaluation(folder)
+    assert summary is not None
+    said = [*summary["notes"], *notes(summary["counts"], summary["leakage"])]
+    title = f"{summary['path']}: {summary['counts']['images']:,} images"
+    measures_table(title, _columns(summary), said).print(console)
 
 
 def evaluations_table(evaluations: Sequence[dict[str, Any]]) -> Table:
     """A column for each set of images, and one for the originals where all have the same."""
-    measured = (told["measures"] for told in evaluations)
+    measured = (summary["measures"] for summary in evaluations)
     sets = dict(zip(_labels(evaluations), measured, strict=True))
-    originals = {json.dumps(told["originals"]) for told in evaluations}
+    originals = {json.dumps(summary["originals"]) for summary in evaluations}
     if len(originals) == 1:
         sets = {ORIGINALS: evaluations[0]["originals"], **sets}
-    same = {json.dumps([told["counts"], told["leakage"]["limit"]]) for told in evaluations}
+    same = {json.dumps([summary["counts"], summary["leakage"]["limit"]]) for summary in evaluations}
     said = notes(evaluations[0]["counts"], evaluations[0]["leakage"]) if len(same) == 1 else []
-    counts = ", ".join(f"{told['counts']['images']:,}" for told in evaluations)
-    return sets_table("Images that were measured", sets, [*said, f"Images of each set: {counts}."])
+    counts = ", ".join(f"{summary['counts']['images']:,}" for summary in evaluations)
+    return measures_table("Evaluated images", sets, [*said, f"Images of each set: {counts}."])
 
 
-def _columns(told: dict[str, Any]) -> dict[str, Any]:
-    return {told["method"]: told["measures"], ORIGINALS: told["originals"]}
+def _columns(summary: dict[str, Any]) -> dict[str, Any]:
+    return {summary["method"]: summary["measures"], ORIGINALS: summary["originals"]}
 
 
 def _labels(evaluations: Sequence[dict[str, Any]]) -> list[str]:
     """The methods' names, with as much besides as tells all of them apart."""
 
-    def told(one: dict[str, Any], *fields: str) -> str:
+    def label(one: dict[str, Any], *fields: str) -> str:
         short = "/".join(Path(one["path"]).parts[-2:])
         words = {**one, "short": short, "seed": f"seed {one.get('seed', '?')}"}
         return f"{one['method']} ({', '.join(words[name] for name in fields)})"
@@ -217,7 +201,7 @@ def _labels(evaluations: Sequence[dict[str, Any]]) -> list[str]:
     for fields in (("short",), ("path",), ("path", "dataset"), ("path", "dataset", "seed")):
         if len(set(labels)) == len(labels):
             return labels
-        labels = [told(one, *fields) for one in evaluations]
+        labels = [label(one, *fields) for one in evaluations]
     if len(set(labels)) == len(labels):
         return labels
-    return [told(one, "path", "fingerprint") for one in evaluations]
+    return [label(one, "path", "fingerprint") for one in evaluations]

@@ -10,7 +10,14 @@ from typing import Any
 from rich.console import Console
 
 from sgid.evaluation.statistics import Estimate, paired_bootstrap
-from sgid.reporting.arms import BASELINE, entry, find_baseline, generates, is_baseline
+from sgid.reporting.arms import (
+    BASELINE,
+    baseline_of_other_images,
+    entry,
+    find_baseline,
+    generates,
+    is_baseline,
+)
 from sgid.reporting.comparison import comparison_table
 from sgid.reporting.figures import draw_pictures
 from sgid.reporting.format import (
@@ -23,12 +30,11 @@ from sgid.reporting.format import (
     steering_text,
     value_text,
 )
-from sgid.reporting.html import image_uri, judge_text, render, shown_pairs, small
+from sgid.reporting.html import classifier_text, image_uri, render, shown_pairs, small
 from sgid.reporting.image_metrics import ORIGINALS, measure_rows, notes
 from sgid.reporting.results import (
     Example,
     Filtered,
-    Generation,
     Result,
     load_result,
     load_results,
@@ -39,11 +45,11 @@ from sgid.reporting.results import (
 from sgid.runtime.files import write_atomic
 
 
-def write_report(run_folder: Path, baseline: Result | None) -> Path:
-    """Write `report.html` and its pictures (PNG) into a run's folder, from what lies there.
+def write_report(run_folder: Path, baseline: Result | None, other: Result | None = None) -> Path:
+    """Write `report.html` and its pictures (PNG) into a run's folder, from its files.
 
-    `baseline` is what `find_baseline` gives: the run with `aug=flip_crop` that is the
-    same in all else.
+    `baseline` is the run that `find_baseline` gives; where there is none, `other` is the one of
+    `baseline_of_other_images`, which is named and not compared.
     """
     result = load_result(run_folder)
     examples = read_examples(run_folder)
@@ -55,9 +61,11 @@ def write_report(run_folder: Path, baseline: Result | None) -> Path:
         "report.html.j2",
         title=f"{aug_text(result.aug)} on {result.choices['dataset']}",
         subtitle=f"{result.choices['backbone']}, seed {result.seed}, finished {finished} UTC",
-        **_headline(result, baseline),
-        made=made(result),
-        examples=[_shown(example) for example in examples],
+        **_headline(result, baseline, other),
+        settings=run_settings(result),
+        remarks=result.protocol.get("remarks", ()),
+        examples=[_example(example) for example in examples],
+        show_command=f"{run_command(result, stage='data')} dataset.show=KEY",
         **_generated(result),
         **_classes(result, baseline),
         pictures=pictures,
@@ -82,13 +90,13 @@ def lead_over(result: Result, baseline: Result) -> Estimate:
     return Estimate(difference, math.nan, math.nan, 0)
 
 
-def _headline(result: Result, baseline: Result | None) -> dict[str, Any]:
+def _headline(result: Result, baseline: Result | None, other: Result | None) -> dict[str, Any]:
     metrics = result.metrics
     note = "test top-1"
     if {"test/top1_low", "test/top1_high"} <= metrics.keys():
         low, high = metrics["test/top1_low"], metrics["test/top1_high"]
         note += f", 95 % interval {low:.1f} to {high:.1f} (Wilson, over the test images)"
-    shown: dict[str, Any] = {
+    page: dict[str, Any] = {
         "accuracy": f"{metrics['test/top1']:.1f} %",
         "accuracy_note": note,
         "lead": None,
@@ -97,15 +105,16 @@ def _headline(result: Result, baseline: Result | None) -> dict[str, Any]:
         "verdict": [],
     }
     if is_baseline(result):
-        shown["verdict"] = ["This run is the baseline: no augmentation but flip and crop."]
+        page["verdict"] = ["This run is the baseline: no augmentation but flip and crop."]
     elif baseline is None:
-        shown["verdict"] = [f"No run with aug={BASELINE} and all else equal was found. To make it:"]
-        shown["next_command"] = run_command(result, aug=BASELINE)
+        verdict = [f"No run with aug={BASELINE} and all else equal was found. To make it:"]
+        page["verdict"] = [other_images(result, other), *verdict] if other else verdict
+        page["next_command"] = run_command(result, aug=BASELINE)
     else:
-        shown |= _lead(lead_over(result, baseline), baseline)
+        page |= _lead(lead_over(result, baseline), baseline)
         arms = f"[{BASELINE}],[{','.join(result.aug)}]"
-        shown["next_command"] = run_command(result, aug=arms, seed="0,1,2,3,4", sweep=True)
-    return shown
+        page["next_command"] = run_command(result, aug=arms, seed="0,1,2,3,4", sweep=True)
+    return page
 
 
 def _lead(lead: Estimate, baseline: Result) -> dict[str, Any]:
@@ -123,50 +132,56 @@ def _lead(lead: Estimate, baseline: Result) -> dict[str, Any]:
         "It is one seed, and another seed would change it. What the method is worth is said by "
         "the table that a sweep over seeds prints:"
     )
-    return {"lead": signed(lead.value, 1), "lead_note": note, "verdict": [verdict, caution]}
+    same = f"Both runs have the same images (fingerprint {_images_id(baseline)}): the pool that "
+    same += "training images are drawn from, validation and test."
+    return {"lead": signed(lead.value, 1), "lead_note": note, "verdict": [verdict, same, caution]}
+
+
+def other_images(result: Result, other: Result) -> str:
+    """A sentence on a run that would be the baseline, had it had the images of `result`."""
+    return (
+        f"The run {other.fingerprint} with aug={BASELINE} is not compared with this one: its "
+        f"images were others (fingerprint {_images_id(other)}, here {_images_id(result)}). Images "
+        "were added, removed, changed or relabelled since."
+    )
+
+
+def _images_id(result: Result) -> str:
+    return str(result.config["dataset"].get("images"))[:8]
 
 
 def _generated(result: Result) -> dict[str, Any]:
-    made = result.generated
-    columns = {one.method: one.measures or _older(one) for one in made}
-    measured = [one for one in made if one.measures]
-    if measured:
-        columns[ORIGINALS] = measured[0].originals
-    sizes = [
-        {"title": "images", "note": "", "texts": [f"{one.images:,}" for one in made]},
-        *(
-            [{"title": "kept by the filter", "note": "", "texts": [_kept(o.filter) for o in made]}]
-            if any(one.filter for one in made)
-            else []
-        ),
-    ]
-    if measured:
-        sizes[0]["texts"].append(f"{measured[0].counts['originals']:,}")
-        sizes[1:] = [{**row, "texts": [*row["texts"], ABSENT]} for row in sizes[1:]]
+    generated = result.generated
+    columns, explained, classifier = {one.method: one.measures for one in generated}, [], None
+    rows = [{"title": "images", "note": "", "texts": [f"{one.images:,}" for one in generated]}]
+    if filtered := any(one.filter for one in generated):
+        texts = [_kept(one.filter) for one in generated]
+        rows.append({"title": "kept by the filter", "note": "", "texts": texts})
+    if generated:
+        first = generated[0]
+        columns[ORIGINALS] = first.originals
+        for row, text in zip(rows, (f"{first.counts['originals']:,}", ABSENT), strict=False):
+            row["texts"].append(text)
+        rows += measure_rows(columns)
+        explained, classifier = (
+            notes(first.counts, first.leakage),
+            classifier_text(first.classifier),
+        )
     return {
         "measure_headers": list(columns),
-        "measures": [*sizes, *measure_rows(columns)] if made else [],
-        "measure_notes": notes(measured[0].counts, measured[0].leakage) if measured else [],
-        "judge": judge_text(measured[0].classifier) if measured else None,
-        "filtered": any(one.filter for one in made),
+        "measures": rows if generated else [],
+        "measure_notes": explained,
+        "classifier": classifier,
+        "filtered": filtered,
         "pairs": shown_pairs(read_pairs(result.folder)),
-    }
-
-
-def _older(one: Generation) -> dict[str, float | None]:
-    """What results say that were made before there were more measures."""
-    return {
-        "cosine": one.cosine,
-        "label_agreement": one.label_agreement,
-        "diversity": one.diversity,
     }
 
 
 def _kept(filtered: Filtered | None) -> str:
     if filtered is None:
         return "all"
-    made = filtered.kept + filtered.dropped
-    return f"{filtered.kept:,} of {made:,} ({100 * filtered.kept / made:.0f} %), {filtered.name}"
+    count = filtered.kept + filtered.dropped
+    return f"{filtered.kept:,} of {count:,} ({100 * filtered.kept / count:.0f} %), {filtered.name}"
 
 
 def _classes(result: Result, baseline: Result | None) -> dict[str, Any]:
@@ -195,8 +210,9 @@ def _classes(result: Result, baseline: Result | None) -> dict[str, Any]:
     return {"class_headers": headers, "classes": rows}
 
 
-def _shown(example: Example) -> dict[str, Any]:
+def _example(example: Example) -> dict[str, Any]:
     return {
+        "key": example.key,
         "class_name": example.class_name,
         "caption": example.caption,
         "note": steering_text(example),
@@ -213,8 +229,8 @@ def _number(value: float | None, form: str) -> str:
     return ABSENT if value is None else form.format(value)
 
 
-def made(result: Result) -> list[tuple[str, str]]:
-    """The choices that made the run, and the images it had; nothing that it did not use."""
+def run_settings(result: Result) -> list[tuple[str, str]]:
+    """Choices, method settings and images of a run, without those that it did not use."""
     config, choices = result.config, result.choices
     rows = [(group, str(choices[group])) for group in ("dataset", "backbone") if group in choices]
     rows.append(("augmentation", aug_text(result.aug)))
@@ -228,11 +244,18 @@ def made(result: Result) -> list[tuple[str, str]]:
             rows.append(("filter", call_text(config["filter"])))
     for name in result.aug:
         rows += _method(name, entry(config, name))
+    rows.append(("images", images_text(result)))
     return rows + _images(result.protocol)
 
 
+def images_text(result: Result) -> str:
+    """`photos/birds, fingerprint 1a2b3c4d`: where the images of a run lie, and which they are."""
+    data = result.config["dataset"]
+    return f"{data.get('root') or data['name']}, fingerprint {_images_id(result)}"
+
+
 def _method(name: str, method: dict[str, Any]) -> list[tuple[str, str]]:
-    """What an augmentation was asked for."""
+    """Settings of one augmentation."""
     rows = []
     if "transform" in method:
         rows.append((f"transform of {name}", call_text(method["transform"])))
@@ -249,7 +272,7 @@ def _method(name: str, method: dict[str, Any]) -> list[tuple[str, str]]:
 
 
 def _images(protocol: dict[str, Any]) -> list[tuple[str, str]]:
-    """How many images each part has, and how it came about."""
+    """Number and origin of the images of each split."""
     rows = []
     for part in ("train", "validation", "test"):
         if part in protocol:
@@ -266,14 +289,13 @@ def _images(protocol: dict[str, Any]) -> list[tuple[str, str]]:
         "shots": "shots per class",
         "fraction": "share of each class trained on",
         "imbalance": "long tail, first class to last",
-        "train_test_duplicates": "train images also in test",
     }
     rows += [(term, value_text(protocol[key])) for key, term in used.items() if protocol.get(key)]
     return rows
 
 
 def provenance(result: Result) -> list[tuple[str, str]]:
-    """Where the run came from, and what it cost."""
+    """Fingerprint, commit, time, stores and versions of a run."""
     seconds = [f"{stage} {value:,.0f} s" for stage, value in result.seconds.items()]
     versions = [f"{name} {version}" for name, version in result.versions.items()]
     return [
@@ -286,10 +308,15 @@ def provenance(result: Result) -> list[tuple[str, str]]:
 
 
 def report(folder: Path, results: Path, console: Console) -> None:
-    """Write `report.html` of the run in `folder`, and print the run beside its baseline."""
-    result = load_result(folder)
-    baseline = find_baseline(result, load_results(results))
-    page = write_report(folder, baseline)
-    shown = [result] if baseline is None or baseline.folder == folder else [baseline, result]
-    console.print(comparison_table(shown, "This run").rich())
+    """Write `report.html` of the run in `folder`; print it together with its baseline."""
+    result, finished = load_result(folder), load_results(results)
+    baseline, other = find_baseline(result, finished), None
+    if baseline is None and not is_baseline(result):
+        other = baseline_of_other_images(result, finished)
+    page = write_report(folder, baseline, other)
+    comparison_table([result] if baseline is None else [baseline, result], "This run").print(
+        console
+    )
+    if other:
+        console.print(other_images(result, other), style="yellow", highlight=False, markup=False)
     console.print(f"report: {page}", highlight=False, markup=False)

@@ -10,15 +10,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sgid.reproducibility import CODE
+
 EVALUATION = "evaluation.json"
-"""What `stage=evaluate evaluation.images=...` leaves in its folder, in place of a result."""
+"""The file that `stage=evaluate evaluation.images=...` writes in place of a result."""
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Filtered:
-    """What a filter let through of a method's images to be trained on; counts of images."""
+    """Counts of a method's images that a filter keeps for training, and drops."""
 
     name: str
     kept: int
@@ -28,26 +30,20 @@ class Filtered:
 
 @dataclass(frozen=True)
 class Generation:
-    """The images that one method made for a run, summed up.
+    """The images that one method generated for a run, summed up.
 
-    `histograms` maps what was counted ("similarity", "guidance_scale") to its `edges` (K + 1) and
-    `counts` (K). `cosine` is the mean cosine between an augmented image and its original;
-    `label_agreement` is in percent. What was not measured is `None` or empty. All of it is of the
-    images as they were made, whatever `filter` dropped of them later; `None` is no filter.
-
-    `measures` are all of them by name (`sgid.reporting.image_metrics.SAID`), `originals` the same
-    of the originals; `counts` are of the images that they rest on, and `leakage` says what
-    near-copies are. `classifier` is the run that judged labels. Older results have none of these.
+    `histograms` maps "similarity" and "guidance_scale" to `edges` (K + 1) and `counts` (K).
+    `measures` are the metrics by name (`sgid.reporting.image_metrics.SAID`) of all images, those
+    that `filter` dropped included (`None` is no filter), `originals` the same of the originals.
+    `counts` are of the images that these rest on; `leakage` defines near-copies; `classifier` is
+    the run whose classifier predicted labels.
     """
 
     method: str
     path: str
     images: int
     histograms: dict[str, dict[str, list[float]]]
-    cosine: float | None
     cosine_per_class: dict[str, float]
-    label_agreement: float | None
-    diversity: float | None
     filter: Filtered | None
     measures: dict[str, float | None] = field(default_factory=dict)
     originals: dict[str, float | None] = field(default_factory=dict)
@@ -74,6 +70,7 @@ class Result:
     versions: dict[str, str]
     commit: str | None
     finished: str
+    code: int | None = CODE
 
     @property
     def aug(self) -> tuple[str, ...]:
@@ -103,8 +100,7 @@ def load_result(folder: Path) -> Result:
         return Result(
             folder=Path(folder),
             fingerprint=raw["fingerprint"],
-            # Older results know no filters, and were made without.
-            choices={"filter": "none", **raw["choices"], "aug": _names(raw["choices"]["aug"])},
+            choices={**raw["choices"], "aug": _names(raw["choices"]["aug"])},
             seed=int(raw["seed"]),
             config=dict(raw["config"]),
             protocol=dict(raw.get("protocol", {})),
@@ -119,6 +115,7 @@ def load_result(folder: Path) -> Result:
             versions=dict(raw.get("versions", {})),
             commit=raw.get("commit"),
             finished=str(raw.get("finished", "")),
+            code=raw.get("code"),
         )
     except FileNotFoundError:
         raise ValueError(f"{folder} has no result.json: the run has not finished") from None
@@ -129,14 +126,22 @@ def load_result(folder: Path) -> Result:
 
 
 def load_results(folder: Path) -> list[Result]:
-    """Every finished run below `folder` (`results/`), oldest first; the others are warned of."""
+    """Every finished run of this version below `folder` (`results/`), oldest first.
+
+    Broken results, and the number of those of earlier versions, are logged as warnings.
+    """
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is not a folder: set paths.results to where runs are")
-    runs = (path for path in sorted(folder.iterdir()) if path.is_dir())
-    # Images that were measured without a run have a folder beside those of the runs.
-    results = load_each(path for path in runs if not (path / EVALUATION).is_file())
-    return sorted(results, key=lambda result: (result.finished, result.fingerprint))
+    results = load_each(path for path in sorted(folder.iterdir()) if _finished(path))
+    current = [result for result in results if result.code == CODE]
+    if earlier := len(results) - len(current):
+        log.warning(
+            "left out: %d run%s of an earlier version in %s. To compare them run them again; to be "
+            "rid of this line delete their folders",
+            *(earlier, "s" * (earlier > 1), folder),
+        )
+    return sorted(current, key=lambda result: (result.finished, result.fingerprint))
 
 
 def load_each(folders: Iterable[Path]) -> list[Result]:
@@ -148,6 +153,11 @@ def load_each(folders: Iterable[Path]) -> list[Result]:
         except ValueError as error:
             log.warning("left out: %s", error)
     return results
+
+
+def _finished(folder: Path) -> bool:
+    """Whether it is the folder of a run that has a result, readable or not."""
+    return (folder / "result.json").is_file()
 
 
 def _names(aug: str | list[str]) -> list[str]:
@@ -163,10 +173,7 @@ def _generation(raw: dict[str, Any]) -> Generation:
         path=str(raw["path"]),
         images=int(raw["images"]),
         histograms=dict(raw.get("histograms") or {}),
-        cosine=raw.get("cosine"),
         cosine_per_class=dict(raw.get("cosine_per_class") or {}),
-        label_agreement=raw.get("label_agreement"),
-        diversity=raw.get("diversity"),
         filter=_filtered(raw.get("filter")),
         measures=dict(raw.get("measures") or {}),
         originals=dict(raw.get("originals") or {}),
@@ -189,7 +196,7 @@ def _filtered(raw: dict[str, Any] | None) -> Filtered | None:
 
 @dataclass(frozen=True)
 class Example:
-    """An original with the images that a method made of it, all of them encoded (PNG).
+    """An original with the images that a method generated from it, all encoded (PNG).
 
     What the method does not have (a similarity, without captions) is NaN or `None`. `kept` says of
     each image whether the filter let it be trained on.
@@ -224,6 +231,7 @@ class Pair:
     test_key: str
     test: bytes
     original: bytes | None
+    original_key: str | None
 
 
 @dataclass(frozen=True)
@@ -235,23 +243,15 @@ class Curve:
 
 
 def read_examples(folder: Path) -> list[Example]:
-    """The originals with their augmented images that a run keeps to show; none if it made none."""
+    """The example originals of a run with their generated images; none if it generated none."""
     path = folder / "examples.parquet"
     if not path.is_file():
         return []
     import pyarrow.parquet as pq
 
-    known = [name for name in Example.__dataclass_fields__ if name in pq.read_schema(path).names]
     return [
-        Example(
-            **{
-                **row,
-                "images": tuple(row["images"]),
-                # Older files have no such column: there was no filter.
-                "kept": tuple(row.get("kept") or [True] * len(row["images"])),
-            }
-        )
-        for row in pq.read_table(path, columns=known).to_pylist()
+        Example(**{**row, "images": tuple(row["images"]), "kept": tuple(row["kept"])})
+        for row in pq.read_table(path, columns=list(Example.__dataclass_fields__)).to_pylist()
     ]
 
 

@@ -1,4 +1,4 @@
-"""What a sweep ends with: tables of all its runs, and the names of those that failed."""
+"""The end of a sweep: tables of all its runs, and the reasons of those that failed."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from sgid.runtime.signals import Stopped, stop_on_signals
 
 @dataclass(frozen=True)
 class Job:
-    """One run of a sweep: its Hydra folder, what it was asked for, and where its result is.
+    """One run of a sweep: its Hydra folder, its overrides, and the folder of its result.
 
     `reason` is why it failed, for people. One that neither finished nor failed was stopped or
     killed, or still runs; `state` says which, where SLURM knows.
@@ -42,7 +42,7 @@ class Job:
 
     @property
     def note(self) -> str:
-        """What became of a run without a result, and the line that runs it again."""
+        """The end of a run without a result, and the command that runs it again."""
         what = self.state or "Stopped or killed"
         what = what if self.reason is None else f"Failed: {self.reason}"
         again = "Run" if what == launcher.QUEUED else "Again"
@@ -82,12 +82,12 @@ class SweepTable(Callback):
         asked, queued = len(runs), launcher.waiting(folder)
         if not jobs and not asked:
             return
-        console = Console()
+        console = Console(soft_wrap=True)
         for name, table in sweep_tables(jobs, asked, queued).items():
             write_atomic(folder / f"{name}.md", table.markdown().encode())
             write_atomic(folder / f"{name}.tex", table.latex().encode())
             write_atomic(folder / f"{name}.html", table.html().encode())
-            console.print(table.rich())
+            table.print(console)
             path = folder / f"{name}.md"
             console.print(f"{path}, .tex, .html", style="dim", markup=False, highlight=False)
         if not all(job.finished for job in jobs) or asked > len(jobs):
@@ -116,7 +116,7 @@ def read_jobs(folder: Path) -> list[Job]:
 
 
 def asked_runs(folder: Path) -> list[tuple[str, ...]]:
-    """What each run of a sweep was asked for; empty where only its sweeper knows."""
+    """The overrides of each run of a sweep; empty where only its sweeper knows them."""
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from omegaconf import OmegaConf
@@ -152,11 +152,11 @@ def sweep_tables(jobs: Sequence[Job], asked: int = 0, queued: int = 0) -> dict[s
     """By file name: the comparison of all that finished, and the matrix where there is one.
 
     Images that were measured without a run have a table of their own, `measures`. What did not
-    finish is listed beneath the comparison with its reason and the line to run it again; `asked`
+    finish is listed below the comparison with its reason and the line to run it again; `asked`
     is how many runs there were to be, those that never began among them.
     """
     folders = list(dict.fromkeys(job.result for job in jobs if job.result is not None))
-    evaluations = {path: told for path in folders if (told := load_evaluation(path)) is not None}
+    evaluations = {path: one for path in folders if (one := load_evaluation(path)) is not None}
     results = load_each(path for path in folders if path not in evaluations)
     left = [job for job in jobs if not job.finished]
     measured = {"measures": evaluations_table([*evaluations.values()])} if evaluations else {}
@@ -170,7 +170,7 @@ def sweep_tables(jobs: Sequence[Job], asked: int = 0, queued: int = 0) -> dict[s
 
 
 def _unreadable(result: Path) -> str | None:
-    """Why the result of a job cannot be shown, if it cannot."""
+    """The reason why the result of a job cannot be shown, or `None`."""
     try:
         _ = load_evaluation(result) or load_result(result)
         return None
@@ -179,7 +179,7 @@ def _unreadable(result: Path) -> str | None:
 
 
 def _first_line(text: str) -> str:
-    """Of an error, which may name files as strangers named them."""
+    """The first line of an error, without control characters of file names in it."""
     return printable(text.partition("\n")[0])
 
 
@@ -199,7 +199,7 @@ def _job_id(path: Path) -> str:
 
 
 def _overrides(path: Path, key: str | None = None) -> tuple[str, ...]:
-    """The list of words in a YAML file, or beneath a key of it."""
+    """The list of words in a YAML file, or the one at a key of it."""
     from omegaconf import OmegaConf
 
     content = OmegaConf.load(path)

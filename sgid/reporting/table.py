@@ -1,4 +1,4 @@
-"""A table, and the four ways to show it: terminal, Markdown, LaTeX, HTML."""
+"""Tables for a terminal, Markdown, LaTeX and HTML."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    import rich.table
+    from rich.console import Console
+    from rich.table import Table as RichTable
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -29,7 +30,7 @@ _LATEX = {
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """What stands in one place of a table."""
+    """The text of one place in a table."""
 
     text: str
     bold: bool = False
@@ -37,26 +38,36 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Headers, rows of as many cells, and the notes that belong beneath."""
+    """Headers, rows of as many cells, and notes below."""
 
     title: str
     headers: tuple[str, ...]
     rows: tuple[tuple[Cell, ...], ...]
     notes: tuple[str, ...] = ()
 
-    def rich(self) -> rich.table.Table:
-        """For `rich.console.Console().print`."""
+    def print(self, console: Console) -> None:
+        """Print the table, then its notes.
+
+        In a terminal it fits the width of that. In a log or a pipe, whose readers can scroll, it
+        is as wide as its cells, so that no word, command or path is broken.
+        """
+        table = self._rich()
+        if not console.is_terminal:
+            unlimited = console.options.update(max_width=10_000)
+            table.width = console.measure(table, options=unlimited).maximum
+        console.print(self.title, style="bold", soft_wrap=True, markup=False, highlight=False)
+        console.print(table, soft_wrap=False, crop=False)
+        for note in self.notes:
+            console.print(note, soft_wrap=True, style="dim italic", markup=False, highlight=False)
+        if self.notes:
+            console.print()
+
+    def _rich(self) -> RichTable:
         import rich.box
         import rich.table
         from rich.text import Text
 
-        table = rich.table.Table(
-            title=Text(self.title, style="bold"),
-            caption=Text("\n".join(self.notes)),
-            title_justify="left",
-            caption_justify="left",
-            box=rich.box.SIMPLE_HEAD,
-        )
+        table = rich.table.Table(box=rich.box.SIMPLE_HEAD)
         for header in self.headers:
             table.add_column(Text(header), overflow="fold")
         for row in self.rows:

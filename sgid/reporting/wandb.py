@@ -1,13 +1,15 @@
-"""Logging to Weights & Biases: curves while a run trains, figures, tables and images when it is
-done.
+"""Weights & Biases: curves of a training, tables and images of a result, stores as artifacts.
 
-One W&B run holds both: `open_run` returns the one that is open for a result folder, or begins it.
+One W&B run has all of them: `open_run` returns the open run of a result folder, or starts it.
 """
 
 from __future__ import annotations
 
 import io
+import json
+import logging
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,14 +22,14 @@ from hydra.utils import instantiate
 from sgid.reporting.arms import arm, generates
 from sgid.reporting.format import aug_text, run_command
 from sgid.reporting.results import Example, Result, load_result, read_curves, read_examples
-from sgid.reporting.wandb_artifacts import log_result, log_store, use_store
 
 if TYPE_CHECKING:
     import wandb
 
 
-STEP = "trainer/global_step"  # Lightning's name for the axis of its curves
+log = logging.getLogger(__name__)
 
+STEP = "trainer/global_step"  # Lightning's name for the axis of its curves
 
 WAYS_ON = (
     "`wandb login` logs in; WANDB_MODE=offline keeps the run in its own folder, for `wandb sync` "
@@ -40,9 +42,9 @@ MADE = "stores_made"  # the config key that names the stores which this run has 
 
 @dataclass(frozen=True)
 class WandbSettings:
-    """Where runs go; `None` leaves a thing to W&B, or for `group` to the arm of the run.
+    """Project and grouping of runs; `None` leaves a field to W&B, and `group` to the arm.
 
-    `upload` sends the images of stores and the best checkpoint, not only what identifies them.
+    `upload` sends the images of stores and the best checkpoint, not only their hashes.
     """
 
     project: str
@@ -105,24 +107,24 @@ def open_run(
 
 
 def is_offline() -> bool:
-    """Whether W&B was told to send nothing."""
+    """Whether W&B is set to send nothing."""
     import wandb
 
     return wandb.setup().settings.mode in ("offline", "dryrun", "disabled")
 
 
 def nobody() -> str | None:
-    """That nobody is logged in, if so. It asks neither the user nor the server."""
+    """The message that nobody is logged in, or `None`; asks neither user nor server."""
     import wandb
     from wandb.sdk.lib import wbauth
 
     settings = wandb.setup().settings
-    found = wbauth.authenticate_session(host=settings.base_url, source="sgid", prompt=False)
-    return None if found else f"nobody is logged in to {settings.base_url}"
+    user = wbauth.authenticate_session(host=settings.base_url, source="sgid", prompt=False)
+    return None if user else f"nobody is logged in to {settings.base_url}"
 
 
 def short_names(config: Mapping[str, Any], choices: Mapping[str, Any]) -> dict[str, Any]:
-    """What panels and filters ask for, under flat names beside the nested config.
+    """The fields of panels and filters under flat names, in addition to the nested config.
 
     The other short names (`seed`, `noise_rate`, `expansion`, `steps`) are flat in the config.
     """
@@ -142,7 +144,7 @@ def short_names(config: Mapping[str, Any], choices: Mapping[str, Any]) -> dict[s
 
 
 def log_made(run: wandb.Run, folder: Path, settings: WandbSettings) -> None:
-    """Log a store that this run has just made."""
+    """Log a store that this run made."""
     with staged_in(run):
         log_store(run, folder, upload=settings.upload)
     # In the config, where a run that is resumed finds it again.
@@ -186,7 +188,7 @@ def close_run(run_folder: Path, *, failed: bool) -> None:
 
 @contextmanager
 def staged_in(run: wandb.Run) -> Iterator[None]:
-    """Keep what is to be uploaded with the run: W&B would stage it in the home directory."""
+    """Stage uploads in the folder of the run, where W&B would use the home directory."""
     chosen = os.environ.get("WANDB_DATA_DIR")
     # `dir` is <run folder>/wandb/<W&B's run>/files.
     os.environ["WANDB_DATA_DIR"] = chosen or str(Path(run.dir).absolute().parents[1])
@@ -244,7 +246,7 @@ def _by_step(run_folder: Path) -> dict[int, dict[str, float]]:
 
 
 def unready(logger: dict[str, Any]) -> str | None:
-    """Why the logger cannot be used, for people, or `None`. It asks nothing over the network."""
+    """The reason why the logger cannot be used, or `None`; nothing is sent to find out."""
     if not logger:
         return None
     if find_spec("wandb") is None:
@@ -264,7 +266,7 @@ def tracking(
     choices: dict[str, Any],
     seed: int,
 ) -> Iterator[None]:
-    """Have the logger's run open over the stages of a run; an error marks it as failed.
+    """Keep the logger's run open during the stages of a run; an error marks it as failed.
 
     It is opened before any work, so that a server that cannot be reached costs none.
 
@@ -285,7 +287,7 @@ def tracking(
 
 
 def log_stores(logger: dict[str, Any], stores: Sequence[Path]) -> None:
-    """Tell the logger's open run which stores it has made."""
+    """Log the stores that the logger's open run made."""
     if not logger or not stores:
         return
     import wandb
@@ -313,19 +315,19 @@ def training_loggers(
 
 
 def log_finished(logger: dict[str, Any], folder: Path) -> None:
-    """Hand a finished run's figures and images to the logger."""
+    """Log the figures and images of a finished run."""
     if logger:
         log_run(folder, instantiate(logger))
 
 
 def log_again(logger: dict[str, Any], folder: Path) -> None:
-    """Hand over a run that was finished before, if a W&B sweep waits for its figure."""
+    """Log a run that was finished before, if a W&B sweep waits for its metric."""
     if "WANDB_SWEEP_ID" in os.environ:
         log_finished(logger, folder)
 
 
-SHOWN = ("method", "class_name", "caption", "similarity", "guidance_scale", "strength")
-"""Fields of an example that are columns beside its images."""
+SHOWN = ("method", "key", "class_name", "caption", "similarity", "guidance_scale", "strength")
+"""Fields of an example that are columns next to its images."""
 
 
 def class_table(result: Result) -> wandb.Table:
@@ -337,7 +339,7 @@ def class_table(result: Result) -> wandb.Table:
 
 
 def example_table(examples: Sequence[Example]) -> wandb.Table:
-    """A row per augmented image, its original beside it, and whether a filter kept it."""
+    """A row per augmented image: its original, and whether a filter kept it."""
     import wandb
     from PIL import Image
 
@@ -350,3 +352,82 @@ def example_table(examples: Sequence[Example]) -> wandb.Table:
         for image, kept in zip(one.images, one.kept, strict=True):
             rows.append([original, picture(image), kept, *(getattr(one, name) for name in SHOWN)])
     return wandb.Table(columns=["original", "augmented", "kept", *SHOWN], data=rows)
+
+
+RESULT_FILES = (
+    *("result.json", "spec.json", "curves.csv", "report.html"),
+    *("predictions.parquet", "examples.parquet", "nearest.parquet"),
+)
+
+
+def log_store(run: wandb.Run, folder: Path, *, upload: bool) -> None:
+    """Log a store (`artifacts/generated/<fingerprint>`) as an output of the run."""
+    if artifact := store_artifact(folder, upload=upload):
+        run.log_artifact(artifact)
+
+
+def use_store(run: wandb.Run, folder: Path, *, upload: bool) -> None:
+    """Log a store as an input of the run, which another run made."""
+    if artifact := store_artifact(folder, upload=upload):
+        # What `run.use_artifact` does with an artifact that is not on the server yet; but that
+        # refuses to offline, and would wait for a server that may be away.
+        run._log_artifact(artifact, is_user_created=True, use_after_commit=True)
+
+
+def store_artifact(folder: Path, *, upload: bool) -> wandb.Artifact | None:
+    """The artifact of a store, with its shards where `upload` says so; `None` if it is gone.
+
+    It holds its spec and its manifest, which has the hash of every shard: a few kilobytes that
+    identify the images. Equal files are one version of an artifact to W&B, so that all runs that
+    use a store point to the same version, whichever of them came first.
+    """
+    import wandb
+
+    spec_file, manifest_file = folder / "spec.json", folder / "manifest.json"
+    if not (spec_file.is_file() and manifest_file.is_file()):
+        log.warning("%s is not there any more: W&B gets no artifact of it", folder)
+        return None
+    spec, manifest = json.loads(spec_file.read_text()), json.loads(manifest_file.read_text())
+    kind = spec["kind"]
+    metadata = {
+        "fingerprint": folder.name,
+        "path": str(folder.absolute()),
+        "rows": manifest["rows"],
+        "spec": spec,
+    }
+    name = artifact_name(spec.get("method", kind), folder.name)
+    artifact = wandb.Artifact(name, type=kind, metadata=metadata)
+    shards = [folder / part["file"] for part in manifest["parts"]] if upload else []
+    for file in (spec_file, manifest_file, *shards):
+        # Never written again: no copy is needed.
+        artifact.add_file(str(file.absolute()), policy="immutable", skip_cache=True)
+    return artifact
+
+
+def log_result(run: wandb.Run, result: Result, *, upload: bool) -> None:
+    """Log the files of a finished run, with `upload` its best checkpoint too."""
+    import wandb
+
+    metadata = {
+        "metrics": result.metrics,
+        "choices": result.choices,
+        "versions": result.versions,
+        "commit": result.commit,
+    }
+    name = artifact_name("result", result.fingerprint)
+    artifact = wandb.Artifact(name, type="result", metadata=metadata)
+    for file in (result.folder / name for name in RESULT_FILES):
+        if file.is_file():
+            artifact.add_file(str(file), skip_cache=True)
+    run.log_artifact(artifact)
+    checkpoint = result.folder / "checkpoints" / "best.ckpt"
+    if upload and checkpoint.is_file():
+        name = artifact_name("model", result.fingerprint)
+        model = wandb.Artifact(name, type="model", metadata=metadata)
+        model.add_file(str(checkpoint.absolute()), policy="immutable", skip_cache=True)
+        run.log_artifact(model)
+
+
+def artifact_name(word: str, fingerprint: str) -> str:
+    """`sgid-1f3a...`, without the characters that W&B forbids in names."""
+    return f"{re.sub(r'[^A-Za-z0-9._-]', '_', word)}-{fingerprint}"

@@ -214,3 +214,8 @@ def _is_at(descriptor: int, path: Path) -> bool:
         return os.path.samestat(os.fstat(descriptor), os.stat(path))
     except FileNotFoundError:
         return False
+
+
+def absolute(url: str) -> str:
+    """A path as the other machines know it; a URL as it is."""
+    return url if "://" in url else str(Path(url).expanduser().absolute())

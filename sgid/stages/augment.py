@@ -8,28 +8,34 @@ skipping the shards that another process is making.
 
 from __future__ import annotations
 
+import json
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from sgid.config.schema import Config, in_slot
 from sgid.data.dataset import Dataset
 from sgid.data.image_set import ImageSet
 from sgid.methods.describe import PLACES, describe
-from sgid.methods.requests import Method, RequestPlan, Undescribed, recipes
+from sgid.methods.method import Method
+from sgid.methods.prompts import fields
+from sgid.methods.requests import RequestPlan, Undescribed
 from sgid.models.loader import Models
-from sgid.records import Request, Sample
-from sgid.runtime.files import PATIENCE
+from sgid.records import Generated, Request, Sample
+from sgid.reproducibility import CODE, fingerprint
+from sgid.runtime.files import PATIENCE, file_lock, write_atomic
 from sgid.runtime.terminal import progress
 from sgid.runtime.threads import THREADS, BackgroundWriter, parallel_map, prefetch
+from sgid.stages.first_look import look_first
+from sgid.stages.prompt_length import check_prompts
 from sgid.store.claims import Claim, Claims
 from sgid.store.integrity import invalidate_corrupt_shards
 from sgid.store.store import Store
@@ -39,12 +45,33 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
+class GenerationSettings:
+    """The options of generation that all methods of a run share.
+
+    `resolution` and `size_multiple` are in pixels; `verify` hashes every shard that is there;
+    `strict` makes an error of every remark.
+    """
+
+    artifacts: Path
+    expansion: int
+    steps: int
+    seed: int
+    resolution: int
+    size_multiple: int
+    shard_size: int
+    format: str
+    verify: bool
+    strict: bool
+
+
+@dataclass(frozen=True)
 class Augmentation:
     """One generative method over one training set, and the stores that hold its results."""
 
-    recipe: Method
-    described: Store | None
-    generated: Store
+    method: Method
+    dataset: Dataset
+    models: Models
+    settings: GenerationSettings
 
     @property
     def complete(self) -> bool:
@@ -54,112 +81,167 @@ class Augmentation:
     def stores(self) -> dict[str, Store]:
         """By what they hold, in the order in which they are made."""
         described = {"captions": self.described} if self.described else {}
-        return {**described, self.recipe.method: self.generated}
+        return {**described, self.method.name: self.generated}
 
+    @cached_property
+    def described(self) -> Store | None:
+        """Captions and their similarities, where the method needs them."""
+        import pyarrow as pa
 
-def augmentations(config: Config, dataset: Dataset, models: Models) -> list[Augmentation]:
-    """What the config's generative methods need and where it lies; nothing is computed."""
-    return [_augmentation(recipe, config, dataset, models) for recipe in recipes(config)]
+        if not self.method.needs_captions:
+            return None
+        text, texts, reals = pa.string(), pa.list_(pa.string()), pa.list_(pa.float64())
+        columns = {
+            "key": text,
+            "label": pa.int64(),
+            "class_name": text,
+            "caption": text,
+            "similarity": pa.float64(),
+            "candidates": texts,
+            "scores": reals,
+        }
+        settings, images = self.settings, self.dataset.train
+        spec = {
+            "kind": "described",
+            "code": CODE,
+            "images": images.digest(),
+            "captioner": self.models.identity("captioner"),
+            "scores": f"{PLACES} decimals",
+            "scorer": self.models.identity("exact_scorer"),
+            "shard_size": settings.shard_size,
+        }
+        columns_schema = pa.schema(columns.items())
+        place = settings.artifacts / "described"
+        return Store(place, spec, columns_schema, len(images), settings.shard_size)
 
+    @cached_property
+    def generated(self) -> Store:
+        settings, method, images = self.settings, self.method, self.dataset.train
+        spec = {
+            "kind": "generated",
+            "code": CODE,
+            **self._source,
+            "method": method.name,
+            **method.spec,
+            "engine": self.models.identity("generator"),
+            "steps": settings.steps,
+            "expansion": settings.expansion,
+            "seed": settings.seed,
+            "shard_size": settings.shard_size,
+            "format": settings.format,
+        }
+        if "label" in fields(method.prompt) | fields(method.negative_prompt):
+            spec["noun"] = self.dataset.nouns
+        if method.from_image:
+            spec["size_multiple"] = settings.size_multiple
+        if self.artifact is not None:
+            spec["artifact"] = self.artifact.name
+        columns = schema(targets=method.target is not None, negatives=bool(method.negative_prompt))
+        rows = len(images) * settings.expansion
+        return Store(settings.artifacts / "generated", spec, columns, rows, settings.shard_size)
 
-def augment(augmentation: Augmentation, config: Config, dataset: Dataset, models: Models) -> None:
-    """Make what is missing of an augmentation's stores. Safe to kill and to run again."""
-    if not repair(augmentation, config):
-        return
-    plan = request_plan(augmentation, config, dataset, models)
-    if not augmentation.complete:
-        generate_shards(augmentation.generated, plan, models, format=config.store.format)
-        augmentation.generated.finish()
+    @property
+    def _source(self) -> dict[str, str]:
+        if self.described is not None:
+            return {"described": self.described.folder.name}
+        return {"images": self.dataset.train.digest()}
 
+    @cached_property
+    def artifact(self) -> Path | None:
+        """The folder of what the method prepares from the training images, if it does."""
+        if self.method.prepare is None:
+            return None
+        spec = {
+            "kind": "prepared",
+            "code": CODE,
+            "images": self.dataset.train.digest(),
+            "phrases": list(self.dataset.phrases),
+            "prepare": self.method.spec["prepare"],
+            "models": self.models.identities(),
+            "seed": self.settings.seed,
+        }
+        return self.settings.artifacts / "prepared" / fingerprint(spec)
 
-def repair(augmentation: Augmentation, config: Config) -> bool:
-    """Take back the damaged shards of an augmentation's stores; whether anything is to be made."""
-    for store in augmentation.stores.values():
-        for name in invalidate_corrupt_shards(store, everything=config.store.verify):
-            log.warning("%s is not what was written: it is made again", store.folder / name)
-    described = augmentation.described
-    # Captions that somebody removed are not missed; damaged ones are made again.
-    whole = described is None or described.complete or not described.folder.is_dir()
-    return not (augmentation.complete and whole)
+    def repair(self) -> bool:
+        """Invalidate the damaged shards of the stores; whether anything is to be made."""
+        for store in self.stores.values():
+            for name in invalidate_corrupt_shards(store, everything=self.settings.verify):
+                log.warning("%s is damaged: it is made again", store.folder / name)
+        described = self.described
+        # Captions that somebody removed are not missed; damaged ones are made again.
+        whole = described is None or described.complete or not described.folder.is_dir()
+        return not (self.complete and whole)
 
+    def make(self) -> None:
+        """Make what is missing of the stores. Safe to kill and to run again."""
+        if not self.repair():
+            return
+        plan = self.plan()
+        if not self.complete:
+            generator = self.models.weights["models.generator"].folder
+            check_prompts(plan, generator, strict=self.settings.strict)
+            generate_shards(
+                self.generated, plan, self.models,
+                format=self.settings.format, look=None if self.begun else self._look,
+            )  # fmt: skip
+            self.generated.finish()
 
-def request_plan(
-    augmentation: Augmentation, config: Config, dataset: Dataset, models: Models
-) -> RequestPlan:
-    """All requests of an augmentation; captions are made first, where they are missing."""
-    images, recipe = dataset.train, augmentation.recipe
-    if augmentation.described is None:
-        described, similarities = Undescribed(images), np.full(len(images), np.nan)
-    else:
-        store = augmentation.described
-        if not store.complete:
-            describe_shards(store, images, models)
-            store.finish()
-        described = StoredDescriptions(store, caption=recipe.caption, seed=config.seed)
-        similarities = described.similarities()
-    return RequestPlan(
-        images=images,
-        described=described,
-        similarities=similarities,
-        recipe=recipe,
-        phrases=dataset.phrases,
-        expansion=config.expansion,
-        seed=config.seed,
-        resolution=config.models.generator.resolution,
-        multiple=config.models.generator.size_multiple,
-    )
+    @property
+    def begun(self) -> bool:
+        """Whether any images are there."""
+        return len(self.generated.missing()) < self.generated.shards
 
+    def _look(self, images: Sequence[Generated]) -> None:
+        """Judge the models by the first images of a process."""
+        own = {one.request.described.key: one.request.described.caption for one in images}
+        captions = list(own.values()) if self.method.needs_captions else []
+        drawn = [one.image for one in images]
+        look_first(drawn, captions, self.dataset, self.models, strict=self.settings.strict)
 
-def _augmentation(recipe: Method, config: Config, dataset: Dataset, models: Models) -> Augmentation:
-    artifacts, images = Path(config.paths.artifacts), dataset.train
-    described = None
-    if recipe.needs_captions:
-        described = _described_store(artifacts, config, images, models)
-    spec = {
-        "kind": "generated",
-        "source": described.folder.name if described else images.digest(),
-        "method": recipe.method,
-        "redrawn": "float32",
-        **in_slot(config, "offline")[recipe.method],
-        "caption": recipe.caption,
-        "noun": dataset.noun,
-        "steps": config.steps,
-        "size_multiple": config.models.generator.size_multiple,
-        "generator": models.identity("generator"),
-        "expansion": config.expansion,
-        "seed": config.seed,
-        "shard_size": config.store.shard_size,
-        "format": config.store.format,
-    }
-    rows = len(images) * config.expansion
-    store = Store(artifacts / "generated", spec, schema(), rows, config.store.shard_size)
-    return Augmentation(recipe, described, store)
+    def plan(self) -> RequestPlan:
+        """All requests; captions and the artifact are made first, where they are missing."""
+        images, settings = self.dataset.train, self.settings
+        if self.described is None:
+            described, similarities = Undescribed(images), np.full(len(images), np.nan)
+        else:
+            if not self.described.complete:
+                describe_shards(self.described, images, self.models)
+                self.described.finish()
+            described = StoredDescriptions(
+                self.described, caption=self.method.caption, seed=settings.seed
+            )
+            similarities = described.similarities()
+        return RequestPlan(
+            images=images,
+            described=described,
+            similarities=similarities,
+            method=self.method,
+            phrases=self.dataset.phrases,
+            expansion=settings.expansion,
+            seed=settings.seed,
+            resolution=settings.resolution,
+            multiple=settings.size_multiple,
+            artifact=self._prepared(),
+        )
 
-
-def _described_store(artifacts: Path, config: Config, images: ImageSet, models: Models) -> Store:
-    import pyarrow as pa
-
-    text, texts, reals = pa.string(), pa.list_(pa.string()), pa.list_(pa.float64())
-    columns = {
-        "key": text,
-        "label": pa.int64(),
-        "class_name": text,
-        "caption": text,
-        "similarity": pa.float64(),
-        "candidates": texts,
-        "scores": reals,
-    }
-    spec = {
-        "kind": "described",
-        "images": images.digest(),
-        "captioner": models.identity("captioner"),
-        "sampling": "inverse transform",
-        "scores": f"{PLACES} decimals",
-        "scorer": models.identity("exact_scorer"),
-        "shard_size": config.store.shard_size,
-    }
-    size = config.store.shard_size
-    return Store(artifacts / "described", spec, pa.schema(columns.items()), len(images), size)
+    def _prepared(self) -> Path | None:
+        """The artifact, made if it is not whole; another process that makes it is waited for."""
+        if self.artifact is None:
+            return None
+        assert self.method.prepare is not None
+        done = self.artifact / "prepared.json"
+        if not done.is_file():
+            self.artifact.mkdir(parents=True, exist_ok=True)
+            waiting = partial(log.info, "another process prepares %s: waiting", self.artifact)
+            with file_lock(self.artifact / ".lock", on_wait=waiting):
+                if not done.is_file():
+                    data, seed = self.dataset, self.settings.seed
+                    self.method.prepare(
+                        data.train, data.phrases, self.models, self.artifact, seed=seed
+                    )
+                    said = {"prepare": self.method.spec["prepare"]}
+                    write_atomic(done, json.dumps(said).encode())
+        return self.artifact
 
 
 PIECE = 64
@@ -202,6 +284,10 @@ def describe_shards(
                 rows = []
 
 
+LOOKED_AT = 128
+"""Generated images that are judged before the others are drawn, at most."""
+
+
 def generate_shards(
     store: Store,
     plan: RequestPlan,
@@ -209,15 +295,17 @@ def generate_shards(
     shards: Sequence[int] | None = None,
     *,
     format: str,
+    look: Callable[[Sequence[Generated]], None] | None = None,
 ) -> None:
     """Draw `shards`, or all; what is there or being made elsewhere is left alone.
 
-    The engine draws in this thread; requests are made ahead of it, and rows behind it. Returns when
-    all of them are there. What is lost with the process is the shard being drawn, and the one
-    before it while its file is written.
+    `look` is called with the first images of this process, up to `LOOKED_AT`, after its first
+    shard. The engine draws in this thread; requests are made ahead of it, and rows behind it.
+    Returns when all of them are there. What is lost with the process is the shard being drawn, and
+    the one before it while its file is written.
     """
     with (
-        _claimed(plan.recipe.method, store, shards) as (claims, bar),
+        _claimed(plan.method.name, store, shards) as (claims, bar),
         closing(
             prefetch((one, plan.requests(one.rows) if one else []) for one in claims)
         ) as prepared,
@@ -229,11 +317,30 @@ def generate_shards(
                 _wait(bar)
                 continue
             rows: dict[tuple[str, int], Future[dict[str, Any]]] = {}
-            for generated in models.generator.generate(requests):
-                rows[_which(generated.request)] = encoder.call(to_row, generated, format=format)
+            first: list[Generated] = []
+            for generated in models.generator.generate(requests, _latent_hook(plan)):
+                row = encoder.call(_row, generated, plan, format)
+                rows[_which(generated.request)] = row
+                if look and len(first) < LOOKED_AT:
+                    first.append(generated)
                 bar.update()
                 writer.wait()  # the shard before this one; a full disk is told now
             writer.call(_write, claim, [_which(request) for request in requests], rows)
+            if look:
+                look(first)
+                look = None
+
+
+def _latent_hook(plan: RequestPlan) -> Any:
+    hook = plan.method.on_latents
+    return None if hook is None else partial(hook, artifact=plan.artifact)
+
+
+def _row(generated: Generated, plan: RequestPlan, format: str) -> dict[str, Any]:
+    if (hook := plan.method.on_pixels) is not None:
+        image = hook(generated.image, generated.request, plan.artifact)
+        generated = replace(generated, image=image)
+    return to_row(generated, format=format)
 
 
 def _write(

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sgid.config.schema import Config
+from sgid.config.schema import DatasetConfig
 from sgid.data import dataset as datasets
 from sgid.data.dataset import Dataset
 from sgid.data.image_set import ImageSet
@@ -24,31 +24,53 @@ SIZES = 500
 CLASSES, PER_CLASS = 24, 6
 
 
-def load(config: Config, ready: Prepared) -> Dataset:
-    """The images of a run, each read once and divided as the config's protocol says."""
-    chosen = config.dataset
+def load(chosen: DatasetConfig, ready: Prepared, *, seed: int, artifacts: Path) -> Dataset:
+    """The images of a run, each read once and divided as the protocol of `dataset` says.
+
+    Raises:
+        ValueError: for a table of classes where the source takes none, and as `load_dataset` does.
+    """
+    if chosen.classes and "classes" not in chosen.source:
+        raise ValueError(
+            f"dataset.classes={chosen.classes}: {chosen.name} has words of its own; a table is for "
+            "dataset=folder and dataset=hub"
+        )
     return datasets.load_dataset(
         ready.splits,
         ready.protocol,
         name=chosen.name,
         noun=chosen.noun,
         max_bad=chosen.max_bad,
-        seed=config.seed,
-        cache=Path(config.paths.artifacts) / "scans",
+        seed=seed,
+        cache=artifacts / "scans",
+        full_scale=chosen.full_scale,
+        strict=chosen.strict,
     )
 
 
+def say(dataset: Dataset, console: Console) -> None:
+    """Print in one line what was understood, and what is to be remarked."""
+    console.print(dataset.protocol["understood"], markup=False, highlight=False)
+    for remark in dataset.protocol["remarks"]:
+        console.print(f"{dataset.name}: {remark}", style="yellow", markup=False, highlight=False)
+
+
 def show(dataset: Dataset, artifacts: Path, console: Console) -> None:
-    """Print what each part holds; leave a picture of the classes in `artifacts`/data."""
+    """Print what each part holds and what was understood; leave a picture of the classes in
+    `artifacts`/data.
+    """
     console.print(_table(dataset))
     names = ", ".join(dataset.phrases[:8])
     more = f" and {len(dataset.phrases) - 8:,} more" if len(dataset.phrases) > 8 else ""
     console.print(f"{len(dataset.phrases):,} classes, in prompts: {names}{more}", markup=False)
+    if described := [text for text in dataset.texts if text.description]:
+        first = f"{described[0].words}: {described[0].description}"
+        console.print(f"{len(described):,} have a description, as {first}", markup=False)
     if dataset.protocol["note"]:
         console.print(dataset.protocol["note"], markup=False)
-    if dataset.protocol["train_test_duplicates"]:
-        count = dataset.protocol["train_test_duplicates"]
-        console.print(f"{count:,} training images are in the test set as well", style="yellow")
+    if dataset.protocol["ignored_files"]:
+        console.print(f"{dataset.protocol['ignored_files']:,} files are no images of the set")
+    say(dataset, console)
     path = artifacts / "data" / f"{dataset.name}.png"
     write_atomic(path, _picture(dataset.train))
     console.print(f"picture: {path}", highlight=False, markup=False)
@@ -60,7 +82,8 @@ def _table(dataset: Dataset) -> Table:
         table.add_column(header, overflow="fold")
     parts = {"train": dataset.train, "validation": dataset.validation, "test": dataset.test}
     for part, images in parts.items():
-        counts = Counter(images.labels).values()
+        held = Counter(images.labels)
+        counts = [held[label] for label in range(len(images.class_names))]
         table.add_row(
             part,
             f"{len(images):,}",

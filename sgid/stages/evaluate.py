@@ -15,15 +15,12 @@ import numpy as np
 from PIL.Image import Image
 from rich.console import Console
 
-from sgid.config.schema import Config
 from sgid.data.dataset import Dataset
 from sgid.evaluation.statistics import wilson
 from sgid.evaluation.store_summary import examples, png
-from sgid.models.loader import Models
-from sgid.reproducibility import commit, content, versions
+from sgid.reproducibility import CODE, commit, content, versions
 from sgid.runtime.files import write_atomic
 from sgid.runtime.terminal import progress
-from sgid.stages.augment import Augmentation
 from sgid.stages.run import Run
 from sgid.stages.store_evaluation import OF_ALL, StoreEvaluation
 from sgid.stages.train import Training, keep_decoded
@@ -36,21 +33,18 @@ SIDE = 512
 """Pixels along the longer side of the pictures that are kept of nearest pairs, at most."""
 
 
-def evaluate_classifier(
-    training: Training, config: Config, dataset: Dataset, folder: Path
-) -> dict[str, float]:
+def evaluate_classifier(training: Training, dataset: Dataset, folder: Path) -> dict[str, float]:
     """Test the best checkpoint; leaves `predictions.parquet` behind."""
-    from sgid.runtime.device import pick_device
     from sgid.training.trainer import run_test
 
-    keep_decoded(training, config, "test")
+    keep_decoded(training, "test")
     with progress("test", len(training.data.test_dataloader()), "batches") as bar:
         metrics, predictions = run_test(
             training.classifier,
             training.data,
             folder=training.folder,
-            device=pick_device(config.trainer.device),
-            precision=config.trainer.precision,
+            device=training.device,
+            precision=training.settings.trainer.precision,
             on_batch=bar.update,
         )
     images = dataset.test
@@ -71,10 +65,8 @@ def evaluate_classifier(
 
 
 def evaluate_stores(
-    chosen: list[Augmentation],
-    config: Config,
+    evaluations: Sequence[StoreEvaluation],
     dataset: Dataset,
-    models: Models,
     folder: Path,
     *,
     before: Sequence[dict[str, Any]] = (),
@@ -84,14 +76,11 @@ def evaluate_stores(
     Leaves behind `examples.parquet`, and in `nearest.parquet` what came nearest to test images.
     """
     summaries, shown, pairs = [], [], []
-    for augmentation, older in zip_longest(chosen, before):
-        judgement = StoreEvaluation(augmentation.generated, config, dataset, models)
-        summaries.append(judgement.summary(older))
-        images = stored_images(augmentation.generated, dataset.class_names)
+    for evaluation, older in zip_longest(evaluations, before):
+        summaries.append(evaluation.summary(older))
+        images = stored_images(evaluation.store, dataset.class_names)
         pairs += nearest_pairs(summaries[-1], lambda row: images[row].image, dataset)  # noqa: B023
-        shown += examples(
-            augmentation.generated, dataset.train, count=EXAMPLES, kept=judgement.kept()
-        )
+        shown += examples(evaluation.store, dataset.train, count=EXAMPLES, kept=evaluation.kept())
     for name, rows in (("examples", shown), ("nearest", pairs)):
         if rows:
             columns = {key: [row[key] for row in rows] for key in rows[0]}
@@ -114,6 +103,7 @@ def nearest_pairs(
             "test_key": test.keys[pair["test"]],
             "test": _picture(test[pair["test"]].image),
             "original": None if (row := pair["original"]) is None else _picture(train[row].image),
+            "original_key": None if row is None else train.keys[row],
         }
         for pair in summary["leakage"]["nearest"]
     ]
@@ -147,15 +137,14 @@ def evaluate(run: Run, console: Console) -> None:
     if metrics is None:
         raise ValueError(f"{run.folder} has no trained checkpoint; run stage=train, or stage=all")
     with run.timed("evaluate"):
-        metrics |= evaluate_classifier(training, run.config, run.dataset, run.folder)
-        summaries = evaluate_stores(
-            run.augmentations, run.config, run.dataset, run.models, run.folder
-        )
+        metrics |= evaluate_classifier(training, run.dataset, run.folder)
+        summaries = evaluate_stores(run.store_evaluations, run.dataset, run.folder)
     result = {
         "fingerprint": run.folder.name,
+        "code": CODE,
         "choices": run.choices,
         "overrides": run.overrides,
-        "seed": run.config.seed,
+        "seed": run.seed,
         "config": run.settings,
         "protocol": run.dataset.protocol,
         "metrics": metrics | _means(summaries),
@@ -181,9 +170,8 @@ def _measure_again(run: Run, before: dict[str, Any], console: Console) -> None:
         )
         return
     summaries = evaluate_stores(
-        run.augmentations, run.config, run.dataset, run.models, run.folder,
-        before=before["generated"],
-    )  # fmt: skip
+        run.store_evaluations, run.dataset, run.folder, before=before["generated"]
+    )
     if summaries == before["generated"]:
         _say(before, console)
         return
@@ -200,7 +188,7 @@ def _say(result: dict[str, Any], console: Console) -> None:
 
 
 def _means(summaries: list[dict[str, Any]]) -> dict[str, float]:
-    """What is measured of all generated images together, of any method."""
+    """Means of the metrics over all generated images, of any method."""
     means = {}
     for name in OF_ALL:
         if summaries and all(summary[name] is not None for summary in summaries):

@@ -1,39 +1,33 @@
-"""`stage=evaluate evaluation.images=PATH`: any generated images, measured without any training."""
+"""`stage=evaluate evaluation.images=PATH`: metrics of any generated images, without a training."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hydra.utils import instantiate
 from numpy.typing import NDArray
 from rich.console import Console
 
-from sgid.config.schema import Config
-from sgid.config.targets import refused
 from sgid.data.dataset import Dataset
 from sgid.data.image_set import ImageSet
 from sgid.data.listing import read
-from sgid.data.scan import scan
+from sgid.data.scan import common_scale, scan
 from sgid.data.sources.folder import unsplit
 from sgid.evaluation.evaluator import Evaluator
 from sgid.evaluation.features import image_features, stored_embeddings, stored_thumbnails
 from sgid.evaluation.filters import per_class
 from sgid.evaluation.metrics import Features, ImageSetFeatures, to_original
 from sgid.evaluation.store_summary import source_index
-from sgid.methods.requests import Method
-from sgid.models.loader import Models
 from sgid.reporting.image_metrics import print_evaluation, write_page
 from sgid.reporting.results import EVALUATION, load_result
-from sgid.reproducibility import fingerprint
+from sgid.reproducibility import CODE, fingerprint
 from sgid.runtime.files import write_atomic
 from sgid.stages.evaluate import nearest_pairs, write_table
-from sgid.stages.store_evaluation import make_evaluator
 from sgid.store.store import Store
 from sgid.store.tables import stored_images
 
@@ -42,10 +36,9 @@ OPTION = "evaluation.images"
 
 @dataclass(frozen=True)
 class ImagesToEvaluate:
-    """The images that are to be measured.
+    """Images of `evaluation.images`; `store` is where they lie if SGID generated them.
 
-    `store` is where they lie if SGID made them. `labels` and `source_index` as in
-    `ImageSetFeatures`; `notes` say what is not known of them, and why.
+    `labels` and `source_index` as in `ImageSetFeatures`; `notes` name what is not known of them.
     """
 
     images: ImageSet
@@ -55,79 +48,95 @@ class ImagesToEvaluate:
     notes: tuple[str, ...]
 
 
-def evaluate_images(config: Config, dataset: Dataset, models: Models, console: Console) -> Path:
-    """Measure the images at `evaluation.images`; the folder with their JSON and their page.
+def evaluate_images(
+    path: Path,
+    evaluator: Evaluator,
+    console: Console,
+    *,
+    seed: int,
+    max_bad: float,
+    full_scale: float | None,
+    results: Path,
+) -> Path:
+    """Compute all metrics of the images at `path`; the folder in `results` with JSON and page.
+
+    `max_bad` is the share of unreadable images that is left out without an error, and `full_scale`
+    the level that is white in images of more than 8 bits.
 
     Raises:
         FileNotFoundError: if there is nothing.
         ValueError: if there are no images, or they are of classes that the dataset has not.
     """
-    assert config.evaluation.images is not None
-    path = Path(config.evaluation.images).expanduser()
-    given = _given(path, config, dataset)
-    against = make_evaluator(config, dataset, models)
+    path, dataset = path.expanduser(), evaluator.dataset
+    given = _given(path, evaluator, max_bad, full_scale)
     spec = {
         "kind": "evaluation",
         "images": given.images.digest(),
         "linked": given.source_index is not None,
-        "evaluator": against.name,
+        "evaluator": evaluator.name,
     }
-    folder = Path(config.paths.results) / fingerprint([spec, str(path)])
+    folder = results / fingerprint([spec, str(path)])
     if not (folder / EVALUATION).is_file():
-        told = _measured(given, against, models)
-        told = {
+        summary = {
             "fingerprint": folder.name,
             "method": given.store.spec["method"] if given.store else path.resolve().name,
             "path": str(path),
             "dataset": dataset.name,
-            "seed": config.seed,
+            "seed": seed,
             "protocol": dataset.protocol,
             "notes": list(given.notes),
-            **told,
+            **_summary(given, evaluator),
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         }
-        if pairs := nearest_pairs(told, lambda row: given.images[row].image, dataset):
+        if pairs := nearest_pairs(summary, lambda row: given.images[row].image, dataset):
             columns = {key: [row[key] for row in pairs] for key in pairs[0]}
             write_table(folder / "nearest.parquet", columns)
-        write_atomic(folder / EVALUATION, json.dumps(told, indent=2, ensure_ascii=False).encode())
+        content = json.dumps(summary, indent=2, ensure_ascii=False)
+        write_atomic(folder / EVALUATION, content.encode())
     page = write_page(folder)
     print_evaluation(folder, console)
     console.print(f"report: {page}", highlight=False, markup=False)
     return folder
 
 
-def _measured(given: ImagesToEvaluate, against: Evaluator, models: Models) -> dict[str, Any]:
-    images, artifacts = given.images, against.artifacts
+def _summary(given: ImagesToEvaluate, evaluator: Evaluator) -> dict[str, Any]:
+    images, artifacts, models = given.images, evaluator.artifacts, evaluator.models
     if given.store is None:
-        found = image_features(images, models, artifacts)
-    else:  # its embeddings lie beside it
+        features = image_features(images, models, artifacts)
+    else:  # its embeddings lie in its folder
         name = fingerprint(models.identity("scorer"))
         vectors = stored_embeddings(given.store, lambda: models.scorer, name=name)
-        found = Features(vectors, stored_thumbnails(given.store))
-    made = ImageSetFeatures(
-        found.vectors, found.pixels, lambda row: images[row].image, given.labels, given.source_index
+        features = Features(vectors, stored_thumbnails(given.store))
+    generated = ImageSetFeatures(
+        features.vectors,
+        features.pixels,
+        lambda row: images[row].image,
+        given.labels,
+        given.source_index,
     )
     cosines = {}
-    if made.source_index is not None and made.labels is not None:
-        names = against.dataset.class_names
-        cosines = per_class(to_original(made, against.real), made.labels, names)
-    return {**against.summary(made), "cosine_per_class": cosines}
+    if generated.source_index is not None and generated.labels is not None:
+        names = evaluator.dataset.class_names
+        cosines = per_class(to_original(generated, evaluator.real), generated.labels, names)
+    return {**evaluator.summary(generated), "cosine_per_class": cosines}
 
 
-def _given(path: Path, config: Config, dataset: Dataset) -> ImagesToEvaluate:
+def _given(
+    path: Path, evaluator: Evaluator, max_bad: float, full_scale: float | None
+) -> ImagesToEvaluate:
     if not path.is_dir():
         raise FileNotFoundError(
             f"{OPTION}={path} is not a folder. It takes artifacts/generated/<fingerprint>, or a "
             "folder of images: DIR/<class>/*.jpg, or DIR/*.jpg where they have no labels"
         )
     if (path / "manifest.json").is_file():
-        return _stored(path, config, dataset)
-    if told := _no_images(path):
-        raise ValueError(f"{OPTION}={path} {told}")
-    listing, labelled = unsplit(path, dataset.class_names, option=OPTION)
-    images, bad = scan(
-        listing, max_bad=config.dataset.max_bad, cache=Path(config.paths.artifacts) / "scans"
-    )
+        return _stored(path, evaluator.dataset)
+    if reason := _no_images(path):
+        raise ValueError(f"{OPTION}={path} {reason}")
+    listing, labelled = unsplit(path, evaluator.dataset.class_names, option=OPTION)
+    images, findings = scan(listing, max_bad=max_bad, cache=evaluator.artifacts / "scans")
+    images = replace(images, scale=common_scale(findings.values(), full_scale))
+    bad = [key for key, finding in findings.items() if finding.problem]
     notes = [f"{len(bad):,} unreadable images are left out"] if bad else []
     notes.append("They are not linked to originals: what needs these is not measured.")
     if not labelled:
@@ -137,7 +146,7 @@ def _given(path: Path, config: Config, dataset: Dataset) -> ImagesToEvaluate:
 
 
 def _no_images(path: Path) -> str | None:
-    """What a folder of this program is that holds no images to measure, and what to give."""
+    """The kind of a folder of this program without images to evaluate, and the one to give."""
     if (path / "result.json").is_file():
         stores = load_result(path).generated
         if not stores:
@@ -145,7 +154,7 @@ def _no_images(path: Path) -> str | None:
         take = " or ".join(one.path for one in stores)
         return f"is the result of a run: its images are in {take}"
     if (path / EVALUATION).is_file():
-        return "is what an evaluation left: give the images that it was made of"
+        return "holds the metrics of an evaluation: give the images themselves"
     if (path / "spec.json").is_file():
         return "is a store that is not finished: run again what makes it, then give it"
     if stores := sorted(one.parent.name for one in path.glob("*/spec.json") if _is_generated(one)):
@@ -157,27 +166,24 @@ def _no_images(path: Path) -> str | None:
 def _is_generated(spec: Path) -> bool:
     """Whether a file, which may be anything, is the `spec.json` of a store of generated images."""
     try:
-        said = json.loads(read(spec))
+        content = json.loads(read(spec))
     except (ValueError, OSError, RecursionError):
         return False
-    return isinstance(said, dict) and said.get("kind") == "generated"
+    return isinstance(content, dict) and content.get("kind") == "generated"
 
 
-def _captioned(spec: dict[str, Any], path: Path, allowed: Sequence[str]) -> bool:
-    """Whether a store was made from captions, hence of a store of descriptions."""
-    if wrong := refused(spec["guidance"], "guidance", allowed):  # others may have made the store
-        raise ValueError("\n".join(f"{path / 'spec.json'}: {line}" for line in wrong))
-    fields = ("method", "prompt", "from_image", "strength", "caption")
-    own = {name: spec[name] for name in fields}
-    return Method(**own, guidance=instantiate(spec["guidance"])).needs_captions
-
-
-def _stored(path: Path, config: Config, dataset: Dataset) -> ImagesToEvaluate:
+def _stored(path: Path, dataset: Dataset) -> ImagesToEvaluate:
     import pyarrow as pa
 
     spec = json.loads((path / "spec.json").read_text(encoding="utf-8"))
     if spec.get("kind") != "generated":
         raise ValueError(f"{OPTION}={path} is a store of {spec.get('kind')}: take one of generated")
+    if (code := spec.get("code")) != CODE:
+        which = "an earlier" if (code or 0) < CODE else "a later"
+        raise ValueError(
+            f"{OPTION}={path} was made by {which} version of sgid: generate its images again, "
+            "or give them as a folder of images"
+        )
     if fingerprint(spec) != path.resolve().name:
         raise ValueError(f"{OPTION}={path}: a store's folder is to be named {fingerprint(spec)}")
     manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
@@ -186,12 +192,13 @@ def _stored(path: Path, config: Config, dataset: Dataset) -> ImagesToEvaluate:
     names = store.read(["class_name"])["class_name"].to_pylist()
     labels = _labels(names, path, dataset)
     linked, notes = None, ()
-    source = _source(spec["source"], where.parent)
-    if source == dataset.train.digest():
+    described = where.parent / "described" / spec.get("described", "")
+    images = spec.get("images") or _described_images(described)
+    if images == dataset.train.digest():
         linked = source_index(store, dataset.train)
-    elif source == spec["source"] and _captioned(spec, path, config.allow_targets):
+    elif images is None:
         notes = (
-            f"Their descriptions, {where.parent / 'described' / source}, are not there: nothing "
+            f"Their descriptions, {described}, are not there: nothing "
             "says what they were made of, and what needs their originals is not measured.",
         )
     else:
@@ -212,9 +219,7 @@ def _labels(names: Sequence[str], path: Path, dataset: Dataset) -> NDArray[np.in
     return np.array([label[name] for name in names], np.int64)
 
 
-def _source(source: str, artifacts: Path) -> str:
-    """The digest of the images that a store was made of; its source as it is, if none says."""
-    described = artifacts / "described" / source / "spec.json"
-    if described.is_file():
-        return json.loads(described.read_text(encoding="utf-8"))["images"]
-    return source
+def _described_images(folder: Path) -> str | None:
+    """The digest of the images that a described store is of; `None` if it is not there."""
+    spec = folder / "spec.json"
+    return json.loads(spec.read_text(encoding="utf-8"))["images"] if spec.is_file() else None

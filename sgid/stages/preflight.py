@@ -1,9 +1,10 @@
-"""Everything that can be wrong is looked for before any work is begun, and told in one message."""
+"""Checks of everything that can be wrong, before any work and with one message for all of it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,18 @@ from rich.console import Console
 from rich.markup import escape
 
 from sgid.config.schema import Config, Stage, WeightsConfig, in_slot
-from sgid.config.targets import refuse
+from sgid.config.targets import identity, refuse
 from sgid.data import dataset as datasets
 from sgid.data.dataset import SplitProtocol
+from sgid.data.image_set import ImageSet
 from sgid.data.listing import Splits
 from sgid.evaluation.lpips import lacks_weights
 from sgid.methods.guidance import follows_similarity
-from sgid.methods.requests import recipes
+from sgid.methods.method import make_method
 from sgid.models.weights import Weights, locate
 from sgid.reporting.wandb import unready
 from sgid.reproducibility import derive_seed
+from sgid.runtime.batching import out_of_memory
 from sgid.runtime.device import pick_device
 from sgid.stages.validation import invalid_options
 from sgid.training.distributed import check_devices
@@ -30,7 +33,7 @@ from sgid.training.distributed import check_devices
 
 @dataclass(frozen=True)
 class Prepared:
-    """What was found: the images listed, and where the weights of each model lie."""
+    """The images, listed, and the places of the weights of each model."""
 
     splits: Splits
     protocol: SplitProtocol
@@ -38,14 +41,14 @@ class Prepared:
 
 
 def preflight(config: Config) -> Prepared:
-    """What the run will need, found.
+    """Look up what the run will need.
 
     Raises:
         ValueError: naming each value that is out of range, or that this machine cannot serve, and
             all code that it names and that is not to be called.
         FileNotFoundError: naming all images and weights that are missing.
     """
-    refuse(config)  # before any of it is called
+    refuse(asdict(config), config.allow_targets)  # before any of it is called
     if wrong := invalid_options(config):
         raise ValueError("\n".join(wrong))
     problems: list[str] = []
@@ -60,7 +63,7 @@ def preflight(config: Config) -> Prepared:
                 raise
             problems.append(str(error.__cause__))
 
-    splits = attempt(lambda: instantiate(config.dataset.source))
+    splits = attempt(lambda: _listed(config.dataset.source))
     wanted = {} if config.stage is Stage.data else _wanted(config)
     weights = {name: attempt(lambda name=name: _locate(name, wanted[name])) for name in wanted}
     if "models.generator" in wanted and (tiny := config.models.generator.tiny_vae):
@@ -77,14 +80,20 @@ def preflight(config: Config) -> Prepared:
     datasets.check_splits(splits, protocol)
     if config.stage is not Stage.data:
         # Last, since it imports PyTorch.
-        check_devices(pick_device(config.trainer.device), config.trainer.devices)
+        device = pick_device(config.trainer.device)
+        check_devices(device, config.trainer.devices)
+        if device.type == "cpu" and config.trainer.precision.startswith("16-"):
+            raise ValueError(
+                f"trainer.precision={config.trainer.precision}: a CPU does not train in float16; "
+                "take 32-true, bf16-mixed, or auto"
+            )
     return Prepared(splits, protocol, weights)
 
 
 def warn(config: Config, console: Console) -> None:
-    """Say what can be done, but does not mean what it seems to."""
+    """Warn of what can be done, but does not mean what it seems to."""
     models, data = config.models, escape(config.dataset.name)
-    chosen = in_slot(config, "offline")
+    chosen = in_slot(config.aug, "offline")
     if chosen and models.knows and config.dataset.name not in models.known:
         console.print(
             f"[yellow]models={models.name} knows {models.knows} and nothing else: "
@@ -95,6 +104,29 @@ def warn(config: Config, console: Console) -> None:
             f"[yellow]models={models.name} and the bundled backbones were trained on images of "
             f"{data}: a gain by them is no evidence.[/yellow]"
         )
+    for name, entry in chosen.items():
+        strengths = entry["strength"] if entry["from_image"] else 1.0
+        for given in strengths if isinstance(strengths, list | tuple) else [strengths]:
+            run = int(config.steps * given)
+            if abs(run - config.steps * given) > 1e-6 * config.steps or run != round(
+                config.steps * given
+            ):
+                console.print(
+                    f"[yellow]{name}: of steps={config.steps}, noise_rate={given:g} runs {run}, as "
+                    f"noise_rate={run / config.steps:g} does.[/yellow]"
+                )
+        scale = entry["guidance"].get("scale")
+        if isinstance(scale, int | float) and scale < 1:
+            console.print(
+                f"[yellow]{name}: a guidance scale of {scale:g} is no guidance, as 1 is.[/yellow]"
+            )
+    if chosen and models.name != "tiny" and config.trainer.device == "auto":
+        if pick_device("auto").type == "cpu":
+            console.print(
+                f"[yellow]PyTorch sees no GPU: models={models.name} draws on the CPU, which takes "
+                "hours for what a GPU does in minutes. Look at nvidia-smi, CUDA_VISIBLE_DEVICES "
+                "and the build of torch; trainer.device=cuda insists on one.[/yellow]"
+            )
     followers = [
         name
         for name, entry in chosen.items()
@@ -107,38 +139,96 @@ def warn(config: Config, console: Console) -> None:
         )
 
 
-def rehearse_classifier(config: Config, ready: Prepared) -> None:
-    """Make the classifier and its transforms once, for nothing, before hours of generation.
+def rehearse_classifier(config: Config, ready: Prepared, images: ImageSet) -> None:
+    """Make the classifier and its transforms once, and learn from one batch of noise, before hours
+    of generation.
+
+    `images` are those to train on: they say how many classes there are, and may say the size.
 
     Raises:
-        ValueError: naming what cannot be made with the arguments that it has.
+        ValueError: naming what cannot be made with the arguments that it has, or cannot learn.
     """
-    made: dict[str, Callable[[], Any]] = {
+    to_make: dict[str, Callable[[], Any]] = {
         f"aug.{name}.transform": lambda entry=entry: instantiate(entry["transform"])
         for slot in ("online", "batch")
-        for name, entry in in_slot(config, slot).items()
+        for name, entry in in_slot(config.aug, slot).items()
     }
-    for name, entry in in_slot(config, "base").items():
-        made[f"aug.{name}.transform"] = lambda entry=entry: instantiate(entry["transform"])(32)
-    backbone, weights = config.backbone, ready.weights.get("backbone")
-    folder = weights and weights.folder
-
-    def classifier() -> None:
-        from sgid.training.backbones import make_optimizer, own_size
-
-        make = instantiate(backbone.model)
-        size = backbone.image_size or own_size(make, folder) or 32
-        seed = derive_seed(config.seed, "weights")
-        network = make(class_names=("one", "two"), image_size=size, weights=folder, seed=seed)
-        optimizer = instantiate(backbone.optimizer)
-        make_optimizer(network, optimizer, layer_decay=backbone.layer_decay)
-
-    for option, make in {**made, "backbone": classifier}.items():
+    for name, entry in in_slot(config.aug, "base").items():
+        to_make[f"aug.{name}.transform"] = lambda entry=entry: instantiate(entry["transform"])(32)
+    to_make["backbone"] = partial(_learn_once, config, ready.weights.get("backbone"), images)
+    for option, make in to_make.items():
         try:
             make()
         except Exception as error:  # any library's, of any kind
+            if out_of_memory(error):
+                raise
             hydras = isinstance(error, InstantiationException)
             raise ValueError(f"{option}: {hydras and error.__cause__ or error}") from error
+
+
+def _learn_once(config: Config, weights: Weights | None, images: ImageSet) -> None:
+    """One forward and backward pass of a batch of the run's own size, on its own device."""
+    import torch
+
+    from sgid.training.backbones import image_size, make_optimizer
+
+    backbone, precision = config.backbone, config.trainer.precision
+    make, classes = instantiate(backbone.model), images.class_names
+    folder, seed = weights and weights.folder, derive_seed(config.seed, "weights")
+    size = backbone.image_size or image_size(make, folder, images)
+    network = make(class_names=classes, image_size=size, weights=folder, seed=seed)
+    make_optimizer(network, instantiate(backbone.optimizer), layer_decay=backbone.layer_decay)
+
+    device = pick_device(config.trainer.device)
+    whole = {"bf16-true": torch.bfloat16, "16-true": torch.float16, "64-true": torch.float64}
+    mixed = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
+    if precision == "auto" and device.type == "cuda":
+        precision = "bf16-mixed"
+    dtype = whole.get(precision, torch.float32)
+    count = backbone.batch_size // config.trainer.devices
+    network.to(device, dtype).train()
+    try:
+        with (
+            torch.random.fork_rng(),
+            torch.autocast(device.type, mixed.get(precision), enabled=precision in mixed),
+        ):
+            pixels = torch.randn(count, 3, size, size, device=device, dtype=dtype)
+            labels = torch.arange(count, device=device) % len(classes)
+            torch.nn.functional.cross_entropy(network(pixels), labels).backward()
+    except Exception as error:  # any network's, of any kind
+        if out_of_memory(error):
+            raise
+        raise ValueError(
+            f"it cannot learn from {count} images of {size}x{size} px ({error}); change "
+            f"backbone.batch_size (now {backbone.batch_size}), backbone.image_size (now "
+            f"{backbone.image_size}, which is {size}), or the backbone"
+        ) from error
+
+
+def check_models(config: Config, ready: Prepared) -> None:
+    """Compare the weights of captioner, scorer and generator with what the models are made of, and
+    take the scheduler's steps once; weights that were found sound before are not read again.
+
+    Raises:
+        ValueError: if weights do not fit, or the scheduler cannot take these steps.
+    """
+    from sgid.models.diffusers import check_scheduler
+    from sgid.models.tensors import check_once
+
+    remembered = Path(config.paths.artifacts) / "checked_weights.json"
+    for name, weights in ready.weights.items():
+        if name.startswith("models."):
+            check_once(
+                weights, weights.identity["layout"], f"{name}.weights", remembered=remembered
+            )
+    if chosen := list(in_slot(config.aug, "offline").values()):
+        folder, scheduler = ready.weights["models.generator"].folder, config.models.generator
+        strengths = {1.0 for entry in chosen if not entry["from_image"]}
+        for given in (entry["strength"] for entry in chosen if entry["from_image"]):
+            strengths |= set(given) if isinstance(given, list | tuple) else {given}
+        check_scheduler(
+            folder, scheduler=scheduler.scheduler, steps=config.steps, strengths=sorted(strengths)
+        )
 
 
 def _wanted(config: Config) -> dict[str, WeightsConfig]:
@@ -146,15 +236,29 @@ def _wanted(config: Config) -> dict[str, WeightsConfig]:
     wanted = {}
     if config.evaluation.images is not None:
         return {"models.scorer": config.models.scorer.weights}
-    if chosen := recipes(config):
+    if chosen := list(in_slot(config.aug, "offline").values()):
         models = config.models
         wanted["models.generator"] = models.generator.weights
         wanted["models.scorer"] = models.scorer.weights
-        if any(recipe.needs_captions for recipe in chosen):
+        if any(needs_captions(entry) for entry in chosen):
             wanted["models.captioner"] = models.captioner.weights
     if config.backbone.weights is not None:
         wanted["backbone"] = config.backbone.weights
     return wanted
+
+
+def _listed(source: dict[str, Any]) -> Splits:
+    """The splits that a source lists; options that are null are left out.
+
+    A source of one's own that builds on `dataset=folder` need not take the options of that one.
+    """
+    given = {key: value for key, value in source.items() if value is not None or key == "root"}
+    return instantiate(given)
+
+
+def needs_captions(entry: dict[str, Any]) -> bool:
+    """Whether a method, an entry of `conf/aug/`, uses captions."""
+    return make_method("", entry, instantiate, identity).needs_captions
 
 
 def _tiny_vae(folder: Path) -> None:

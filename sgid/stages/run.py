@@ -1,4 +1,7 @@
-"""A run before its first stage: what it is made of, where its result lies, and if it is there."""
+"""A run: the config turned into plain objects, once, and the place of its result.
+
+The config ends here: stages are handed datasets, models, methods and settings.
+"""
 
 from __future__ import annotations
 
@@ -6,33 +9,44 @@ import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sgid.config.schema import Config, Stage, in_slot
+from hydra.utils import instantiate
+
+from sgid.config.schema import ClusterConfig, Config, Stage, in_slot
+from sgid.config.targets import identity, with_short_names
 from sgid.data.dataset import Dataset
+from sgid.evaluation.evaluator import Evaluator
+from sgid.evaluation.lpips import weights_file
+from sgid.methods.method import Method, make_method
 from sgid.models.loader import Loaded, Models
-from sgid.reproducibility import fingerprint
-from sgid.stages.augment import Augmentation, augmentations
+from sgid.records import Use
+from sgid.reporting.format import call_text
+from sgid.reproducibility import CODE, fingerprint
+from sgid.runtime.device import pick_device
+from sgid.runtime.files import absolute
+from sgid.stages.augment import Augmentation, GenerationSettings
 from sgid.stages.data import load
 from sgid.stages.preflight import Prepared, preflight
-from sgid.stages.store_evaluation import StoreEvaluation
+from sgid.stages.reference_classifier import find_reference_classifier
+from sgid.stages.store_evaluation import Filter, StoreEvaluation
 from sgid.store.integrity import invalidate_corrupt_shards
 from sgid.training.distributed import check_devices
 
 if TYPE_CHECKING:
     from sgid.stages.train import Training
 
-
-CODE = 4
-"""Raised when the code changes what the same config gives, so that old results are not reused."""
+OWN = "cluster"
+"""A node's own folder in `paths.artifacts`, where shards travel by `cluster.storage`."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """What the stages need, made once."""
+    """A run, with all that its stages need, each made once."""
 
     config: Config
     choices: dict[str, Any]
@@ -44,52 +58,103 @@ class Run:
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
+    def stage(self) -> Stage:
+        return self.config.stage
+
+    @property
+    def seed(self) -> int:
+        return self.config.seed
+
+    @property
+    def logger(self) -> dict[str, Any]:
+        return self.config.logger
+
+    @property
+    def cluster(self) -> ClusterConfig:
+        return self.config.cluster
+
+    @property
+    def artifacts(self) -> Path:
+        return Path(self.config.paths.artifacts)
+
+    @property
+    def results(self) -> Path:
+        return Path(self.config.paths.results)
+
+    @property
     def spec(self) -> dict[str, Any]:
-        """What determines the result of this run."""
+        """All that determines the result of this run."""
         config, data = self.config, self.dataset
         backbone = self.ready.weights.get("backbone")
-        return {
+        spec = {
             "kind": "run",
             "code": CODE,
-            "noun": data.noun,  # zero-shot heads are made of phrases
+            "noun": data.nouns,  # zero-shot heads are made of phrases
             "images": [part.digest() for part in (data.train, data.validation, data.test)],
             "generated": [one.generated.folder.name for one in self.augmentations],
-            "scorer": self.models.identity("scorer") if self.augmentations else None,
-            "filter": config.filter if self.augmentations else None,
-            "mix": asdict(config.mix) if self.augmentations else None,
-            "base": in_slot(config, "base"),
+            "base": in_slot(config.aug, "base"),
             # In their order: it decides what comes of them.
-            "online": list(in_slot(config, "online").items()),
-            "batch": list(in_slot(config, "batch").items()),
+            "online": list(in_slot(config.aug, "online").items()),
+            "batch": list(in_slot(config.aug, "batch").items()),
             "backbone": {**asdict(config.backbone), "weights": backbone and backbone.identity},
             "precision": config.trainer.precision,
-            # Others round and draw otherwise.
-            **({"devices": config.trainer.devices} if config.trainer.devices > 1 else {}),
             "compile": config.trainer.compile,
             "validations": config.trainer.validations,
             "seed": config.seed,
         }
+        if self.augmentations:
+            uses = [one.method.use or self._mix for one in self.augmentations]
+            spec["use"] = [asdict(use) for use in uses]
+            spec["scorer"] = self.models.identity("scorer")
+            spec["filter"] = config.filter
+        if config.trainer.devices > 1:  # others round and draw otherwise
+            spec["devices"] = config.trainer.devices
+        return identity(spec)
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The config as JSON can say it, with what weights and images are, not only where."""
+        """The config as JSON can say it, with the identity of weights and images."""
         settings = {**asdict(self.config), "stage": self.config.stage.value}
-        # Neither part hangs on the seed.
-        parts = [self.dataset.validation.digest(), self.dataset.test.digest()]
-        settings["dataset"]["images"] = fingerprint(parts)
-        for name, located in self.ready.weights.items():
+        settings["dataset"]["images"] = self.dataset.fingerprint
+        for name, weights in self.ready.weights.items():
             at = settings
             for key in name.split("."):
                 at = at[key]
-            at["weights"] = located.identity
-        return settings
+            at["weights"] = weights.identity
+        return with_short_names(settings)
 
-    def judgement(self, augmentation: Augmentation) -> StoreEvaluation:
-        return StoreEvaluation(augmentation.generated, self.config, self.dataset, self.models)
+    @cached_property
+    def evaluator(self) -> Evaluator:
+        """The metrics of generated images that the section `evaluation` asks for.
+
+        Raises:
+            ValueError: if its classifier cannot judge these classes.
+        """
+        asked, allowed = self.config.evaluation, self.config.allow_targets
+        classifier = None
+        if asked.classifier:
+            classifier = find_reference_classifier(
+                asked.classifier, self.dataset, self.models.device, allowed
+            )
+        # `auto` is where the weights of LPIPS are.
+        lpips = weights_file().is_file() if asked.lpips == "auto" else bool(asked.lpips)
+        return Evaluator(self.dataset, self.models, self.artifacts, classifier, lpips)
+
+    @cached_property
+    def store_evaluations(self) -> list[StoreEvaluation]:
+        """The evaluation of each augmentation's images, in their order."""
+        node = self.config.filter
+        filter = Filter(instantiate(node), call_text(node)) if node else None
+        return [
+            StoreEvaluation(
+                one.generated, self.dataset, self.models, self.artifacts, filter, self.evaluator
+            )
+            for one in self.augmentations
+        ]
 
     @cached_property
     def folder(self) -> Path:
-        return Path(self.config.paths.results) / fingerprint(self.spec)
+        return self.results / fingerprint(self.spec)
 
     @property
     def finished(self) -> bool:
@@ -102,8 +167,8 @@ class Run:
         return all(one.complete for one in self.augmentations)
 
     @property
-    def measured(self) -> bool:
-        """Whether a finished run has a report, with all that is to be measured of its images.
+    def evaluated(self) -> bool:
+        """Whether a finished run has a report, with all metrics of its images that are asked for.
 
         Images that are gone are not made again for it.
         """
@@ -112,10 +177,8 @@ class Run:
         if not self.stored:
             return True
         result = json.loads((self.folder / "result.json").read_text(encoding="utf-8"))
-        return all(
-            self.judgement(one).measured(summary)
-            for summary, one in zip(result["generated"], self.augmentations, strict=True)
-        )
+        pairs = zip(result["generated"], self.store_evaluations, strict=True)
+        return all(evaluation.measured(summary) for summary, evaluation in pairs)
 
     def training(self) -> Training:
         """The classifier and its data.
@@ -123,23 +186,43 @@ class Run:
         Raises:
             ValueError: if images that it is to be trained on are not there.
         """
-        from sgid.stages import train
+        from sgid.stages.train import TrainingSettings, prepare
         from sgid.store.tables import stored_images
 
-        generated = []
-        for one in self.augmentations:
-            lost = invalidate_corrupt_shards(one.generated, everything=self.config.store.verify)
+        config, generated = self.config, []
+        for one, evaluation in zip(self.augmentations, self.store_evaluations, strict=True):
+            lost = invalidate_corrupt_shards(one.generated, everything=config.store.verify)
             if not one.complete:
                 why = f"; damaged: {', '.join(lost)}" if lost else ""
                 raise ValueError(
-                    f"the images of aug={one.recipe.method} are not all there "
+                    f"the images of aug={one.method.name} are not all there "
                     f"({one.generated.folder}{why}); run stage=augment, or stage=all"
                 )
             images = stored_images(one.generated, self.dataset.class_names)
-            kept = self.judgement(one).kept()
-            generated.append(images if kept is None else images.select(kept.nonzero()[0].tolist()))
+            kept = evaluation.kept()
+            chosen = images if kept is None else images.select(kept.nonzero()[0].tolist())
+            generated.append((chosen, one.method.use))
+        settings = TrainingSettings(
+            backbone=config.backbone,
+            make_network=instantiate(config.backbone.model),
+            optimizer=instantiate(config.backbone.optimizer),
+            transforms={
+                slot: [instantiate(e["transform"]) for e in in_slot(config.aug, slot).values()]
+                for slot in ("base", "online", "batch")
+            },
+            mix=self._mix,
+            trainer=config.trainer,
+            seed=config.seed,
+            decoded=self.artifacts / "decoded",
+        )
         weights = self.ready.weights.get("backbone")
-        return train.prepare(self.config, self.dataset, generated, weights, self.folder)
+        return prepare(settings, self.dataset, generated, weights, self.folder)
+
+    @property
+    def _mix(self) -> Use:
+        mix = self.config.mix
+        # The probability means nothing where all images are concatenated.
+        return Use(mix.how, mix.probability) if mix.how == "replace" else Use(mix.how)
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -158,16 +241,74 @@ def prepare(
 ) -> Run:
     """Look up all that a run needs; nothing is computed.
 
+    `loaded` are the models of earlier runs in this process, which are taken where they fit.
+
     Raises:
-        ValueError, FileNotFoundError: for what the user can mend.
+        ValueError, FileNotFoundError: for what the user can correct.
     """
     ready = preflight(config)
-    dataset = load(config, ready)
-    models = Models(config, ready.weights, loaded)
-    # To look at images, or to measure those that are given, nothing is generated.
-    bare = config.stage is Stage.data or config.evaluation.images is not None
-    if not bare:
-        devices, count = config.trainer.devices, len(dataset.validation)
-        check_devices(models.device, devices, scored=count)
-    chosen = [] if bare else augmentations(config, dataset, models)
-    return Run(config, choices, overrides, ready, dataset, models, chosen)
+    artifacts = Path(config.paths.artifacts)
+    dataset = load(config.dataset, ready, seed=config.seed, artifacts=artifacts)
+    models = Models(
+        config.models,
+        ready.weights,
+        device=pick_device(config.trainer.device),
+        steps=config.steps,
+        remembered=artifacts / "batch_sizes.json",
+        loaded=loaded,
+    )
+    augmentations = []
+    # To look at images, or to evaluate those that are given, nothing is generated.
+    if config.stage is not Stage.data and config.evaluation.images is None:
+        check_devices(models.device, config.trainer.devices, scored=len(dataset.validation))
+        settings = GenerationSettings(
+            artifacts=artifacts,
+            expansion=config.expansion,
+            steps=config.steps,
+            seed=config.seed,
+            resolution=config.models.generator.resolution,
+            size_multiple=config.models.generator.size_multiple,
+            shard_size=config.store.shard_size,
+            format=config.store.format,
+            verify=config.store.verify,
+            strict=config.dataset.strict,
+        )
+        augmentations = [
+            Augmentation(method, dataset, models, settings) for method in methods(config.aug)
+        ]
+    return Run(config, choices, overrides, ready, dataset, models, augmentations)
+
+
+def methods(aug: dict[str, Any]) -> list[Method]:
+    """The generative methods among augmentations, in the order given."""
+    return [
+        make_method(name, entry, instantiate, identity)
+        for name, entry in in_slot(aug, "offline").items()
+    ]
+
+
+def on_workers(run: Run) -> partial[Run]:
+    """Prepare the same run on another machine: without what makes no images, with full paths."""
+    config = deepcopy(run.config)
+    config.stage, config.logger, config.store.verify = Stage.augment, {}, False
+    config.backbone.weights, config.evaluation.lpips = None, False
+    if config.trainer.device.startswith("cuda"):
+        config.trainer.device = "cuda"  # Ray shows a worker its own GPUs alone
+    paths, cluster, generator = config.paths, config.cluster, config.models.generator
+    paths.artifacts, paths.results, paths.data = map(
+        absolute, (paths.artifacts, paths.results, paths.data)
+    )
+    if cluster.storage is not None:
+        cluster.storage = absolute(cluster.storage)
+        paths.artifacts = str(Path(paths.artifacts) / OWN)
+    root, source = config.dataset.root, config.dataset.source
+    if root is not None and Path(root).expanduser().exists():  # else the name of a set on the hub
+        config.dataset.root = absolute(root)
+        for key in [key for key, value in source.items() if value == root]:
+            source[key] = absolute(root)
+    for model in (config.models.captioner, config.models.scorer, generator):
+        if model.weights.path is not None:
+            model.weights.path = absolute(model.weights.path)
+    if generator.tiny_vae is not None:
+        generator.tiny_vae = absolute(generator.tiny_vae)
+    return partial(prepare, config, {}, [])

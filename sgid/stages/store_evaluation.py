@@ -1,21 +1,20 @@
-"""The judgement of generated images: a summary of each store, and what a filter lets through.
+"""Evaluation of generated stores: a summary of each, and the images that a filter keeps.
 
-All of it lies beside the store that it is about, under the fingerprint of what it depends on.
+It is cached in the folder of its store, under the fingerprint of what it depends on.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from hydra.utils import instantiate
 from numpy.typing import NDArray
 
-from sgid.config.schema import Config, EvaluationConfig
 from sgid.data.dataset import Dataset
 from sgid.evaluation.evaluator import Evaluator
 from sgid.evaluation.features import (
@@ -25,15 +24,11 @@ from sgid.evaluation.features import (
     stored_thumbnails,
 )
 from sgid.evaluation.filters import ClipScores
-from sgid.evaluation.lpips import weights_file
 from sgid.evaluation.metrics import ImageSetFeatures
 from sgid.evaluation.store_summary import labels, score_store, source_index, summarise
 from sgid.models.loader import Models
-from sgid.reporting.format import call_text
 from sgid.reproducibility import fingerprint
 from sgid.runtime.files import atomic_path, write_atomic
-from sgid.runtime.terminal import progress
-from sgid.stages.reference_classifier import find_reference_classifier
 from sgid.store.store import Store
 from sgid.store.tables import stored_images
 
@@ -41,34 +36,44 @@ OF_ALL = ("cosine", "label_agreement", "diversity")
 """The measures that a result also gives for the images of all its methods together."""
 
 
+@dataclass(frozen=True)
+class Filter:
+    """A filter of generated images, and its call as text."""
+
+    keep: Callable[[ClipScores], NDArray[np.bool_]]
+    text: str
+
+
 @dataclass
 class StoreEvaluation:
-    """Of one complete store. What is there already is read, and the CLIP not even loaded."""
+    """Evaluation of one complete store; what is cached is read, without loading the CLIP."""
 
     store: Store
-    config: Config
     dataset: Dataset
     models: Models
+    artifacts: Path
+    filter: Filter | None
+    evaluator: Evaluator
 
     def kept(self) -> NDArray[np.bool_] | None:
-        """Which rows `filter` lets through; `None` without a filter.
+        """Mask of the rows that the filter keeps; `None` without a filter.
 
         Raises:
             ValueError: if it lets none through.
         """
-        if not self.config.filter:
+        if self.filter is None:
             return None
-        kept = instantiate(self.config.filter)(self._judged)
+        kept = self.filter.keep(self._judged)
         if not kept.any():
             raise ValueError(
                 f"the filter drops all {len(kept):,} images of {self.store.spec['method']} "
-                f"({call_text(self.config.filter)}): loosen it, or take filter=none"
+                f"({self.filter.text}): loosen it, or take filter=none"
             )
         return kept
 
     def measured(self, summary: dict[str, Any]) -> bool:
         """Whether a summary has all that is asked for now, or more."""
-        return self._measuring.has(summary)
+        return self.evaluator.covers(summary)
 
     def summary(self, before: dict[str, Any] | None = None) -> dict[str, Any]:
         """All that is measured of the whole store, and what the filter drops.
@@ -78,7 +83,7 @@ class StoreEvaluation:
         """
         told = before if before is not None and self.measured(before) else self._kept_summary()
         if told is None:
-            measured = self._measuring.summary(self._made())
+            measured = self.evaluator.summary(self._made())
             told = {
                 **summarise(self.store, self._judged, self.dataset.class_names),
                 **{name: measured["measures"][name] for name in OF_ALL},
@@ -89,7 +94,7 @@ class StoreEvaluation:
 
     @property
     def _path(self) -> Path:
-        return self.store.folder / f"evaluation-{self._measuring.name}.json"
+        return self.store.folder / f"evaluation-{self.evaluator.name}.json"
 
     def _kept_summary(self) -> dict[str, Any] | None:
         """A summary beside the store: of just what is asked for, else one that has more."""
@@ -113,12 +118,12 @@ class StoreEvaluation:
 
     def _dropped(self) -> dict[str, Any] | None:
         kept = self.kept()
-        if kept is None:
+        if kept is None or self.filter is None:
             return None
         lost = labels(self.store)[~kept]
         names = self.dataset.class_names
         return {
-            "name": call_text(self.config.filter),
+            "name": self.filter.text,
             "kept": int(kept.sum()),
             "dropped": len(lost),
             "dropped_per_class": {
@@ -127,16 +132,9 @@ class StoreEvaluation:
         }
 
     @cached_property
-    def _measuring(self) -> Evaluator:
-        return make_evaluator(self.config, self.dataset, self.models)
-
-    @cached_property
     def _vectors(self) -> NDArray[np.float32]:
         name = fingerprint(self.models.identity("scorer"))
-        with progress("judge", self.store.rows, "images") as bar:
-            return stored_embeddings(
-                self.store, lambda: self.models.scorer, name=name, on_images=bar.update
-            )
+        return stored_embeddings(self.store, lambda: self.models.scorer, name=name)
 
     @cached_property
     def _judged(self) -> ClipScores:
@@ -144,7 +142,7 @@ class StoreEvaluation:
         path = self.store.folder / f"judged-{mark}.npz"
         if not path.is_file():
             train = self.dataset.train
-            artifacts = Path(self.config.paths.artifacts)
+            artifacts = self.artifacts
             originals = image_features(train, self.models, artifacts).vectors
             classes = class_features(self.dataset, self.models, artifacts)
             judged = score_store(self.store, self._vectors, train, originals, classes)
@@ -152,21 +150,3 @@ class StoreEvaluation:
                 np.savez(stream, **asdict(judged))
         with np.load(path) as arrays:
             return ClipScores(**arrays)
-
-
-def make_evaluator(config: Config, dataset: Dataset, models: Models) -> Evaluator:
-    """What the section `evaluation` asks for.
-
-    Raises:
-        ValueError: if its classifier cannot judge these classes.
-    """
-    asked, allowed = config.evaluation, config.allow_targets
-    judge = (
-        find_reference_classifier(asked.classifier, dataset, allowed) if asked.classifier else None
-    )
-    return Evaluator(dataset, models, Path(config.paths.artifacts), judge, wants_lpips(asked))
-
-
-def wants_lpips(asked: EvaluationConfig) -> bool:
-    """Whether LPIPS is measured: `auto` is where its weights are."""
-    return weights_file().is_file() if asked.lpips == "auto" else bool(asked.lpips)

@@ -5,24 +5,23 @@ from __future__ import annotations
 import json
 import logging
 import os
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from hydra.utils import instantiate
-
-from sgid.config.schema import Config, TrainerConfig, in_slot
+from sgid.config.schema import BackboneConfig, TrainerConfig
 from sgid.data.dataset import Dataset
 from sgid.data.image_set import ImageSet
 from sgid.data.pixel_cache import prune
 from sgid.models.weights import Weights
+from sgid.records import Use
 from sgid.reproducibility import derive_seed
 from sgid.runtime.device import pick_device
 from sgid.runtime.files import write_atomic
 from sgid.runtime.terminal import progress
 from sgid.training import checkpoints
-from sgid.training import checkpoints as contents
 from sgid.training.backbones import image_size
 from sgid.training.classifier import Classifier
 from sgid.training.datamodule import DataModule
@@ -36,10 +35,36 @@ from sgid.training.transforms import (
     training_transform,
 )
 
+if TYPE_CHECKING:
+    import torch
+
 log = logging.getLogger(__name__)
 
 RUNS = 4
 """Runs whose decoded images are left on the disk, at their largest."""
+
+
+@dataclass(frozen=True)
+class TrainingSettings:
+    """The options of a training, with what they name made.
+
+    Args:
+        backbone: the section `backbone`.
+        make_network, optimizer: the functions that its `model` and `optimizer` name.
+        transforms: those of the augmentations, by slot: `base`, `online` and `batch`.
+        mix: the use of images of methods that ask for none.
+        trainer: the section `trainer`.
+        decoded: the folder of decoded images, for all runs.
+    """
+
+    backbone: BackboneConfig
+    make_network: Callable[..., Any]
+    optimizer: Callable[..., Any]
+    transforms: Mapping[str, list[Any]]
+    mix: Use
+    trainer: TrainerConfig
+    seed: int
+    decoded: Path
 
 
 @dataclass(frozen=True)
@@ -50,19 +75,28 @@ class Training:
     data: DataModule
     plan: Schedule
     folder: Path
+    settings: TrainingSettings
+
+    @property
+    def device(self) -> torch.device:
+        return pick_device(self.settings.trainer.device)
 
 
 def prepare(
-    config: Config,
+    settings: TrainingSettings,
     dataset: Dataset,
-    generated: list[ImageSet],
+    generated: Sequence[tuple[ImageSet, Use | None]],
     weights: Weights | None,
     folder: Path,
 ) -> Training:
-    """Instantiate backbone, transforms and data; `folder` is where checkpoints go."""
-    backbone, trainer = config.backbone, config.trainer
-    size = image_size(backbone, weights, dataset.train)
-    base, online, batch = (transforms(config, slot) for slot in ("base", "online", "batch"))
+    """Make the network, its optimizer and its data.
+
+    `generated` are the images of each method with the use that it asks for; `folder` is where
+    checkpoints go.
+    """
+    backbone, trainer, place = settings.backbone, settings.trainer, weights and weights.folder
+    size = backbone.image_size or image_size(settings.make_network, place, dataset.train)
+    base, online, batch = (settings.transforms[slot] for slot in ("base", "online", "batch"))
     plan = schedule(
         steps=backbone.steps,
         epochs=backbone.epochs,
@@ -70,15 +104,15 @@ def prepare(
         batch_size=backbone.batch_size,
         validations=trainer.validations,
     )
-    network = instantiate(backbone.model)(
+    network = settings.make_network(
         class_names=dataset.phrases,
         image_size=size,
-        weights=weights.folder if weights else None,
-        seed=derive_seed(config.seed, "weights"),
+        weights=place,
+        seed=derive_seed(settings.seed, "weights"),
     )
     classifier = Classifier(
         network,
-        optimizer=instantiate(backbone.optimizer),
+        optimizer=settings.optimizer,
         trained=backbone.trained,
         layer_decay=backbone.layer_decay,
         steps=plan.steps,
@@ -87,29 +121,28 @@ def prepare(
         compile=trainer.compile,
         batch_transform=batch_transform(batch, len(dataset.class_names)),
     )
-    decoded = Path(config.paths.artifacts) / "decoded"
     train = Mixed(
         dataset.train,
-        generated,
+        [images for images, _ in generated],
+        uses=[use or settings.mix for _, use in generated],
         transform=training_transform(size, online, base=base[0] if base else flip_crop),
-        folder=decoded,
-        **asdict(config.mix),
+        folder=settings.decoded,
     )
     whole = evaluation_transform(size)
     data = DataModule(
         train,
-        Mixed(dataset.validation, transform=whole, folder=decoded),
-        Mixed(dataset.test, transform=whole, folder=decoded),
+        Mixed(dataset.validation, transform=whole, folder=settings.decoded),
+        Mixed(dataset.test, transform=whole, folder=settings.decoded),
         steps_per_epoch=plan.steps_per_epoch,
         batch_size=backbone.batch_size,
         workers=_workers(trainer),
-        seed=derive_seed(config.seed, "training"),
+        seed=derive_seed(settings.seed, "training"),
     )
-    return Training(classifier, data, plan, folder / "checkpoints")
+    return Training(classifier, data, plan, folder / "checkpoints", settings)
 
 
 def _workers(trainer: TrainerConfig) -> int:
-    """Processes that load data, for each device. Beside a CPU's training they would take cores."""
+    """Processes that load data, for each device. On a CPU they would take cores from training."""
     if trainer.workers != "auto":
         return int(trainer.workers)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
@@ -117,22 +150,22 @@ def _workers(trainer: TrainerConfig) -> int:
     return min(8, share) if pick_device(trainer.device).type == "cuda" else 0
 
 
-def keep_decoded(training: Training, config: Config, *parts: str) -> None:
-    """Decode the images of these parts, as far as `trainer.cache_gib` holds those of all parts."""
-    left = limit = config.trainer.cache_gib * 2**30
+def keep_decoded(training: Training, *parts: str) -> None:
+    """Decode the images of these splits, as far as `trainer.cache_gib` holds those of all."""
+    left = limit = training.settings.trainer.cache_gib * 2**30
     for name, images in training.data.parts.items():
         left -= images.keep(left) if name in parts else images.bytes_kept
-    prune(Path(config.paths.artifacts) / "decoded", RUNS * limit)
+    prune(training.settings.decoded, RUNS * limit)
 
 
-def train(training: Training, config: Config, loggers: list[Any]) -> dict[str, float]:
+def train(training: Training, loggers: list[Any]) -> dict[str, float]:
     """Fit, and leave the best checkpoint and `train.json` behind."""
-    keep_decoded(training, config, "train", "validation")
+    keep_decoded(training, "train", "validation")
     settings = {
         "plan": training.plan,
         "folder": training.folder,
-        "device": pick_device(config.trainer.device),
-        "precision": config.trainer.precision,
+        "device": training.device,
+        "precision": training.settings.trainer.precision,
     }
     with progress("train", training.plan.steps, "steps") as bar:
 
@@ -145,7 +178,7 @@ def train(training: Training, config: Config, loggers: list[Any]) -> dict[str, f
                 logger.log_metrics(metrics, int(row["step"]))
 
         parts = training.classifier, training.data
-        if (devices := config.trainer.devices) > 1:
+        if (devices := training.settings.trainer.devices) > 1:
             # What is open for the loggers is here: the other processes hand over their metrics.
             metrics = fit_together(devices, *parts, **settings, on_step=advance, on_epoch=tell)
         else:
@@ -167,10 +200,5 @@ def trained(training: Training) -> dict[str, float] | None:
 
 
 def content(training: Training) -> str:
-    """Of the weights of a training that has ended: equal where they are equal to the bit."""
-    return contents.content(training.folder / "best.ckpt")
-
-
-def transforms(config: Config, slot: str) -> list[Any]:
-    """What the augmentations of `base`, `online` or `batch` name as their transform."""
-    return [instantiate(entry["transform"]) for entry in in_slot(config, slot).values()]
+    """Hash of the weights of a training that has ended: the same for the same bits."""
+    return checkpoints.content(training.folder / "best.ckpt")

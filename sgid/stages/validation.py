@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+import tempfile
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from functools import cache
 from importlib.util import find_spec
 from operator import attrgetter
@@ -13,14 +14,21 @@ from typing import Any
 
 from sgid.config.schema import SLOTS, ClusterConfig, Config, GeneratorConfig, Stage, in_slot
 from sgid.generation.diffusers_pipeline import OWN_LOOP, PipelineEngine
-from sgid.methods import requests as prompts
+from sgid.methods import prompts
 from sgid.methods.describe import CAPTIONS
-from sgid.methods.requests import Method
+from sgid.methods.method import Method
+from sgid.records import Use
 from sgid.runtime.batching import AUTO
 from sgid.runtime.device import DEVICES, DTYPES
 
 GUIDANCE = 30.0
 """The largest guidance scale; images are burnt long before it."""
+
+LONGEST_NAME = 200
+"""Bytes of a name that files are named for: file systems take 255, with what is added."""
+
+LONGEST_TEMPORARY = 107 - len("/pymp-12345678/listener-12345678")
+"""Letters of the folder of the sockets of loading processes: of a whole path, systems take 107."""
 
 AT_LEAST = {
     1: (
@@ -96,6 +104,11 @@ def _numbers(config: Config) -> Iterator[str]:
 def _names(config: Config) -> Iterator[str]:
     if (name := config.dataset.name) != Path(name).name or name in ("", ".."):
         yield f"dataset.name={name}: files are named for it, so it must be a name without a folder"
+    elif len(name.encode()) > LONGEST_NAME:
+        yield (
+            f"dataset.name={name[:20]}...: files are named for it, so it may have {LONGEST_NAME} "
+            f"bytes, and has {len(name.encode())}"
+        )
     if config.trainer.device.partition(":")[0] not in DEVICES:
         yield f"trainer.device={config.trainer.device}: must be one of {', '.join(DEVICES)}"
     for option, choices in CHOICES.items():
@@ -107,6 +120,13 @@ def _names(config: Config) -> Iterator[str]:
     workers = config.trainer.workers
     if workers != AUTO and not (isinstance(workers, int) and workers >= 0):
         yield f"trainer.workers={workers}: must be {AUTO}, or a number that is at least 0"
+    temporary = tempfile.gettempdir()
+    if workers not in (0, AUTO) and len(temporary) > LONGEST_TEMPORARY:
+        yield (
+            f"trainer.workers={workers}: the folder for temporary files, {temporary}, has a name "
+            f"of more than {LONGEST_TEMPORARY} letters, too long for the sockets of these "
+            "processes; set TMPDIR=/tmp, or trainer.workers=0"
+        )
     yield from _generator(config.models.generator)
 
 
@@ -160,52 +180,65 @@ def _augmentations(config: Config) -> Iterator[str]:
             yield from _recipe(f"aug.{name}", entry, config)
     if not config.aug:
         yield "aug=[]: name one; flip_crop is random flip and crop alone, none is nothing at all"
-    if len(bases := list(in_slot(config, "base"))) > 1:
+    if len(bases := list(in_slot(config.aug, "base"))) > 1:
         yield f"aug={','.join(bases)}: each says what images go through first; take one of them"
     yield from _filter(config.filter)
 
 
 def _recipe(option: str, recipe: dict[str, Any], config: Config) -> Iterator[str]:
-    """What is wrong with a generative method beyond what it takes over from the root config."""
-    wanted = {one.name for one in fields(Method)} - {"method"} | {"slot"}
-    if cluster_problems := sorted((wanted ^ set(recipe)) - {"caption"}):
-        said = [f"{key} is {'missing' if key in wanted else 'unknown'}" for key in cluster_problems]
-        yield f"{option}: {', '.join(said)}; a recipe says {', '.join(sorted(wanted))}"
+    """Problems of a generative method, but for values that it copies from the root config."""
+    needed, optional = _parts()
+    wrong = [f"{key} is missing" for key in sorted(needed - set(recipe))]
+    wrong += [f"{key} is unknown" for key in sorted(set(recipe) - needed - optional)]
+    if wrong:
+        yield (
+            f"{option}: {', '.join(wrong)}; a method has {', '.join(sorted(needed))}, and may have "
+            f"{', '.join(sorted(optional))}"
+        )
         return
     if (caption := recipe.get("caption", "best")) not in CAPTIONS:
         yield f"{option}.caption={caption}: must be one of {', '.join(CAPTIONS)}"
-    strength, from_image = recipe["strength"], recipe["from_image"]
-    taken_over = str(strength) == str(config.noise_rate)
+    given, from_image = recipe["strength"], recipe["from_image"]
+    taken_over = str(given) == str(config.noise_rate)
     if not isinstance(from_image, bool):
         yield f"{option}.from_image={from_image}: must be true or false"
-    if not isinstance(strength, int | float) or not 0 < strength <= 1:
-        if not taken_over:
-            yield f"{option}.strength={strength}: must be above 0, at most 1"
-    elif config.steps >= 1 and int(config.steps * strength) < 1:
-        what = "noise_rate" if taken_over else f"{option}.strength"
-        yield f"{what}={strength}: with steps={config.steps} no step would be run; raise either"
+    for strength in given if isinstance(given, list) and given else [given]:
+        if not isinstance(strength, int | float) or not 0 < strength <= 1:
+            if not taken_over:
+                yield f"{option}.strength={strength}: must be above 0, at most 1, or a list of such"
+        elif config.steps >= 1 and int(config.steps * strength) < 1:
+            what = "noise_rate" if taken_over else f"{option}.strength"
+            yield f"{what}={strength}: with steps={config.steps} no step would be run; raise either"
+    if (use := recipe.get("use")) is not None:
+        try:
+            Use(**use)
+        except (TypeError, ValueError) as error:
+            yield f"{option}.use: {error}"
     if recipe["guidance"] != config.guidance:
         yield from _guidance(f"{option}.guidance", recipe["guidance"])
-    try:
-        prompts.fields(recipe["prompt"])
-    except ValueError as error:
-        yield f"{option}.prompt: {error}"
+    for key in ("prompt", "negative_prompt"):
+        try:
+            prompts.fields(recipe.get(key) or "")
+        except ValueError as error:
+            yield f"{option}.{key}: {error}"
+
+
+def _parts() -> tuple[set[str], set[str]]:
+    """The keys that an entry of a method in `conf/aug/` must have, and those that it may have."""
+    parts = [one for one in fields(Method) if one.name not in ("name", "spec")]
+    needed = {one.name for one in parts if one.default is MISSING}
+    return needed | {"slot"}, {one.name for one in parts} - needed
 
 
 def _guidance(option: str, settings: dict[str, Any]) -> Iterator[str]:
     scales = {key: settings[key] for key in ("scale", "min", "max") if key in settings}
-    cluster_problems = [
+    wrong = [
         f"{option}.{key}={value}: must be a number from 0 to {GUIDANCE:g}"
         for key, value in scales.items()
         if not isinstance(value, int | float) or not 0 <= value <= GUIDANCE
     ]
-    yield from cluster_problems
-    if (
-        not cluster_problems
-        and "min" in scales
-        and "max" in scales
-        and scales["min"] > scales["max"]
-    ):
+    yield from wrong
+    if not wrong and "min" in scales and "max" in scales and scales["min"] > scales["max"]:
         yield f"{option}.min={scales['min']}: must not be above {option}.max={scales['max']}"
     quantiles = settings.get("quantiles", [0, 1])
     if not _ascending(quantiles):

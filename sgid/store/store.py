@@ -80,6 +80,13 @@ class Store:
         """The rows of a shard."""
         return range(shard * self.shard_size, min((shard + 1) * self.shard_size, self.rows))
 
+    @property
+    def columns(self) -> list[str]:
+        """The names of the columns of a store that is complete."""
+        import pyarrow.parquet as pq
+
+        return pq.read_schema(self.part(0)).names
+
     def part(self, shard: int) -> Path:
         return self.folder / f"part-{shard:05d}.parquet"
 

@@ -33,6 +33,7 @@ IMAGE = "image.bytes"
 
 
 COLUMNS = ["key", "repeat", "label", "checksum", IMAGE]
+WEIGHTS = "label_weights"
 
 
 @final
@@ -88,6 +89,10 @@ def stored_images(store: Store, class_names: tuple[str, ...]) -> ImageSet:
     """
     rows = MappedRows(_arrow_copy(store))
     rows.require_whole()
+    weights = None
+    if WEIGHTS in store.columns:
+        pairs = store.read([WEIGHTS])[WEIGHTS].to_pylist()
+        weights = [{pair["label"]: pair["weight"] for pair in row} for row in pairs]
     return ImageSet(
         keys=_Column(rows, ("key", "repeat"), _key),
         labels=_Column(rows, ("label",), int),
@@ -95,6 +100,7 @@ def stored_images(store: Store, class_names: tuple[str, ...]) -> ImageSet:
         class_names=class_names,
         rows=range(store.rows),
         read=rows,
+        label_weights=weights,
     )
 
 
@@ -215,11 +221,22 @@ FORMATS: dict[str, dict[str, Any]] = {
 }
 
 
-def schema() -> pa.Schema:
-    """The columns of a generated store; `datasets.load_dataset("parquet")` decodes `image`."""
+def schema(*, targets: bool = False, negatives: bool = False) -> pa.Schema:
+    """The columns of a generated store; `datasets.load_dataset("parquet")` decodes `image`.
+
+    Args:
+        targets: whether images may be of other classes than their originals.
+        negatives: whether there are negative prompts.
+    """
     from datasets import Features, Image, Value
 
     text, real, whole = Value("string"), Value("float64"), Value("int64")
+    some: dict[str, Any] = {}
+    if targets:
+        some["source_class"] = text
+        some["label_weights"] = [{"label": whole, "weight": real}]
+    if negatives:
+        some["negative_prompt"] = text
     return Features(
         {
             "key": text,
@@ -238,6 +255,7 @@ def schema() -> pa.Schema:
             "width": whole,
             "height": whole,
             "checksum": text,
+            **some,
         }
     ).arrow_schema
 
@@ -255,7 +273,7 @@ def to_row(generated: Generated, *, format: str) -> dict[str, Any]:
         "key": described.key,
         "repeat": request.repeat,
         "label": request.label,
-        "class_name": described.class_name,
+        "class_name": request.class_name,
         "caption": described.caption,
         "similarity": described.similarity,
         "prompt": request.prompt,
@@ -268,4 +286,8 @@ def to_row(generated: Generated, *, format: str) -> dict[str, Any]:
         "width": generated.image.width,
         "height": generated.image.height,
         "checksum": hashlib.sha256(data).hexdigest(),
+        # Columns that a store may have.
+        "source_class": described.class_name,
+        "label_weights": [{"label": one, "weight": w} for one, w in request.label_weights.items()],
+        "negative_prompt": request.negative_prompt,
     }

@@ -9,12 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from hydra.utils import instantiate
 from torch import nn
 
-from sgid.config.schema import BackboneConfig
 from sgid.data.image_set import ImageSet
-from sgid.models.weights import Weights
 from sgid.runtime.terminal import quiet
 from sgid.training.transforms import SMALL, training_size
 
@@ -199,10 +196,9 @@ def normalisation(model: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...
     return config.get("mean", IMAGENET_DEFAULT_MEAN), config.get("std", IMAGENET_DEFAULT_STD)
 
 
-def image_size(backbone: BackboneConfig, weights: Weights | None, images: ImageSet) -> int:
-    """Side, in pixels, of a classifier's input: the option, its own, or that of the images."""
-    own = own_size(instantiate(backbone.model), weights.folder if weights else None)
-    return backbone.image_size or own or training_size(images)
+def image_size(make_network: Any, weights: Path | None, images: ImageSet) -> int:
+    """The side, in pixels, of the images that a network sees: its own, or that of the images."""
+    return own_size(make_network, weights) or training_size(images)
 
 
 TRAINED = ("all", "head")

@@ -22,7 +22,9 @@ from sgid.training.backbones import (
 
 @final
 class Classifier(pl.LightningModule):
-    """Trains `network` on uint8 batches (B, 3, H, W) with integer labels (B,).
+    """A classifier that trains `network` on uint8 batches (B, 3, H, W) with labels.
+
+    Labels are integers (B,), or shares of the classes (B, C); loss weights (B,) may come third.
 
     Args:
         optimizer: from parameters, or groups of them, to an optimizer.
@@ -92,12 +94,18 @@ class Classifier(pl.LightningModule):
         return self.network.forward(self.normalise(images))  # not what may be compiled
 
     def training_step(self, batch: Sequence[Tensor], index: int) -> Tensor:
-        images, labels = batch
+        images, labels, *weights = batch
         pixels = self.normalise(images)
         if self.batch_transform is not None:
             pixels, labels = self.batch_transform(pixels, labels)
         logits = self.network(pixels)
-        loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
+        if weights:
+            losses = F.cross_entropy(
+                logits, labels, label_smoothing=self.label_smoothing, reduction="none"
+            )
+            loss = (losses * weights[0]).sum() / weights[0].sum()
+        else:
+            loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
         self.losses.append(loss.detach())  # Lightning's `log` is slow, and batches are of one size
         return loss
 

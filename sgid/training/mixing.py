@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from itertools import accumulate
+from itertools import accumulate, groupby
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 
@@ -16,8 +16,7 @@ from torch.utils.data import Dataset
 
 from sgid.data.image_set import ImageSet
 from sgid.data.pixel_cache import Decoded
-
-HOW = ("concatenate", "replace")
+from sgid.records import Use
 
 
 @runtime_checkable
@@ -32,11 +31,13 @@ class BatchTransform(Protocol):
 class Mixed(Dataset):
     """Training set of originals and the images generated from them.
 
-    `concatenate` makes one set of both. `replace` keeps the originals' length and, each time that
-    one is asked for, swaps it with `probability` for one of the images generated from it.
+    Images to `concatenate` make one set with the originals. Those that `replace` leave the length:
+    each time that an original is asked for, it is swapped with a `probability` for an image
+    generated from it, or for any.
 
     Args:
         generated: sets whose keys are `<key of the original>#<repeat>`.
+        uses: how each of them is used.
         transform: from a PIL image to a uint8 tensor (3, H, W); a `BatchTransform` also does many.
         folder: where `keep` puts decoded images; `None`: they are decoded each time.
     """
@@ -47,20 +48,27 @@ class Mixed(Dataset):
         generated: Sequence[ImageSet] = (),
         *,
         transform: Callable[[Image], Tensor],
-        how: str = "concatenate",
-        probability: float = 0.5,
+        uses: Sequence[Use] | None = None,
         folder: Path | None = None,
     ) -> None:
-        if how not in HOW:
-            raise ValueError(f"mix.how={how}: unknown; one of {', '.join(HOW)}")
-        if not 0 <= probability <= 1:
-            raise ValueError(f"mix.probability={probability}: must be within 0 and 1")
-        self.sources = [real, *generated]
+        uses = [Use()] * len(generated) if uses is None else uses
+        pairs = list(zip(generated, uses, strict=True))
+        joined = [pair for pair in pairs if pair[1].how == "concatenate"]
+        swapped = [pair for pair in pairs if pair[1].how == "replace"]
+        self.sources = [real, *(images for images, _ in [*joined, *swapped])]
+        self.weights = [1.0, *(use.weight for _, use in [*joined, *swapped])]
+        self.soft = any(images.label_weights is not None for images in self.sources)
         self.pictures = [Decoded(images, folder) for images in self.sources]
         self.ends = list(accumulate(map(len, self.sources)))
-        self.length = len(real) if how == "replace" else self.ends[-1]
-        self.probability = probability if how == "replace" else 0.0
-        self.repeats = _Repeats(real, generated) if self.probability else None
+        self.length = self.ends[len(joined)]
+        self.originals = len(real)
+        self.swaps: list[_Swap] = []
+        first = self.length
+        for use, group in groupby(swapped, key=lambda pair: pair[1]):
+            sets = [images for images, _ in group]
+            if use.probability:
+                self.swaps.append(_Swap(real, sets, use, first=first))
+            first += sum(map(len, sets))
         self.transform = transform
 
     def __len__(self) -> int:
@@ -70,22 +78,40 @@ class Mixed(Dataset):
         source, index = self._drawn(position)
         return self.transform(self.pictures[source][index]), self.sources[source].labels[index]
 
-    def batch(self, positions: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Images, uint8 (B, 3, H, W), and their labels (B,)."""
+    def batch(self, positions: Sequence[int]) -> tuple[Tensor, ...]:
+        """Images, uint8 (B, 3, H, W), and their labels (B,), or shares of the classes (B, C).
+
+        Where some loss weight is not 1, the weights (B,) come third.
+        """
         drawn = [self._drawn(position) for position in positions]
-        labels = torch.tensor([self.sources[source].labels[index] for source, index in drawn])
+        rest: tuple[Tensor, ...] = (self._labels(drawn),)
+        if any(weight != 1 for weight in self.weights):
+            rest += (torch.tensor([self.weights[source] for source, _ in drawn]),)
         if isinstance(self.transform, BatchTransform):
             pixels = [self.pictures[source].pixels(index) for source, index in drawn]
-            return self.transform.batch(pixels), labels
+            return self.transform.batch(pixels), *rest
         pictures = (self.pictures[source][index] for source, index in drawn)
-        return torch.stack([self.transform(picture) for picture in pictures]), labels
+        return torch.stack([self.transform(picture) for picture in pictures]), *rest
+
+    def _labels(self, drawn: Sequence[tuple[int, int]]) -> Tensor:
+        labels = torch.tensor([self.sources[source].labels[index] for source, index in drawn])
+        if not self.soft:
+            return labels
+        shares = torch.nn.functional.one_hot(labels, len(self.sources[0].class_names)).float()
+        for share, (source, index) in zip(shares, drawn, strict=True):
+            if (weights := self.sources[source].label_weights) is not None:
+                share.zero_()
+                for label, weight in weights[index].items():
+                    share[label] = weight
+        return shares
 
     def _drawn(self, position: int) -> tuple[int, int]:
-        """Source, and index in it, of the image drawn for `position`."""
-        if self.repeats is not None and torch.rand(()) < self.probability:
-            repeats = self.repeats.of(position)
-            if len(repeats):
-                position = int(repeats[int(torch.randint(len(repeats), ()))])
+        """The source and the index in it of what is given for `position`."""
+        if position < self.originals:
+            for swap in self.swaps:
+                if (other := swap.draw(position)) is not None:
+                    position = other
+                    break
         source = bisect_right(self.ends, position)
         return source, position - (self.ends[source - 1] if source else 0)
 
@@ -102,22 +128,34 @@ class Mixed(Dataset):
         return sum(pictures.bytes_kept for pictures in self.pictures)
 
 
-class _Repeats:
-    """Positions, in the whole set, of the images generated from each original.
+class _Swap:
+    """Draws of a generated image in the place of an original.
 
-    Held as one array, sorted by original, since there may be millions of them.
+    Positions are those in the set of all images. The positions of what was generated from each
+    original are one array, sorted by original, since there may be millions of them.
     """
 
-    def __init__(self, real: ImageSet, generated: Sequence[ImageSet]) -> None:
-        number = {key: index for index, key in enumerate(real.keys)}
-        keys = (key for images in generated for key in images.keys)
+    def __init__(
+        self, real: ImageSet, generated: Sequence[ImageSet], use: Use, *, first: int
+    ) -> None:
         count = sum(map(len, generated))
-        original = np.fromiter(
-            (number.get(key.rpartition("#")[0], -1) for key in keys), np.int64, count
-        )
-        order = np.argsort(original, kind="stable")
-        self.starts = np.searchsorted(original[order], np.arange(len(real) + 1))
-        self.positions = order + len(real)
+        self.probability = use.probability
+        self.positions, self.starts = np.arange(count) + first, None
+        if use.whose == "own":
+            number = {key: index for index, key in enumerate(real.keys)}
+            keys = (key for images in generated for key in images.keys)
+            original = np.fromiter(
+                (number.get(key.rpartition("#")[0], -1) for key in keys), np.int64, count
+            )
+            order = np.argsort(original, kind="stable")
+            self.starts = np.searchsorted(original[order], np.arange(len(real) + 1))
+            self.positions = order + first
 
-    def of(self, index: int) -> np.ndarray:
-        return self.positions[self.starts[index] : self.starts[index + 1]]
+    def draw(self, original: int) -> int | None:
+        """The position of an image, or `None` to leave the original."""
+        if torch.rand(()) >= self.probability:
+            return None
+        among = self.positions
+        if self.starts is not None:
+            among = among[self.starts[original] : self.starts[original + 1]]
+        return int(among[int(torch.randint(len(among), ()))]) if len(among) else None

@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from sgid.cluster.driver import LOOPBACK, QUIET, TOKEN
+from sgid.cluster.driver import LOOPBACK, QUIET, TOKEN, temporary_folder
 from sgid.config.compose import compose
-from sgid.stages.augment import Augmentation, augment
+from sgid.stages.augment import Augmentation
 from sgid.stages.run import Run, prepare
 from tests.cluster.light import HOLD
 
@@ -81,13 +81,15 @@ def nodes(rays_environment) -> Iterator[Nodes]:
 
     before = signal.getsignal(signal.SIGTERM)  # each node of Ray's sets its own
     with (
-        tempfile.TemporaryDirectory(prefix="sgid-") as folder,  # a short name, for its sockets
+        tempfile.TemporaryDirectory(prefix="sgid-", dir=temporary_folder()) as folder,
         pytest.MonkeyPatch.context() as patch,
     ):
         # Not `temp_dir`: `Cluster` writes its address to the default one, which may not be there,
         # and where `cluster.address=auto` of whoever works here would find it.
         patch.setenv("RAY_TMPDIR", folder)
-        cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0})
+        cluster = Cluster(
+            initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False}
+        )
         try:
             nodes = Nodes(cluster)
             nodes.add()
@@ -129,7 +131,7 @@ def alone(tmp_path_factory) -> Callable[..., dict[str, bytes]]:
             threads = torch.get_num_threads()
             torch.set_num_threads(1)  # as cluster.cpus=1 has it
             try:
-                augment(augmentation, run.config, run.dataset, run.models)
+                augmentation.make()
             finally:
                 torch.set_num_threads(threads)
             known[options] = files(augmentation)

@@ -14,10 +14,8 @@ import pytest
 from tests.cluster import light
 from tests.cluster.conftest import at_work, files, made, planned
 
-PLAIN = "aug=img2img_label"
-"""Without captions: one kind of work is enough to kill workers at."""
-LIGHT = (PLAIN, *light.OPTIONS)
-"""Of no model: workers are there sooner, and work for as long as a test holds them."""
+LIGHT = ("aug=img2img_label", *light.OPTIONS)
+"""Of no model, without captions: workers are there sooner, and work as long as they are held."""
 
 
 def meanwhile(action: Callable[[threading.Event], None]) -> Callable[[], None]:
@@ -35,7 +33,7 @@ def meanwhile(action: Callable[[threading.Event], None]) -> Callable[[], None]:
 
     def end() -> None:
         over.set()
-        thread.join(60)
+        thread.join(600)
         assert not thread.is_alive()
         if errors:
             raise errors[0]
@@ -45,7 +43,7 @@ def meanwhile(action: Callable[[threading.Event], None]) -> Callable[[], None]:
 
 def until(found: Callable[[], object], over: threading.Event) -> None:
     """Wait for something, not for ever and not after the work is over."""
-    end = time.monotonic() + 300
+    end = time.monotonic() + 600
     while time.monotonic() < end:
         if found():
             return
@@ -156,7 +154,7 @@ def test_what_a_worker_lacks_is_said_in_a_few_lines(nodes, tmp_path):
 
     weights = shutil.copytree(MODELS / "sd", tmp_path / "sd")
     run, augmentation = planned(
-        tmp_path, PLAIN, *nodes.options, f"models.generator.weights.path={weights}"
+        tmp_path, *LIGHT, *nodes.options, f"models.generator.weights.path={weights}"
     )
     shutil.rmtree(weights)
     with pytest.raises(ValueError, match="models.generator.weights.path") as told:
@@ -166,13 +164,13 @@ def test_what_a_worker_lacks_is_said_in_a_few_lines(nodes, tmp_path):
 
 
 def test_a_worker_that_would_make_something_else_says_so(nodes, tmp_path):
-    run, augmentation = planned(tmp_path, PLAIN, *nodes.options)
+    run, augmentation = planned(tmp_path, *LIGHT, *nodes.options)
     run.config.models.generator.scheduler = "DDIMScheduler"  # as if the nodes had another code
     with pytest.raises(ValueError, match="generator.scheduler=DDIM.*, not DPMSolver"):
         made(run, augmentation)
 
 
 def test_a_cluster_that_is_not_there_is_named(rays_environment, tmp_path):
-    run, augmentation = planned(tmp_path, PLAIN, "cluster.address=127.0.0.1:1")
+    run, augmentation = planned(tmp_path, *LIGHT, "cluster.address=127.0.0.1:1")
     with pytest.raises(ValueError, match=r"cluster\.address=127\.0\.0\.1:1"):
         made(run, augmentation)

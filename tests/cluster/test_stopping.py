@@ -5,10 +5,14 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import subprocess
 import time
 from pathlib import Path
 
-from tests.cluster.conftest import OPTIONS, at_work, parent
+from sgid.cluster.connection import LOOPBACK, QUIET, TOKEN
+
+from tests.cluster import light
+from tests.cluster.conftest import OPTIONS, at_work, parent, planned
 from tests.end_to_end.conftest import place
 
 __all__ = ["place"]  # a fixture
@@ -47,9 +51,11 @@ def heard_at(processes: list[int]) -> set[str]:
     return addresses
 
 
-def wait(done, seconds: float = 90) -> None:
-    until = time.monotonic() + seconds
+def wait(done, driver: subprocess.Popen[str]) -> None:
+    """Until it has come, which has to be before the driver ends if that runs now."""
+    running, until = driver.poll() is None, time.monotonic() + 600
     while not done():
+        assert not running or driver.poll() is None, driver.communicate()
         assert time.monotonic() < until, "it never came"
         time.sleep(0.05)
 
@@ -64,27 +70,35 @@ def rays_folder(driver: int) -> Path:
     return folder
 
 
-def test_a_signal_ends_the_workers_and_keeps_shards(place):
+def test_a_signal_ends_the_workers_and_keeps_shards(place, alone, monkeypatch):
+    for name in (*QUIET, *LOOPBACK, TOKEN):  # the command's own affair
+        monkeypatch.delenv(name, raising=False)
     temporary = place.top / "of a name that is too long for the sockets of a Ray"
     temporary.mkdir()
-    options = (*OPTIONS, "aug=img2img_label", "expansion=6", "steps=12", "cluster.max_workers=1")
-    driver = place.start(*options, "stage=augment", TMPDIR=str(temporary))
+    options = ("aug=img2img_label", *light.OPTIONS)
+    folder = planned(place.artifacts, *options)[1].generated.folder
+    part = folder / "part-00000.parquet"
+    folder.mkdir(parents=True)
+    made = alone(*options)[f"generated/{part.name}"]
+    part.write_bytes(made)
+    hold = place.top / "hold"
+    hold.touch()  # as long as it is there, workers do not end their work
+    monkeypatch.setenv(light.HOLD, str(hold))
+    driver = place.start(*OPTIONS, *options, "stage=augment", TMPDIR=str(temporary))
     try:
-        wait(lambda: list(place.artifacts.glob("generated/*/part-*")))
-        (folder,) = place.artifacts.glob("generated/*")
-        wait(lambda: at_work(folder))
+        wait(lambda: at_work(folder), driver)
         ray = rays_folder(driver.pid)
         assert heard_at(processes(ray)) <= {"127.0.0.1", "::ffff:127.0.0.1", "::1"}
         assert heard_at(processes(ray)), "this test sees nobody listen"
-        made = {path: path.read_bytes() for path in folder.glob("part-*")}
         driver.send_signal(signal.SIGTERM)
-        _, said = driver.communicate(timeout=60)
+        _, said = driver.communicate(timeout=600)
     finally:
         driver.kill()
     assert driver.returncode == 128 + signal.SIGTERM
     assert "goes on from there" in said and "Traceback" not in said
-    wait(lambda: not processes(ray) and not at_work(folder), 30)
+    wait(lambda: not processes(ray) and not at_work(folder), driver)
     assert not ray.exists()
     assert not (place.top / "home" / ".ray").exists(), "no token is left"
-    assert all(path.read_bytes() == data for path, data in made.items())
+    assert part.read_bytes() == made
+    assert [path.name for path in folder.glob("[!.]*.parquet")] == [part.name]
     assert not list(folder.glob("manifest.json"))

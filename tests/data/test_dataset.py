@@ -1,5 +1,4 @@
 import json
-import logging
 import pickle
 
 import pytest
@@ -39,6 +38,7 @@ def test_the_sources_own_splits(tmp_path):
         "train": 6,
         "train_per_class": [3, 3],
         "train_drawn_from": 18,
+        "pool_digest": loaded(splits, tmp_path / "cache").train.digest(),
         "shots": 3,
         "fraction": None,
         "imbalance": None,
@@ -52,6 +52,8 @@ def test_the_sources_own_splits(tmp_path):
         "train_test_duplicates": 0,
         "left_out": {"count": 0, "first": []},
         "ignored_files": 0,
+        "understood": "set: 2 classes; train 6; validation 8; test 10",
+        "remarks": [],
     }
 
 
@@ -61,6 +63,7 @@ def test_what_the_source_lacks_is_held_out_the_same_for_every_seed(one_place, tm
     assert first.test.digest() == other.test.digest()
     assert first.validation.digest() == other.validation.digest()
     assert first.train.digest() != other.train.digest()
+    assert first.protocol["pool_digest"] == other.protocol["pool_digest"]
     whole = loaded(one_place, tmp_path)
     parts = [set(part.keys) for part in (whole.train, whole.validation, whole.test)]
     assert sum(map(len, parts)) == len(set.union(*parts)) == 50
@@ -74,16 +77,16 @@ def test_shots_do_not_move_the_held_out_images(one_place, tmp_path):
     assert few.validation.digest() == more.validation.digest()
 
 
-def test_images_in_train_and_in_test_are_counted_and_kept(tmp_path, caplog):
+def test_images_in_train_and_in_test_are_counted_and_kept(tmp_path):
     write_folder(tmp_path / "train", {"a": 5, "b": 5})
     write_folder(tmp_path / "test", {"a": 5, "b": 5}, first=3)
-    with caplog.at_level(logging.WARNING):
-        data = loaded(folder(str(tmp_path)), tmp_path / "cache", validation=0.2)
+    data = loaded(folder(str(tmp_path)), tmp_path / "cache", validation=0.2)
     shared = {f"{name}/0{number}.png" for name in "ab" for number in (3, 4)}
     expected = sum(key.removeprefix("train/") in shared for key in data.train.keys)
     assert expected and data.protocol["train_test_duplicates"] == expected
     assert len(data.test) == 10
-    assert f"{expected} training images are in the test set as well" in caplog.text
+    told = f"{expected} training images are in the test set as well"
+    assert told in data.protocol["remarks"]
 
 
 def test_what_is_left_out_and_passed_over_is_told(tmp_path):

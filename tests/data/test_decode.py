@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sgid.data.decode import MAX_PIXELS, decode, image_extensions
+from sgid.data.decode import MAX_PIXELS, Scale, decode, image_extensions, read_raw, scale_of
+from tests.data.images import chunk, png
+from tests.data.layouts import KINDS
 from tests.data.writers import encoded, picture
 
 
@@ -79,6 +81,92 @@ def test_16_bit_pgm_and_32_bit_and_float():
         decode(encoded(Image.fromarray(np.array([[np.nan, 1]], dtype=np.float32)), "TIFF"))
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "scale"),
+    [
+        (0, 1, (0, 1)),
+        (0, 200, (0, 255)),
+        (3, 1000, (0, 1023)),
+        (0, 4095, (0, 4095)),
+        (0, 4096, (0, 16383)),
+        (0, 65535, (0, 65535)),
+        (-1000, 3000, (-1000, 3000)),
+        (0, 1e6, (0, 1e6)),
+    ],
+)
+def test_the_scale_of_a_set_is_that_of_the_least_bits_that_hold_it(low, high, scale):
+    assert scale_of(low, high) == scale
+
+
+def test_16_bit_grey_of_which_zero_is_white():
+    values = np.full((9, 9), 60_000, np.uint16)
+    for photometric, grey in ((0, 255 - 233), (1, 233)):
+        data = encoded(Image.fromarray(values), "TIFF", tiffinfo={262: photometric})
+        assert pixel(data) == (grey,) * 3
+
+
+@pytest.mark.parametrize(("colours", "channels"), [(2, 3), (6, 4), (4, 2)])
+def test_16_bit_colours_of_a_png_keep_their_lower_bits(colours, channels):
+    """Of which Pillow reads the upper 8: 12-bit colours would be nearly black."""
+    values = np.full((9, 9, channels), 3000, ">u2")
+    if channels in (2, 4):
+        values[..., -1] = 65535
+    rows = b"".join(b"\0" + row.tobytes() for row in values)
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 9, 9, 16, colours, 0, 0, 0))
+    body = chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    data = b"\x89PNG\r\n\x1a\n" + header + body
+    assert read_raw(data).span == (3000, 3000)
+    assert decode(data, Scale((0, 4095))).getpixel((4, 4)) == (187, 187, 187)
+
+
+def test_a_fourth_band_is_transparency_only_where_it_is_said_to_be():
+    assert pixel(KINDS["4bands"]()) == (10, 20, 30)
+    assert read_raw(KINDS["4bands"]()).notes == ["band", "flat"]
+
+
+def test_white_on_a_transparent_ground_is_seen():
+    image = Image.new("RGBA", (16, 16), (255, 255, 255, 0))
+    image.paste((255, 255, 255, 255), (4, 4, 12, 12))
+    assert pixel(encoded(image), 8, 8) == (255, 255, 255)
+    assert pixel(encoded(image), 0, 0) == (0, 0, 0)
+
+
+def test_colours_of_another_profile_become_srgb():
+    from PIL import ImageCms
+
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
+    image = Image.new("RGB", (9, 9), (200, 100, 50))
+    assert pixel(encoded(image, icc_profile=srgb.tobytes())) == (200, 100, 50)
+    # The same primaries by another name, in another order: red is green.
+    lab = srgb.tobytes()
+    swapped = lab.replace(b"rXYZ", b"tXYZ").replace(b"gXYZ", b"rXYZ").replace(b"tXYZ", b"gXYZ")
+    swapped = swapped.replace("sRGB".encode("utf-16-be"), "mine".encode("utf-16-be"))
+    swapped = swapped.replace(b"sRGB", b"mine")
+    red, green, _ = pixel(encoded(image, icc_profile=swapped))
+    assert green > 150 > red
+    assert pixel(encoded(image, icc_profile=b"nonsense")) == (200, 100, 50)
+
+
+def test_comments_of_a_png_are_not_read_and_the_pixels_are():
+    text = chunk(b"zTXt", b"Comment\0\0" + zlib.compress(bytes(2**21)))
+    profile = chunk(b"iCCP", b"profile\0\0" + zlib.compress(bytes(2**21)))
+    plain = decode(png(24, 24))
+    for more in ([text], [profile], [text, profile], [chunk(b"tEXt", b"a\0b")] * 3):
+        data = png(24, 24, *more)
+        assert decode(data).tobytes() == plain.tobytes()
+        after = data.replace(more[0], b"").replace(chunk(b"IEND", b""), b"")
+        assert decode(after + more[0] + chunk(b"IEND", b"")).tobytes() == plain.tobytes()
+
+
+def test_heic():
+    pytest.importorskip("pillow_heif")
+    image = Image.new("RGB", (64, 64), (200, 100, 50))
+    image_extensions()  # registers the plug-in
+    red, green, blue = pixel(encoded(image, "HEIF", quality=100))
+    assert abs(red - 200) + abs(green - 100) + abs(blue - 50) < 12
+    assert {".heic", ".heif"} <= image_extensions()
+
+
 def test_exif_orientation_is_applied():
     image = Image.new("RGB", (8, 4), "black")
     image.paste("white", (0, 0, 4, 4))  # the left half
@@ -121,7 +209,12 @@ def test_truncated_files_are_refused(form):
     ("data", "reason"),
     [
         (b"", "the file is empty"),
-        (b"<html>404</html>", "no known image format"),
+        (b"<html>404</html>", "no known image format, but a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\noid x", "a Git LFS pointer"),
+        (bytes(128) + b"DICM", "a DICOM file"),
+        (b"\0\0\0\x18ftypheix\0\0", "HEIC|HEIF|readable"),
+        (b"\xff\xd8\xff\xc3\0\x0b\x0c\0\x10\0\x10\x01\x01\x11\0", "a lossless JPEG"),
+        (b"\xff\xd8\xff\xc1\0\x0b\x0c\0\x10\0\x10\x01\x01\x11\0", "a JPEG of 12 bits"),
         (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n", "no known image format"),
         (b"\xff\xd8\xff\xe0", "not a readable image"),
     ],

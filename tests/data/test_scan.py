@@ -57,7 +57,7 @@ def test_unreadable_images_are_named_and_left_out(root, tmp_path):
     spoil(root)
     images, bad = scan(listing(root), max_bad=0.2, cache=tmp_path)
     assert set(bad) == {"a/cut.jpg", "a/empty.png", "b/page.jpg"}
-    assert "truncated" in bad["a/cut.jpg"] and "empty" in bad["a/empty.png"]
+    assert "truncated" in bad["a/cut.jpg"].problem and "empty" in bad["a/empty.png"].problem
     assert len(images) == 20 and not set(bad) & set(images.keys)
     last = images[19]
     assert last.key == "b/09.png" and last.class_name == "b"
@@ -78,7 +78,7 @@ def test_too_many_unreadable_images_are_an_error(root, tmp_path):
 def test_a_link_to_nothing_is_unreadable_until_it_is_mended(root, tmp_path):
     (root / "a" / "link.png").symlink_to(tmp_path / "absent.png")
     _, bad = scan(listing(root), max_bad=0.1, cache=tmp_path / "cache")
-    assert bad == {"a/link.png": "cannot be read: No such file or directory"}
+    assert bad["a/link.png"].problem == "cannot be read: No such file or directory"
     (tmp_path / "absent.png").write_bytes(encoded(picture(0, 60)))
     images, bad = scan(listing(root), max_bad=0.1, cache=tmp_path / "cache")
     assert bad == {} and len(images) == 21
@@ -104,6 +104,22 @@ def test_only_what_changed_is_read_again(root, tmp_path):
     images, _ = scan(again, max_bad=0, cache=tmp_path)
     assert [again.keys[row] for row in sorted(rows)] == ["a/03.png", "b/09.png", "b/zz.png"]
     assert len(images) == 20
+
+
+def test_a_file_replaced_by_one_of_equal_size_and_time_is_read_again(root, tmp_path):
+    for path in (root / "a").iterdir():
+        picture(0, 0).save(path.with_suffix(".bmp"))
+        os.utime(path.with_suffix(".bmp"), (315532800, 315532800))
+    images, _ = scan(listing(root), max_bad=0, cache=tmp_path)
+    picture(0, 1).save(root / "a" / "03.bmp")
+    os.utime(root / "a" / "03.bmp", (315532800, 315532800))
+    again, _ = scan(listing(root), max_bad=0, cache=tmp_path)
+    changed = [
+        key
+        for key, old, new in zip(again.keys, images.checksums, again.checksums, strict=True)
+        if old != new
+    ]
+    assert changed == ["a/03.bmp"]
 
 
 def test_a_scan_that_is_broken_off_goes_on_where_it_was(root, tmp_path):
@@ -138,15 +154,15 @@ def test_an_image_that_could_not_be_read_is_tried_again(root, tmp_path):
         return whole.read(row)
 
     _, bad = scan(replace(whole, read=fails_at_3), max_bad=0.1, cache=tmp_path)
-    assert bad == {"a/03.png": "cannot be read: Input/output error"}
+    assert bad["a/03.png"].problem == "cannot be read: Input/output error"
     assert scan(whole, max_bad=0.1, cache=tmp_path)[1] == {}
 
 
 def test_two_sets_do_not_share_findings(root, tmp_path):
     scan(listing(root), max_bad=0, cache=tmp_path)
-    shutil.copytree(root, tmp_path / "copy")  # the times as well
-    other, rows = counted_reads(listing(tmp_path / "copy"))
-    assert other.stamps == listing(root).stamps
+    shutil.copytree(root, tmp_path / "copy")
+    stamps = listing(root).stamps
+    other, rows = counted_reads(replace(listing(tmp_path / "copy"), stamps=stamps))
     scan(other, max_bad=0, cache=tmp_path)
     assert len(rows) == 20
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import io
+import json
 import re
 import sys
 from dataclasses import asdict
@@ -14,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from hydra.utils import instantiate
-from PIL import ImageOps
+from PIL import Image, ImageOps
 
 from sgid.config.compose import compose
 from sgid.stages.validation import invalid_options
@@ -93,25 +95,46 @@ def test_all_kinds_in_one_run(mine, tmp_path):
     place = Place(tmp_path)
     place.run(
         f"paths.data={mine / 'data'}", "dataset=mushrooms", "experiment=quick", "guidance=steep",
-        "filter=sure", "filter.min=-1", "aug=[sketch,rotate,posterize,mixup_mild]",
+        "filter=sure", "filter.min=-1", "aug=[sketch,frosted,rotate,posterize,mixup_mild]",
         "--config-dir", str(mine / "my"), "allow_targets=[my]",
     ).good()  # fmt: skip
     result = place.result()
     assert result["config"]["backbone"]["name"] == "convnet"
     assert result["protocol"]["test"] == 8
 
-    (store,) = place.artifacts.glob("generated/*")
     columns = ["prompt", "similarity", "guidance_scale", "strength"]
-    made = pq.read_table(sorted(store.glob("part-*.parquet")), columns=columns).to_pydict()
+    made = stored(place, "sketch").select(columns).to_pydict()
     assert all(re.match("a pencil sketch of a .* mushroom, ", one) for one in made["prompt"])
     assert set(made["strength"]) == {0.8}
     similarity, scale = np.array(made["similarity"]), np.array(made["guidance_scale"])
     assert scale.min() == 1 and scale.max() == 7.5
     assert (np.diff(scale[np.argsort(similarity)]) >= 0).all()
 
-    (generated,) = result["generated"]
+    colour = [round(value) for value in json.loads(prepared(place).read_text())]
+    frosted = stored(place, "frosted").to_pylist()
+    assert {row["strength"] for row in frosted} == {0.5, 0.9}
+    for row in frosted:
+        assert {row["class_name"], row["source_class"]} == {"fly agaric", "penny bun"}
+        assert row["label_weights"] == [{"label": row["label"], "weight": 1.0}]
+        pixels = np.asarray(Image.open(io.BytesIO(row["image"]["bytes"])))
+        assert pixels[0, 0].tolist() == pixels[-1, 1].tolist() == colour
+
+    generated = result["generated"][0]
     wrong = round(generated["images"] * (1 - generated["label_agreement"] / 100))
     assert 0 < generated["filter"]["dropped"] == wrong < generated["images"]
+
+
+def stored(place: Place, method: str):
+    """The rows of a method's store."""
+    for spec in place.artifacts.glob("generated/*/spec.json"):
+        if json.loads(spec.read_text())["method"] == method:
+            return pq.read_table(sorted(spec.parent.glob("part-*.parquet")))
+    raise AssertionError(f"no store of {method}")
+
+
+def prepared(place: Place) -> Path:
+    (file,) = place.artifacts.glob("prepared/*/colour.json")
+    return file
 
 
 def test_perturbations_do_what_they_say(mine):

@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -17,6 +18,20 @@ import sgid
 
 ROOT = Path(sgid.__file__).parent.parent
 SHORT = ("backbone.steps=4", "expansion=1", "steps=4", "trainer.validations=1")
+
+
+@cache
+def _models() -> Any:
+    """The models that commands in this process share, as the runs of one sweep do."""
+    from sgid.models import Loaded
+
+    return Loaded()
+
+
+def _blank(figure: Any, file: io.BytesIO, **options: Any) -> None:
+    from PIL import Image
+
+    Image.new("RGB", (8, 8)).save(file, "PNG")
 
 
 @dataclass(frozen=True)
@@ -74,17 +89,21 @@ class Place:
         own = [f"hydra.{mode}.dir={self.top / 'hydra'}" for mode in ("run", "sweep")]
         return [str(ROOT / "run.py"), *own, *given]  # the last of two values counts
 
-    def run(self, *given: str, **environment: str) -> Outcome:
-        """In this process."""
+    def run(self, *given: str, pictures: bool = False, **environment: str) -> Outcome:
+        """In this process, with blank pictures in the report if they are not what is tested."""
+        from matplotlib.figure import Figure
+
         from sgid.cli import main
 
         out, err = io.StringIO(), io.StringIO()
         with (
+            contextlib.nullcontext() if pictures else mock.patch.object(Figure, "savefig", _blank),
             mock.patch.object(sys, "argv", self.arguments(given)),
             mock.patch.dict(os.environ, {**self.environment, **environment}, clear=True),
             contextlib.redirect_stdout(out),
             contextlib.redirect_stderr(err),
             mock.patch("huggingface_hub.constants.HF_HUB_CACHE", str(self.hub)),
+            mock.patch("sgid.models.Loaded", return_value=_models()),
         ):
             try:
                 code = main()

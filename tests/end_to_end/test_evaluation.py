@@ -37,19 +37,21 @@ def test_images_are_measured_without_a_run(finished, own, images):
     shutil.copytree(images / "bag", flat)
     paths = f"{store},{images},{flat}"
     done = finished.run(*own, "-m", "stage=evaluate", f"evaluation.images={paths}").good()
-    told = [json.loads(file.read_text()) for file in finished.results.glob("*/evaluation.json")]
-    by_path = {one["path"]: one["measures"] for one in told}
+    summaries = [
+        json.loads(file.read_text()) for file in finished.results.glob("*/evaluation.json")
+    ]
+    by_path = {one["path"]: one["measures"] for one in summaries}
     summary = finished.result()["generated"][0]
     assert by_path[str(store)] == summary["measures"]
     assert by_path[str(images)]["cosine"] is None is by_path[str(flat)]["label_agreement"]
     assert by_path[str(images)]["label_agreement"] is not None
     # Whole sets, test images included: each of those is found.
     assert by_path[str(images)]["test_duplicates"] >= 1
-    assert "Images that were measured" in done.out
+    assert "Evaluated images" in done.out
     assert len(list(finished.results.glob("*/evaluation.html"))) == 3
 
 
-def test_mistakes_are_told(finished, own, images):
+def test_mistakes_are_refused(finished, own, images):
     failed = finished.run(*own, "evaluation.images=nowhere", "stage=evaluate")
     assert failed.code == 1 and "evaluation.images=nowhere is not a folder" in failed.err
     failed = finished.run(*own, f"evaluation.images={images}")
@@ -71,63 +73,68 @@ def test_mistakes_are_told(finished, own, images):
 
 
 @pytest.fixture(scope="module")
-def judged(tmp_path_factory, own):
-    """A run whose images were judged by another, and that other's folder."""
+def classified(tmp_path_factory, own):
+    """A run whose images were labelled by the classifier of another, and that other's folder."""
     from tests.end_to_end.command import Place
 
-    place = Place(tmp_path_factory.mktemp("judged"))
+    place = Place(tmp_path_factory.mktemp("classified"))
     place.run(*own, "aug=flip_crop").good()
-    judge = place.results / place.result()["fingerprint"]
-    place.run(*own, "aug=sgid", f"evaluation.classifier={judge}").good()
-    return place, judge
+    reference = place.results / place.result()["fingerprint"]
+    place.run(*own, "aug=sgid", f"evaluation.classifier={reference}").good()
+    return place, reference
 
 
-def result_beside(place, judge):
-    (file,) = (one for one in place.results.glob("*/result.json") if one.parent != judge)
+def result_of_other(place, reference):
+    (file,) = (one for one in place.results.glob("*/result.json") if one.parent != reference)
     return file.parent, json.loads(file.read_text())
 
 
-def test_a_classifier_of_real_images_judges_labels(judged, own):
-    place, judge = judged
-    folder, result = result_beside(place, judge)
+def test_a_classifier_of_real_images_predicts_labels(classified, own):
+    place, reference = classified
+    folder, result = result_of_other(place, reference)
     summary = result["generated"][0]
     assert 0 <= summary["measures"]["classifier_agreement"] <= 100
     assert summary["originals"]["classifier_agreement"] is not None
-    told = summary["classifier"]
-    assert told["fingerprint"] == judge.name and told["same_originals"]
-    # The judge chose its checkpoint by these very images.
-    reached = json.loads((judge / "result.json").read_text())["metrics"]["validation/top1"]
-    assert told["held_out_top1"] == pytest.approx(reached)
+    classifier = summary["classifier"]
+    assert classifier["fingerprint"] == reference.name and classifier["same_originals"]
+    # It chose its checkpoint by these very images.
+    reached = json.loads((reference / "result.json").read_text())["metrics"]["validation/top1"]
+    assert classifier["held_out_top1"] == pytest.approx(reached)
     page = (folder / "report.html").read_text()
-    assert f"it gives {reached:.1f} % their label" in page and "the very originals" in page
-    # What was judged stays so where no judge is asked for.
+    assert (
+        f"It gives {reached:.1f} % of the held-out real images their label" in page
+        and "the very originals" in page
+    )
+    # Its agreement stays where no classifier is asked for.
     assert "done before" in place.run(*own, "aug=sgid").good().out
 
 
-def test_a_result_stays_as_it_is_where_its_images_are_gone(judged, own, monkeypatch, tmp_path):
-    place, judge = judged
-    folder, before = result_beside(place, judge)
+def test_a_result_stays_as_it_is_where_its_images_are_gone(classified, own, monkeypatch, tmp_path):
+    place, reference = classified
+    folder, before = result_of_other(place, reference)
     monkeypatch.setattr(measures, "VERSION", measures.VERSION + 1)
     generated, aside = place.artifacts / "generated", tmp_path / "aside"
     generated.rename(aside)
-    told = place.run(*own, "aug=sgid", "stage=evaluate").good().out
+    out = place.run(*own, "aug=sgid", "stage=evaluate").good().out
     aside.rename(generated)
-    assert "what was measured of them stays" in told
-    assert result_beside(place, judge) == (folder, before)
+    assert "what was measured of them stays" in out
+    assert result_of_other(place, reference) == (folder, before)
 
 
-def test_judges_that_cannot_are_told(judged, own, tmp_path):
-    place, judge = judged
+def test_classifiers_that_cannot_label_are_refused(classified, own, tmp_path):
+    place, reference = classified
     others = write_folder(tmp_path / "others", {"bag": 8, "boot": 8}, size=32)
-    asked = (*own, "aug=sgid", "seed=1", f"evaluation.classifier={judge}")
+    asked = (*own, "aug=sgid", "seed=1", f"evaluation.classifier={reference}")
     failed = place.run(*asked, f"dataset.root={others}")
     assert failed.code == 1 and "with 2 classes (bag, coat ...)" in failed.err
-    result = json.loads((judge / "result.json").read_text())
-    strange = shutil.copytree(judge, tmp_path / "strange")
+    result = json.loads((reference / "result.json").read_text())
+    strange = shutil.copytree(reference, tmp_path / "strange")
     result["overrides"] = ["backbone=my_own"]
     (strange / "result.json").write_text(json.dumps(result))
     failed = place.run(*asked[:-1], f"evaluation.classifier={strange}")
-    assert failed.code == 1 and "If it was started with --config-dir, it cannot judge" in failed.err
+    assert (
+        failed.code == 1 and "If it was started with --config-dir, it cannot be used" in failed.err
+    )
     (strange / "checkpoints" / "best.ckpt").unlink()
     failed = place.run(*asked[:-1], f"evaluation.classifier={strange}")
     assert failed.code == 1 and "best.ckpt is not there any more" in failed.err

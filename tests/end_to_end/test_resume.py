@@ -47,7 +47,7 @@ def test_stopped_and_killed_in_every_stage(undisturbed, own, place):
         process = place.start(*own, *LONGER)
         until(process, lambda: len(list(place.top.glob(pattern))) >= before + more)
         process.send_signal(signal_number)
-        _, err = process.communicate(timeout=300)
+        _, err = process.communicate(timeout=600)
         return process.returncode, err
 
     code, err = stop(signal.SIGINT, "artifacts/described/*/part-*.parquet")
@@ -75,7 +75,7 @@ def test_stopped_and_killed_in_every_stage(undisturbed, own, place):
         lambda: next(place.results.glob("*/checkpoints/last.ckpt")).stat().st_mtime_ns > saved,
     )
     process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=300)
+    _, err = process.communicate(timeout=600)
     assert process.returncode == 130 and "Stopped by SIGINT." in err and "Traceback" not in err
 
     place.run(*own, *LONGER).good()

@@ -100,7 +100,7 @@ def test_everything_combined(place, own):
     place.run(
         *own, "aug=[none,sgid,text2img_label,trivialaugment,cutout,mixup,cutmix]",
         "guidance=inverse",
-        "mix.how=replace", "store.format=webp", "trainer.workers=1", "expansion=2",
+        "mix.how=replace", "store.format=webp", "trainer.workers=1", "expansion=2", pictures=True,
     ).good()  # fmt: skip
     result = place.result()
     assert result["choices"]["aug"] == [

@@ -15,26 +15,18 @@ LONGER = (
     "expansion=6", "store.shard_size=1", "backbone.steps=48", "trainer.validations=8",
     "backbone.batch_size=16",
 )  # fmt: skip
-# What there is when a stage has begun; the first is there while libraries are imported.
-STAGES = {
-    "importing": "hydra/.hydra/overrides.yaml",
-    "captioning": "artifacts/described/*/part-*.parquet",
-    "drawing": "artifacts/generated/*/part-*.parquet",
-    "training": "results/*/checkpoints/last.ckpt",
-    "evaluating": "results/*/checkpoints/train.json",
-}
 
 
 def stopped(place: Place, number: int, pattern: str, *given: str) -> tuple[int, str, str]:
     """Start, and signal when there is one file more of a pattern; the code, output and errors."""
     before = set(place.top.glob(pattern))
     process = place.start(*given)
-    limit = time.monotonic() + 200
+    limit = time.monotonic() + 600
     while set(place.top.glob(pattern)) <= before:
         assert process.poll() is None and time.monotonic() < limit, process.communicate()
         time.sleep(0.005)
     process.send_signal(number)
-    out, err = process.communicate(timeout=100)
+    out, err = process.communicate(timeout=600)
     return process.returncode, out, err
 
 
@@ -46,19 +38,11 @@ def check(place: Place, number: int, code: int, err: str, *given: str) -> None:
     assert not list(place.top.rglob("*.tmp"))
 
 
-def test_a_stop_in_each_stage(place, own):
-    numbers = [signal.SIGINT, signal.SIGTERM]
-    given = (*own, *LONGER)
-    for stage, (name, pattern) in enumerate(STAGES.items()):
-        number = numbers[stage % 2]
-        if name == "importing":
-            for file in place.top.glob(pattern):
-                file.unlink()
-        code, _, err = stopped(place, number, pattern, *given)
-        check(place, number, code, err, *given)
-    assert not list(place.results.glob("*/result.json"))
-    place.run(*given).good()
-    assert place.result()["metrics"]["train/steps"] == 48
+def test_a_stop_while_libraries_are_imported(place, own):
+    """In each stage after that: `experiments.chaos`."""
+    code, _, err = stopped(place, signal.SIGINT, "hydra/.hydra/overrides.yaml", *own)
+    check(place, signal.SIGINT, code, err, *own)
+    assert not place.files()
 
 
 def test_a_stop_ends_a_sweep_and_its_table_tells(place, own):
@@ -72,14 +56,14 @@ def test_a_stop_ends_a_sweep_and_its_table_tells(place, own):
 def test_what_nohup_has_ignored_stays_ignored(place, own):
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        process = place.start(*own)
+        process = place.start(*own, "stage=augment")
     finally:
         signal.signal(signal.SIGINT, before)
     while not (place.top / "hydra" / ".hydra").is_dir():
         assert process.poll() is None, process.communicate()
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=200)
+    out, err = process.communicate(timeout=600)
     assert process.returncode == 0, out + err
 
 

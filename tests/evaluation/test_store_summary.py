@@ -23,7 +23,8 @@ def write(folder, fashion, similarity):
         for row in store.range(shard):
             sample, repeat = fashion[row // REPEATS], row % REPEATS
             one = Described(sample.key, sample.label, sample.class_name, "c", similarity, (), ())
-            asked = Request(one, repeat, "sgid", f"p{row}", None, 0.5, 3.0, row, sample.label)
+            drawn_as = (sample.label, sample.class_name)
+            asked = Request(one, repeat, "sgid", f"p{row}", None, 0.5, 3.0, row, *drawn_as)
             image = sample.image.transpose(repeat)
             rows.append(to_row(Generated(asked, image, "float32"), format="png"))
         store.write(shard, rows)
@@ -44,8 +45,8 @@ def scorer(make_scorer):
 def summary_of(store, images, scorer):
     vectors = stored_embeddings(store, lambda: scorer, name="x")
     classes = class_embeddings(images.class_names, scorer)
-    judged = score_store(store, vectors, images, embed(images, scorer), classes)
-    return json.loads(json.dumps(summarise(store, judged, images.class_names)))
+    scores = score_store(store, vectors, images, embed(images, scorer), classes)
+    return json.loads(json.dumps(summarise(store, scores, images.class_names)))
 
 
 def test_summary(store, fashion, scorer):
@@ -71,8 +72,9 @@ def test_a_method_without_similarities_has_no_histogram_of_them(fashion, scorer,
     assert set(summary["histograms"]) == {"guidance_scale"}
 
 
-def test_examples_show_originals_with_what_was_made_of_them(store, fashion):
-    shown = examples(store, fashion, count=5)
+def test_examples_show_originals_with_their_images(store, fashion):
+    kept = np.arange(store.rows) % 3 == 0
+    shown = examples(store, fashion, count=5, kept=kept)
     assert len(shown) == 5
     assert len({one["class_name"] for one in shown}) == min(5, len(set(fashion.labels)))
     for one in shown:
@@ -80,12 +82,11 @@ def test_examples_show_originals_with_what_was_made_of_them(store, fashion):
         assert decode(one["original"]).tobytes() == original.tobytes()
         expected = [original.transpose(repeat).tobytes() for repeat in range(REPEATS)]
         assert [decode(image).tobytes() for image in one["images"]] == expected
-
-
-def test_examples_are_the_same_for_every_order_of_the_images(store, fashion):
-    chosen = [one["key"] for one in examples(store, fashion, count=5)]
-    turned = fashion.select(range(len(fashion))[::-1])
-    assert [one["key"] for one in examples(store, turned, count=5)] == chosen
+        row = REPEATS * fashion.keys.index(one["key"])
+        assert one["kept"] == [bool(kept[row + repeat]) for repeat in range(REPEATS)]
+    turned = examples(store, fashion.select(range(len(fashion))[::-1]), count=5)
+    assert [one["key"] for one in turned] == [one["key"] for one in shown], "in any order"
+    assert all(all(one["kept"]) for one in turned), "without a filter"
     assert len(examples(store, fashion, count=1000)) == len(fashion)
 
 
@@ -94,31 +95,23 @@ def test_embeddings_do_not_depend_on_how_many_are_decoded_at_once(fashion, score
     np.testing.assert_allclose(few, all_at_once, atol=1e-6)
 
 
-def test_embeddings_of_a_store_are_made_once_and_row_by_row(fashion, scorer, tmp_path):
+def test_embeddings_of_a_store_are_made_once_and_row_by_row(fashion, scorer, tmp_path, capsys):
     few = fashion.select([0, 1, 2])
     store = write(tmp_path, few, 0.5)
-    done = []
-    first = stored_embeddings(store, lambda: scorer, name="x", on_images=done.append)
+    first = stored_embeddings(store, lambda: scorer, name="x")
     images = [sample.image.transpose(repeat) for sample in few for repeat in range(REPEATS)]
     np.testing.assert_allclose(first, scorer.embed_images(images), atol=1e-5)
+    assert f"{store.rows}/{store.rows}" in capsys.readouterr().err
     again = stored_embeddings(store, pytest.fail, name="x")
     np.testing.assert_array_equal(first, again)
-    assert sum(done) == store.rows
+    assert not capsys.readouterr().err, "a bar of work that is not done"
 
 
 def test_the_nearest_class_is_that_of_the_phrases(store, fashion, scorer):
     vectors = stored_embeddings(store, lambda: scorer, name="x")
     phrases = [f"{name} garment" for name in fashion.class_names]
     classes = class_embeddings(phrases, scorer)
-    judged = score_store(store, vectors, fashion, embed(fashion, scorer), classes)
+    scores = score_store(store, vectors, fashion, embed(fashion, scorer), classes)
     texts = scorer.embed_texts([f"a photo of a {phrase}" for phrase in phrases])
-    np.testing.assert_array_equal(judged.nearest, (vectors @ texts.T).argmax(1))
-    np.testing.assert_array_equal(judged.labels, np.repeat(fashion.labels, REPEATS))
-
-
-def test_examples_say_what_a_filter_keeps(store, fashion):
-    kept = np.arange(store.rows) % 3 == 0
-    for one in examples(store, fashion, count=5, kept=kept):
-        row = REPEATS * fashion.keys.index(one["key"])
-        assert one["kept"] == [bool(kept[row + repeat]) for repeat in range(REPEATS)]
-    assert all(all(one["kept"]) for one in examples(store, fashion, count=5))
+    np.testing.assert_array_equal(scores.nearest, (vectors @ texts.T).argmax(1))
+    np.testing.assert_array_equal(scores.labels, np.repeat(fashion.labels, REPEATS))

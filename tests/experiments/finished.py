@@ -8,6 +8,7 @@ import numpy as np
 from experiments.paper.page import Page
 from sgid.reporting.results import Generation, Result
 
+MEASURES = {"cosine": 0.9, "label_agreement": 88.0, "diversity": 0.04}
 OFFLINE = {"slot": "offline"}
 GENERATIVE = (
     *("sgid", "no_label", "no_caption", "fixed_guidance", "random_caption"),
@@ -56,12 +57,9 @@ def run(
                 path=f"generated/{name}-{seed}-{noise_rate}-{scale}",
                 images=100,
                 histograms={},
-                cosine=0.9,
                 cosine_per_class={"coat": 0.8 + 0.01 * seed, "dress": 0.9},
-                label_agreement=88.0,
-                diversity=0.04,
                 filter=None,
-                measures=measures or {},
+                measures={**MEASURES, **(measures or {})},
             )
             for name in made
         ),

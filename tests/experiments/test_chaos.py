@@ -17,7 +17,8 @@ from experiments.chaos.story import Story
 def whole(tmp_path_factory) -> Undisturbed:
     top = tmp_path_factory.mktemp("chaos")
     images = write_images(top / "images")
-    return stops.undisturbed(Ground(top, (*OPTIONS, f"dataset.root={images}")))
+    less = ("expansion=2", "steps=2", "backbone.steps=6", "trainer.validations=3")
+    return stops.undisturbed(Ground(top, (*OPTIONS, *less, f"dataset.root={images}")))
 
 
 def held(story: Story | None) -> None:
@@ -27,14 +28,14 @@ def held(story: Story | None) -> None:
 
 
 def test_kills_in_every_stage(whole):
-    held(stops.killed(whole, times=3 * len(stops.IN), in_a_row=len(stops.IN)))
+    held(stops.killed(whole, 3 * stops.IN, in_a_row=len(stops.IN)))
 
 
 @pytest.mark.parametrize(
-    ("number", "stage"), [(signal.SIGINT, "drawing"), (signal.SIGTERM, "training")]
+    ("number", "stages"), [(signal.SIGINT, stops.IN[::2]), (signal.SIGTERM, stops.IN[1::2])]
 )
-def test_stops(whole, number, stage):
-    held(stops.asked(whole, number, [stage]))
+def test_stops_in_every_stage(whole, number, stages):
+    held(stops.asked(whole, number, stages, in_a_row=len(stages)))
 
 
 def test_three_processes_at_once(whole):

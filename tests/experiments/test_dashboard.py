@@ -32,6 +32,8 @@ def test_every_experiment_of_the_paper_that_runs_anything_has_a_part():
     made = {"main", "combination", "ablation", "noise_guidance", "expansion", "shots"}
     assert made <= set(SHOWN)
     assert {name for names in SHOWN.values() for name in names} <= set(sections())
+    spec = as_sent(workspace("me", "sgid"))["spec"]["section"]
+    assert [one["name"] for one in spec["panelBankConfig"]["sections"]] == list(sections())
 
 
 def test_a_part_of_the_report_has_the_runs_of_its_group_alone():
@@ -59,11 +61,6 @@ def test_no_panel_covers_another():
             taken |= cells
 
 
-def test_the_workspace_has_every_section():
-    spec = as_sent(workspace("me", "sgid"))["spec"]["section"]
-    assert [one["name"] for one in spec["panelBankConfig"]["sections"]] == list(sections())
-
-
 @pytest.mark.parametrize("how", ["--dry-run", "offline"])
 def test_what_would_be_sent_can_be_looked_at(tmp_path, nobody, monkeypatch, capsys, how):
     if how == "offline":
@@ -76,10 +73,10 @@ def test_what_would_be_sent_can_be_looked_at(tmp_path, nobody, monkeypatch, caps
         assert json.loads(path.read_text())
 
 
-def test_who_is_not_logged_in_is_told_so(tmp_path, nobody, capsys):
+def test_nobody_logged_in_is_refused(tmp_path, nobody, capsys):
     assert main(["--entity", "me", "--output", str(tmp_path / "views")]) == 1
-    told = capsys.readouterr().err
-    assert "nobody is logged in" in told and "wandb login" in told and "--dry-run" in told
+    error = capsys.readouterr().err
+    assert "nobody is logged in" in error and "wandb login" in error and "--dry-run" in error
     assert not (tmp_path / "views").exists()
 
 

@@ -55,8 +55,8 @@ def test_every_value_of_a_grid_composes(name, scale):
     for sweep in MODULES[name].grid(scale):
         cells = sweep.cells()
         assert len({str(sorted(cell.items())) for cell in cells}) == len(cells)
-        if sweep.judge is not None:
-            compose([*words({**cells[0], **sweep.judge}), "evaluation.classifier=results/a"])
+        if sweep.classifier is not None:
+            compose([*words({**cells[0], **sweep.classifier}), "evaluation.classifier=results/a"])
         seen: set[str] = set()
         for cell in cells:
             if not seen.issuperset(words(cell)):
@@ -65,7 +65,7 @@ def test_every_value_of_a_grid_composes(name, scale):
 
 
 def test_the_main_table_has_every_augmentation_but_the_ablations():
-    """What `conf/aug/` has is compared somewhere."""
+    """Each of `conf/aug/` is compared somewhere."""
     from experiments.case_study import every_augmentation
 
     asked = {

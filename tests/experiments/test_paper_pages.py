@@ -56,7 +56,7 @@ class TestEveryPage:
         assert render([]) == Page()
 
 
-def test_combination_sets_each_augmentation_beside_itself_with_sgid(tmp_path):
+def test_combination_compares_each_augmentation_with_itself_and_sgid(tmp_path):
     results = runs(
         tmp_path,
         {

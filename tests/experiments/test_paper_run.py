@@ -63,7 +63,7 @@ def test_all_cells_run_and_their_page_is_written(made):
     assert len(list(made.results.glob("*/result.json"))) == 3
     assert len(list(made.artifacts.glob("generated/*/manifest.json"))) == 2
     page = (made.pages / "expansion.md").read_text()
-    assert "How many images of each original are worth making?" in page
+    assert "Are more images of each original worth making?" in page
     assert "python -m experiments.paper expansion scale=small" in page
     assert "3 runs, finished " in page and "torch " in page
     assert not (made.pages / "README.md").exists()  # of all experiments, and this is one
@@ -141,7 +141,7 @@ def test_what_is_stopped_takes_along_what_it_started(tmp_path):
     assert started.poll() is not None
 
 
-def test_a_process_that_dies_is_told_with_its_log(tmp_path):
+def test_a_process_that_dies_is_named_with_its_log(tmp_path):
     runner = Runner(["hydra/launcher=nope"], 1, tmp_path / "logs")
     cell = Cell("a", {"seed": "0"}, tmp_path / "result", False, "small_resnet", ())
     runner.run([cell])
@@ -149,28 +149,28 @@ def test_a_process_that_dies_is_told_with_its_log(tmp_path):
     assert "hydra/launcher" in (tmp_path / "logs" / "000.log").read_text()
 
 
-def test_a_judge_that_is_not_there_is_made_first(made, capsys):
-    """Also where the runs that it is to judge were finished before it, for another experiment."""
+def test_a_classifier_that_is_not_there_is_trained_first(made, capsys):
+    """Also where the runs whose images it labels were finished before."""
     with (
         mock.patch("experiments.paper.consistency.GENERATIVE", []),
         mock.patch("experiments.paper.consistency.WITHOUT_A_PART", []),
     ):
-        assert made.paper("consistency", "--processes", "2") == 0
+        assert made.paper("consistency", "--processes", "1") == 0
         page = (made.pages / "consistency.md").read_text()
         assert "label agreement, classifier" in page
         results = [load_result(file.parent) for file in made.results.glob("*/result.json")]
-        judged = [one for one in results if one.generated and one.generated[0].classifier]
-        (judge,) = [one for one in results if one.config["dataset"]["shots"] is None]
-        assert len(judged) == 1
-        assert judged[0].generated[0].classifier["fingerprint"] == judge.fingerprint
-        (judge.folder / "result.json").rename(judge.folder / "lost.json")
+        classified = [one for one in results if one.generated and one.generated[0].classifier]
+        (classifier,) = [one for one in results if one.config["dataset"]["shots"] is None]
+        assert len(classified) == 1
+        assert classified[0].generated[0].classifier["fingerprint"] == classifier.fingerprint
+        (classifier.folder / "result.json").rename(classifier.folder / "lost.json")
         capsys.readouterr()
         assert made.paper("consistency", "--plan") == 0
-        (judge.folder / "lost.json").rename(judge.folder / "result.json")
-    assert "1 runs are yet to be judged" in " ".join(capsys.readouterr().out.split())
+        (classifier.folder / "lost.json").rename(classifier.folder / "result.json")
+    assert "1 runs have no predictions" in " ".join(capsys.readouterr().out.split())
 
 
-def test_a_mistake_is_told_before_any_work(made, capsys):
+def test_a_mistake_is_refused_before_any_work(made, capsys):
     assert made.paper("expansion", "noise_rat=0.5") == 1
     assert "did you mean noise_rate?" in capsys.readouterr().err
     assert made.paper("expansion", "--processes", "0") == 1

@@ -28,7 +28,7 @@ def request(
     prompt: str = PROMPTS[0],
 ) -> Request:
     described = Described(f"k{index}", 0, "bag", "a bag", 0.2, (), ())
-    return Request(described, 0, "sgid", prompt, init, strength, scale, 10**6 + index, 0)
+    return Request(described, 0, "sgid", prompt, init, strength, scale, 10**6 + index, 0, "bag")
 
 
 def varied(count: int = 18) -> list[Request]:

@@ -8,12 +8,13 @@ import torch
 
 from sgid.methods.describe import describe
 from sgid.methods.guidance import linear
-from sgid.methods.requests import Method, RequestPlan
+from sgid.methods.method import Method
+from sgid.methods.requests import RequestPlan
 from sgid.store.tables import to_row
 from tests.generation.requests import difference, key
 
 SGID = Method(
-    method="sgid",
+    name="sgid",
     prompt="a photo of a {label}, {caption}",
     from_image=True,
     strength=0.5,

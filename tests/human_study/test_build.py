@@ -67,47 +67,39 @@ def test_raters_see_what_the_stores_hold(stores, build, tmp_path, capsys):
     assert all(len(which) == 1 for which in shown.values())  # the same repeats for all methods
     assert all(w == {(0, 1)} for (kind, _), w in shown.items() if kind == "diversity")
 
-
-def test_methods_originals_and_classes_are_balanced(build, tmp_path):
-    assert build("--questions", "16") == 0
-    asked = [one for one in Study(tmp_path / "study").questions.values() if one.method != UNCHANGED]
+    asked = [one for one in study.questions.values() if one.method != UNCHANGED]  # balanced
     assert set(Counter((one.kind, one.method) for one in asked).values()) == {4}
     assert set(Counter((one.kind, one.method, one.label) for one in asked).values()) == {2}
     assert set(Counter(one.key for one in asked).values()) == {4}
-
-
-def test_image_ids_say_nothing_and_files_hold_no_metadata(build, tmp_path):
-    assert build("--questions", "8") == 0
-    study = Study(tmp_path / "study")
     file = sqlite3.connect(study.path)
-    for id, data in file.execute("SELECT id, data FROM image"):
+    for id, data in file.execute("SELECT id, data FROM image"):  # ids and files say nothing
         assert len(id) == 16 and int(id, 16) >= 0
         assert not Image.open(io.BytesIO(data)).info.keys() & {"exif", "xmp", "comment"}
 
 
-def test_stores_that_are_not_complete_are_told_with_the_command(stores, build, tmp_path, capsys):
+def test_stores_that_are_not_complete_are_refused_with_the_command(stores, build, tmp_path, capsys):
     _, options = stores
     fewer = [one.replace("aug=[", "aug=[img2img_plain,") for one in options]
     assert build("--questions", "6", options=fewer) == 1
-    told = capsys.readouterr().err
-    assert "img2img_plain: not all images have been generated" in told
-    assert "python run.py dataset=folder" in told and told.rstrip().endswith("stage=augment")
+    error = capsys.readouterr().err
+    assert "img2img_plain: not all images have been generated" in error
+    assert "python run.py dataset=folder" in error and error.rstrip().endswith("stage=augment")
     assert not (tmp_path / "study").exists()
 
 
-def test_mistakes_are_told(stores, build, capsys):
+def test_mistakes_are_refused(stores, build, capsys):
     _, options = stores
 
-    def told(*more, **how) -> str:
+    def refused(*more, **how) -> str:
         assert build(*more, **how) == 1
         return capsys.readouterr().err
 
-    assert "did you mean sgid?" in told(options=["aug=[sgidd]"])
-    assert "aug=[randaugment] generates no images to rate" in told(options=["aug=randaugment"])
-    assert "enough for --questions" in told("--questions", "4000")
-    assert "one original takes 4" in told("--questions", "3")
+    assert "did you mean sgid?" in refused(options=["aug=[sgidd]"])
+    assert "aug=[randaugment] generates no images to rate" in refused(options=["aug=randaugment"])
+    assert "enough for --questions" in refused("--questions", "4000")
+    assert "one original takes 4" in refused("--questions", "3")
     assert build("--questions", "8") == 0
-    assert "may hold ratings" in told("--questions", "8")
+    assert "may hold ratings" in refused("--questions", "8")
 
 
 def test_results_and_serve_without_a_study(tmp_path, capsys):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import shutil
 import sys
 from dataclasses import replace
 
@@ -34,7 +35,7 @@ def rating(rater, method, key, value, kind="consistency") -> Rating:
 
 
 def planted(seed=0, originals=8, raters=3) -> list[Rating]:
-    """Of each method, ratings around a level of its own."""
+    """Ratings of each method, around a level of its own."""
     rng = np.random.default_rng(seed)
     levels = dict(zip(METHODS, (4.2, 2.2, 3.4), strict=True))
     return [
@@ -50,6 +51,9 @@ def test_a_mean_counts_each_original_once():
     ratings += [rating(1, "sgid", "little", 1), rating(2, "sgid", "little", None)]
     estimate = score(values(ratings, "consistency", "sgid"))
     assert (estimate.value, estimate.n) == (3.0, 2)
+    same = [rating(r, "sgid", key, 3 + r) for r in (0, 1) for key in "abc"]
+    estimate = score(values(same, "consistency", "sgid"))  # no spread, no interval
+    assert (estimate.value, estimate.n) == (3.5, 3) and math.isnan(estimate.half_width)
 
 
 def test_the_interval_is_scipys_over_originals():
@@ -121,10 +125,13 @@ def test_alpha_leaves_out_checks_and_skips_and_keeps_methods_apart():
     assert alpha(ratings, "consistency") == (pytest.approx(expected), 24)
 
 
-def test_alpha_is_unknown_where_nothing_can_be_said():
+def test_alpha_is_unknown_where_nothing_can_be_said(monkeypatch):
     assert math.isnan(alpha([rating(1, "sgid", "a", 3)], "consistency")[0])
     same = [rating(r, "sgid", key, 3) for r in (1, 2) for key in "ab"]
     assert math.isnan(alpha(same, "consistency")[0])
+    monkeypatch.setitem(sys.modules, "krippendorff", None)
+    with pytest.raises(ValueError, match=r"pip install 'sgid\[human\]'"):
+        alpha(planted(), "consistency")
 
 
 def test_who_fails_a_check_is_found():
@@ -145,7 +152,7 @@ def answer(study, name, value) -> None:
 
 
 def by_method(question):
-    """What a careful rater might say, a little different for each original."""
+    """The rating of a careful rater, a little different for each original."""
     if question.method == UNCHANGED:
         return 5 if question.kind == "consistency" else 1
     level = {"sgid": 4, "text2img_label": 1, "img2img_label": 3}[question.method]
@@ -174,37 +181,47 @@ def test_results_are_written_in_all_forms(study, folder):
     assert "none of 2 raters failed one" in notes
     assert comparisons.rows[0][1].text == "sgid − text2img_label"
     assert comparisons.rows[0][3].text == "+3.00"  # the same for every original: no spread
+    cells = {row[1].text: row[3] for row in comparisons.rows if row[0].text == "image diversity"}
+    assert cells["sgid − img2img_label"].text == "+1.50 ± 0.92, p = .028"
+    assert cells["sgid − img2img_label"].bold, "a lead that the test supports"
+    assert not cells["sgid − text2img_label"].bold
     assert "Ada" not in (folder / "ratings.csv").read_text() + (folder / "ratings.html").read_text()
     lines = list(csv.DictReader((folder / "ratings.csv").open()))
     assert len(lines) == 2 * 26 and {line["rater"] for line in lines} == {"1", "2"}
 
 
-def test_the_lead_that_the_test_supports_is_bold(study, folder):
-    answer(study, "Ada", by_method)
-    comparisons = write_results(study.path.parent, folder, attentive=False).tables[1]
-    cells = {row[1].text: row[3] for row in comparisons.rows if row[0].text == "image diversity"}
-    assert cells["sgid − img2img_label"].text == "+1.50 ± 0.92, p = .028"
-    assert cells["sgid − img2img_label"].bold
-    assert not cells["sgid − text2img_label"].bold
-
-
-def test_the_inattentive_can_be_left_out(study, folder):
+def test_who_failed_or_answered_no_check_can_be_left_out(study, folder, capsys):
     answer(study, "Ada", by_method)
     answer(study, "Bob", lambda question: 3)
     notes = " ".join(write_results(study.path.parent, folder, attentive=False).tables[0].notes)
     assert "1 of 2 raters failed one" in notes
+    rater = study.add_rater("Cleo")
+    position = next(i for i in range(1, 27) if study.turn(rater, i).question.method != UNCHANGED)
+    study.rate(rater, study.turn(rater, position), 3, 1.0)
     written = write_results(study.path.parent, folder, attentive=True)
     assert {row[6].text for row in written.tables[0].rows} == {"1"}
-    assert len(list(csv.DictReader((folder / "ratings.csv").open()))) == 26
+    left_out = "1 of 3 raters failed one, and 1 answered none: they are left out"
+    assert left_out in " ".join(written.tables[0].notes)
+    lines = list(csv.DictReader((folder / "ratings.csv").open()))
+    assert len(lines) == 26 and {line["rater"] for line in lines} == {"1"}
+    for more, name in (((), "results"), (("--attentive",), "results-attentive")):
+        assert not (study.path.parent / name).exists()
+        assert main(["results", str(study.path.parent), *more]) == 0
+        assert (study.path.parent / name / "ratings.csv").is_file()
 
 
 def test_no_ratings_yet(study, folder):
-    with pytest.raises(ValueError, match="no ratings yet.*human serve"):
+    with pytest.raises(ValueError, match="no ratings yet.*human_study serve"):
         write_results(study.path.parent, folder, attentive=False)
     rater = study.add_rater("Ada")
     study.rate(rater, study.turn(rater, 1), None, 1.0)
     with pytest.raises(ValueError, match="no ratings yet"):
         write_results(study.path.parent, folder, attentive=False)
+    study.rate(rater, study.turn(rater, 1), 3, None)  # one is enough for a table
+    tables = write_results(study.path.parent, folder, attentive=False).tables
+    assert sum(row[2].text == "3.00" for row in tables[0].rows) == 1
+    assert {row[3].text for row in tables[1].rows} == {"–"}
+    shutil.rmtree(folder)
     answer(study, "Bob", lambda question: 3)
     with pytest.raises(ValueError, match="leave out --attentive"):
         write_results(study.path.parent, folder, attentive=True)
@@ -217,14 +234,6 @@ def test_the_paper_page_shows_what_is_written(study, folder):
     tables, figure = shown(study.path.parent)
     assert list(tables.values()) == write_results(study.path.parent, folder, attentive=False).tables
     assert [axes.get_title() for axes in figure.axes] == ["semantic consistency", "image diversity"]
-
-
-def test_a_few_ratings_are_enough_for_a_table(study, folder):
-    rater = study.add_rater("Ada")
-    study.rate(rater, study.turn(rater, 1), 3, None)
-    tables = write_results(study.path.parent, folder, attentive=False).tables
-    assert sum(row[2].text == "3.00" for row in tables[0].rows) == 1
-    assert {row[3].text for row in tables[1].rows} == {"–"}
 
 
 def run_of(stores, tmp_path):
@@ -253,35 +262,3 @@ def test_the_paper_page_shows_no_study_of_other_images(tmp_path):
         page = human.render([run_of(other, tmp_path)])
         assert not page.tables and not page.figures
         assert said in page.findings[0] and "are not shown" in page.findings[0]
-
-
-def test_who_answered_no_check_is_left_out_too_and_it_is_said(study, folder):
-    answer(study, "Ada", by_method)
-    answer(study, "Bob", lambda question: 3)
-    rater = study.add_rater("Cleo")
-    position = next(i for i in range(1, 27) if study.turn(rater, i).question.method != UNCHANGED)
-    study.rate(rater, study.turn(rater, position), 3, 1.0)
-    written = write_results(study.path.parent, folder, attentive=True)
-    said = "1 of 3 raters failed one, and 1 answered none: they are left out"
-    assert said in " ".join(written.tables[0].notes)
-    assert {line["rater"] for line in csv.DictReader((folder / "ratings.csv").open())} == {"1"}
-
-
-def test_the_attentive_have_a_folder_of_their_own(study, capsys):
-    answer(study, "Ada", by_method)
-    for more, name in (((), "results"), (("--attentive",), "results-attentive")):
-        assert not (study.path.parent / name).exists()
-        assert main(["results", str(study.path.parent), *more]) == 0
-        assert (study.path.parent / name / "ratings.csv").is_file()
-
-
-def test_no_interval_where_all_originals_have_the_same_mean():
-    same = [rating(r, "sgid", key, 3 + r) for r in (0, 1) for key in "abc"]
-    estimate = score(values(same, "consistency", "sgid"))
-    assert (estimate.value, estimate.n) == (3.5, 3) and math.isnan(estimate.half_width)
-
-
-def test_without_krippendorff_it_is_said_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "krippendorff", None)
-    with pytest.raises(ValueError, match=r"pip install 'sgid\[human\]'"):
-        alpha(planted(), "consistency")

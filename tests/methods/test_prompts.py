@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sgid.methods.requests import fields, render
+from sgid.methods.prompts import fields, render
 
 
 def test_render():

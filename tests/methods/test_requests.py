@@ -5,7 +5,8 @@ import pytest
 
 from sgid.data.listing import phrase
 from sgid.methods.guidance import averaged, fixed, linear
-from sgid.methods.requests import Method, RequestPlan, Undescribed
+from sgid.methods.method import Method
+from sgid.methods.requests import RequestPlan, Undescribed
 from sgid.records import Described
 from sgid.reproducibility import derive_seed
 
@@ -20,14 +21,14 @@ def describe(images):
 
 
 def make_plan(images, *, described=None, expansion=3, seed=0, **recipe):
-    settings = {"method": "sgid", "prompt": TEMPLATE, "from_image": True, "strength": 0.5}
+    settings = {"name": "sgid", "prompt": TEMPLATE, "from_image": True, "strength": 0.5}
     settings |= {"guidance": partial(linear, min=3, max=7.5)}
     described = described or describe(images)
     return RequestPlan(
         images=images,
         described=described,
         similarities=np.array([one.similarity for one in described]),
-        recipe=Method(**{**settings, **recipe}),
+        method=Method(**{**settings, **recipe}),
         phrases=[phrase(name, "garment") for name in images.class_names],
         expansion=expansion,
         seed=seed,
@@ -111,7 +112,7 @@ def test_text_to_image_reads_no_image_and_needs_no_caption(counted):
     options |= {"guidance": partial(fixed, scale=7.5)}
     plan = make_plan(counted, described=Undescribed(counted), **options)
     requests = plan.requests(range(len(plan)))
-    assert counted.read.rows == [] and not plan.recipe.needs_captions
+    assert counted.read.rows == [] and not plan.method.needs_captions
     assert {one.init_image for one in requests} == {None}
     assert {one.guidance_scale for one in requests} == {7.5}
 

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 from sgid.config.compose import CONF
 from sgid.config.schema import Config, register
 from sgid.models.loader import Loaded, Models
-from sgid.stages.preflight import preflight
+from sgid.stages.run import prepare
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def models(loaded: Loaded, *overrides: str) -> Models:
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = OmegaConf.to_object(compose("config", ["trainer.device=cpu", *overrides]))
     assert isinstance(config, Config)
-    return Models(config, preflight(config).weights, loaded)
+    return prepare(config, {}, [], loaded=loaded).models
 
 
 def test_the_next_run_has_the_models_of_the_one_before(loaded):

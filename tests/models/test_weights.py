@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -92,7 +93,7 @@ def test_each_file_that_is_missing_is_named(layout, tmp_path):
     ("there", "said"),
     [
         ("model.bin", "text_encoder/model.safetensors (only model.bin, which is not read)"),
-        ("model.fp16.safetensors", "(only model.fp16.safetensors, which is not read)"),
+        ("model.fp16.safetensors", "(only model.fp16.safetensors; to take it: mv "),
     ],
 )
 def test_pickles_and_variants_do_not_count(tmp_path, there, said):
@@ -121,6 +122,62 @@ def test_the_content_decides_not_the_place(tmp_path):
     assert content_hash(one) == content_hash(two)
     (two / "config.json").write_text('{"changed": 1}')
     assert content_hash(one) != content_hash(two)
+
+
+def test_a_linked_folder_is_content(tmp_path):
+    folder = write(tmp_path / "model", "diffusers")
+    (folder / "unet").rename(tmp_path / "a")
+    shutil.copytree(tmp_path / "a", tmp_path / "b")
+    save_file({"a": torch.ones(3)}, tmp_path / "b" / "diffusion_pytorch_model.safetensors")
+    hashes = []
+    for target in ("a", "b"):
+        (folder / "unet").unlink(missing_ok=True)
+        (folder / "unet").symlink_to(tmp_path / target)
+        hashes.append(content_hash(folder))
+    assert hashes[0] != hashes[1]
+    (folder / "up").symlink_to(folder)  # which ends
+    assert content_hash(folder) == hashes[1]
+
+
+SD, XL = "first_stage_model.a", "conditioner.b"
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        ([SD], "StableDiffusionPipeline as P"),
+        ([SD, XL], "StableDiffusionXLPipeline as P"),
+        (["lora_unet_down.weight"], "a LoRA, which is no model of its own"),
+        (["x"], "no whole Stable Diffusion"),
+    ],
+)
+def test_one_file_as_people_share_it(tmp_path, names, said):
+    file = tmp_path / "model.safetensors"
+    save_file({name: torch.zeros(1) for name in names}, file)
+    for path in (file, tmp_path):  # or the folder that it was put into
+        assert said in missing(layout="diffusers", path=str(path))
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [
+        ("openai/clip-vit", f"it is a repository of the hub, say {OPTION}.id=openai/clip-vit"),
+        ("/no/such", "lacks the folder itself"),
+        ("model.ckpt", "a pickle, which is not read"),
+    ],
+)
+def test_a_path_that_is_no_folder(path, said):
+    text = missing(layout="open_clip", path=path)
+    assert said in text and ("hub" in text) == ("hub" in said)
+
+
+def test_a_dead_link_is_called_one(tmp_path):
+    file = write(tmp_path, "open_clip") / "open_clip_model.safetensors"
+    file.unlink()
+    file.symlink_to("../../blobs/0123")
+    assert "a link to ../../blobs/0123, which is not there" in missing(
+        layout="open_clip", path=str(tmp_path)
+    )
 
 
 def test_shards_in_place_of_one_file(tmp_path):
@@ -196,5 +253,7 @@ def test_the_command_that_fetches_what_is_missing(layout, hub):
 def test_what_no_place_can_be_looked_for():
     with pytest.raises(ValueError, match="models.scorer.weights.path=FOLDER"):
         locate(layout="timm", option=OPTION)
+    with pytest.raises(ValueError, match=r"both path=/ and id=a/b; set .*weights.path=null"):
+        locate(layout="timm", option=OPTION, path="/", id="a/b")
     with pytest.raises(ValueError, match="layout=foo: unknown; one of blip, open_clip"):
         locate(layout="foo", option=OPTION, path="/")

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 from sgid.reporting.results import Result, load_result
-from sgid.reproducibility import fingerprint
+from sgid.reproducibility import CODE, fingerprint
 
 CLASSES = ("T-shirt/top", "sneaker", "<script>alert(1)</script>", "ankle boot & $x_1$")
 AUGS: dict[str, dict[str, Any]] = {
@@ -73,6 +73,8 @@ def make_run(tmp_path: Path) -> MakeRun:
         shots: int = 10,
         flip: float = 0.5,
         filtered: bool = False,
+        root: str | None = None,
+        same_images: str = "1a2b3c4d5e6f7890",
         protocol: dict[str, Any] | None = None,
         folder: Path | None = None,
     ) -> Result:
@@ -88,7 +90,12 @@ def make_run(tmp_path: Path) -> MakeRun:
             "trainer": {"device": "cpu", "precision": "32-true", "workers": 0},
             "paths": {"results": str(tmp_path / "results"), "artifacts": "artifacts"},
             "logger": {},
-            "dataset": {"name": dataset, "shots": shots},
+            "dataset": {
+                "name": dataset,
+                "shots": shots,
+                "root": root,
+                "images": same_images,
+            },
             "models": {"name": "tiny"},
             "guidance": {"_target_": "sgid.methods.guidance.linear", "min": 3.0, "max": 7.5},
             "filter": {"_target_": "sgid.evaluation.filters.label"} if filtered else {},
@@ -128,6 +135,7 @@ def make_run(tmp_path: Path) -> MakeRun:
         }
         raw = {
             "fingerprint": mark,
+            "code": CODE,
             "choices": {
                 "dataset": dataset,
                 "backbone": backbone,
@@ -201,10 +209,11 @@ def _generated(method: str, classes: Sequence[str], filtered: bool) -> dict[str,
         "path": f"artifacts/generated/{method}",
         "images": 500,
         "histograms": histograms,
-        "cosine": 0.81,
+        "measures": {"cosine": 0.81, "label_agreement": 88.2, "diversity": 0.21},
+        "originals": {"cosine": 1.0},
+        "counts": {"images": 500, "originals": 40, "held_out": 20, "test": 400, "at_most": 20_000},
+        "leakage": {"limit": 0.1, "share": 0.05, "nearest": []},
         "cosine_per_class": {name: 0.7 + 0.2 * rng.random() for name in classes},
-        "label_agreement": 88.2,
-        "diversity": 0.21,
         "filter": _filter(classes) if filtered else None,
     }
 

@@ -1,20 +1,27 @@
-"""Which runs are seeds of one arm, and which run is whose baseline."""
+"""Arms, their seeds and their baselines; runs of other images are other arms."""
 
 from dataclasses import replace
 from inspect import signature
 from pathlib import Path
 
+import pytest
 from omegaconf import OmegaConf
 
+from sgid.data.dataset import SplitProtocol, load_dataset
+from sgid.data.sources.folder import folder
 from sgid.reporting.arms import (
     PLAIN,
     arm,
+    baseline_of_other_images,
     find_baseline,
     find_perturbed,
     flatten,
+    image_names,
     is_baseline,
+    rows_of,
     varying,
 )
+from tests.data.writers import write_folder
 
 
 def test_flatten():
@@ -65,6 +72,84 @@ def test_a_changed_flip_crop_is_an_arm_and_no_baseline(make_run):
     bare = replace(plain, config={**plain.config, "aug": {"flip_crop": {}}})
     assert is_baseline(bare) and arm(bare.config, bare.aug) == arm(plain.config, plain.aug)
     assert find_baseline(ours, [bare]) == bare
+
+
+def test_runs_of_other_images_are_not_compared(make_run):
+    """Also of the same folder, and the later run of a seed does not replace the earlier."""
+    flip_crop = make_run(["flip_crop"], root="photos", same_images="a" * 16)
+    ours = make_run(["sgid"], root="photos", same_images="b" * 16)
+    runs = [flip_crop, ours, make_run(["flip_crop"], 1, root="photos", same_images="b" * 16)]
+    assert find_baseline(ours, runs) is None
+    assert baseline_of_other_images(ours, runs) == flip_crop
+    later = make_run(["flip_crop"], root="photos", same_images="b" * 16)
+    assert find_baseline(ours, [*runs, later]) == later
+    assert [list(row) for row in rows_of([flip_crop, later])] == [[flip_crop], [later]]
+    moved = make_run(["flip_crop"], root="elsewhere", same_images="b" * 16)
+    assert find_baseline(ours, [flip_crop, moved]) == moved
+    another = make_run(["flip_crop"], root="another", same_images="c" * 16)
+    assert baseline_of_other_images(ours, [another]) is None
+
+
+@pytest.mark.parametrize(
+    ("roots", "digests", "names"),
+    [
+        (("in/a", "in/b"), "ab", ["a", "b"]),
+        (("in/a", "at/a", "in/b"), "abc", ["in/a", "at/a", "in/b"]),
+        (("in/a", "in/a"), "ab", ["a (aaaaaaaa)", "a (bbbbbbbb)"]),
+        ((None, None), "aa", ["fashion"]),
+    ],
+)
+def test_images_are_named_by_their_folder(make_run, roots, digests, names):
+    runs = [
+        make_run(seed=seed, root=root, same_images=16 * digest)
+        for seed, (root, digest) in enumerate(zip(roots, digests, strict=True))
+    ]
+    assert list(image_names(runs).values()) == names
+    assert varying(runs) == (["dataset.images"] if len(names) > 1 else [])
+
+
+def test_images_that_follow_from_the_splits_need_no_column(make_run):
+    runs = [make_run(same_images=16 * digest) for digest in "ab"]
+    for run, share in zip(runs, (0.1, 0.2), strict=True):
+        run.config["dataset"]["validation"] = share
+    assert varying(runs) == ["dataset.validation"]
+
+
+def _loaded(root, seed=0, **cuts):
+    splits, protocol = folder(root), SplitProtocol(**cuts)
+    return load_dataset(
+        splits, protocol, name="x", max_bad=0, seed=seed, cache=root.parent / "scans"
+    )
+
+
+@pytest.mark.parametrize("cuts", [{}, {"shots": 3}])
+def test_the_images_of_a_run_are_its_pool_validation_and_test(tmp_path, cuts):
+    root = tmp_path / "set"
+    for split, count in (("train", 6), ("val", 2), ("test", 2)):
+        write_folder(root / split, {"bag": count, "coat": count}, size=8)
+    before = _loaded(root, **cuts)
+    assert before.fingerprint == _loaded(root, 1, **cuts).fingerprint
+    seen = {before.fingerprint}
+    train = root / "train"
+    some = sorted((train / "bag").iterdir())
+
+    def relabel():
+        some[0].rename(train / "coat" / "other.png")
+
+    def add():
+        (train / "bag" / "new.png").write_bytes(
+            next((root / "test" / "bag").iterdir()).read_bytes()
+        )
+
+    for change in (relabel, some[1].unlink, add):
+        change()
+        after = _loaded(root, **cuts)
+        assert [after.validation.digest(), after.test.digest()] == [
+            before.validation.digest(),
+            before.test.digest(),
+        ]
+        assert after.fingerprint not in seen, change
+        seen.add(after.fingerprint)
 
 
 def test_what_only_generation_reads_does_not_part_a_run_from_its_baseline(make_run):

@@ -67,7 +67,10 @@ def test_what_a_method_does_not_have_is_not_said(make_run):
     example = read_examples(make_run(["text2img_label"], side=8).folder)[0]
     unsteered = replace(example, caption="", similarity=float("nan"), guidance_scale=None)
     assert steering_text(unsteered) == "text2img_label: strength 0.5"
-    assert words(example_grid([unsteered]))[2] == "T-shirt/top\ntext2img_label: strength 0.5"
+    assert (
+        words(example_grid([unsteered]))[2]
+        == "T-shirt/top\ntext2img_label: strength 0.5\nkey train/00000"
+    )
 
 
 def test_what_the_filter_dropped_is_dimmed_and_struck(make_run):

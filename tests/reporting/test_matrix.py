@@ -118,7 +118,7 @@ def test_models_that_come_with_a_dataset_part_nothing(make_run):
     assert len(table.rows) == 1
 
 
-def test_missing_pairs_are_told(make_run):
+def test_missing_pairs_are_named(make_run):
     runs = [
         make_run(["sgid"], seed, backbone=b) for b in ("small_resnet", "vit") for seed in (0, 1)
     ]
@@ -145,7 +145,7 @@ def test_21_augmentations_and_3_backbones_fit_a_terminal(make_run, monkeypatch):
     table = matrix_table(runs)
     assert table is not None and len(table.rows) == 21
     stream = io.StringIO()
-    Console(file=stream, width=120).print(table.rich())
+    table.print(Console(file=stream, width=120, force_terminal=True, color_system=None))
     lines = [line for line in stream.getvalue().splitlines() if "±" in line and "aug" in line]
     assert len(lines) == 20, "a row of the table is a line of the terminal"
     assert all(line.count("±") == 3 and line.count("(") == 3 for line in lines)

@@ -5,11 +5,12 @@ from html.parser import HTMLParser
 
 import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 
 from sgid.evaluation.statistics import paired_bootstrap
 from sgid.reporting.arms import find_baseline
 from sgid.reporting.format import call_text, run_command, signed
-from sgid.reporting.report import lead_over, made, write_report
+from sgid.reporting.report import lead_over, report, run_settings, write_report
 
 
 class Page(HTMLParser):
@@ -70,14 +71,14 @@ def test_what_the_filter_dropped_is_marked_and_counted(make_run):
     assert "470 of 500 (94 %), label" in page.words
     rows = text.split("Per class")[1].split("<tbody>")[1].split("</tbody>")[0].split("</tr>")
     assert [re.findall("<td>(.*)</td>", row)[-1] for row in rows[:4]] == ["0", "5", "10", "15"]
-    assert dict(made(run))["filter"] == "label" and "struck corner" in page.words
+    assert dict(run_settings(run))["filter"] == "label" and "struck corner" in page.words
 
     plain = write_report(make_run(["sgid"]).folder, None).read_text(encoding="utf-8")
     assert "by the filter" not in plain and "struck corner" not in plain
 
 
 def test_facts_say_what_was_used_and_nothing_else(make_run):
-    facts = dict(made(make_run(["sgid", "randaugment"])))
+    facts = dict(run_settings(make_run(["sgid", "randaugment"])))
     assert facts["prompt of sgid"] == "a photo of a {label}, {caption}"
     assert facts["noise rate of sgid"] == "0.5 (img2img strength)"
     assert facts["caption of sgid"] == "best of the candidates"
@@ -88,7 +89,7 @@ def test_facts_say_what_was_used_and_nothing_else(make_run):
     assert not {"share of each class trained on", "long tail, first class to last"} & set(facts)
 
     used = {"shots": None, "imbalance": 100.0, "fraction": 0.1, "train_per_class": [5, 500]}
-    facts = dict(made(make_run(["text2img_label"], protocol=used)))
+    facts = dict(run_settings(make_run(["text2img_label"], protocol=used)))
     assert facts["train images per class"] == "5–500"
     assert facts["long tail, first class to last"] == "100"
     assert facts["share of each class trained on"] == "0.1"
@@ -96,52 +97,61 @@ def test_facts_say_what_was_used_and_nothing_else(make_run):
     assert "noise rate of text2img_label" not in facts
 
 
-def test_a_config_node_reads_as_a_call():
-    linear = {
-        "_target_": "sgid.guidance.linear",
-        "_partial_": True,
-        "min": 3.0,
-        "quantiles": [0, 1],
-    }
-    node = {"_target_": "sgid.guidance.averaged", "of": linear}
-    assert call_text(node) == "averaged(of=linear(min=3, quantiles=[0,1]))"
-
-
-def test_pictures_lie_beside_it(pair):
+def test_pictures_lie_in_its_folder(pair):
     folder = write_report(pair[0].folder, pair[1]).parent
     names = ["class_accuracy", "class_cosine", "curves", "examples", "histograms"]
     assert sorted(path.stem for path in folder.glob("*.png")) == names
     assert not [path for path in folder.iterdir() if path.name.endswith(".tmp")]
 
 
-def test_without_a_baseline_it_says_how_to_get_one(pair):
+def test_a_baseline_of_other_images_is_named_and_not_compared(make_run, capsys):
+    ours = make_run(["sgid"], same_images="a" * 16)
+    other = make_run(["flip_crop"], same_images="b" * 16)
+    report(ours.folder, ours.folder.parent, Console(soft_wrap=True))
+    words = Page((ours.folder / "report.html").read_text(encoding="utf-8")).words
+    for text in (words, capsys.readouterr().out):
+        assert f"run {other.fingerprint} with aug=flip_crop is not compared" in text
+        assert "fingerprint bbbbbbbb, here aaaaaaaa" in text and "better than" not in text
+    make_run(["flip_crop"], same_images="a" * 16, skill=0.1)
+    report(ours.folder, ours.folder.parent, Console(soft_wrap=True))
+    words = Page((ours.folder / "report.html").read_text(encoding="utf-8")).words
+    assert "better than the baseline" in words
+    assert "Both runs have the same images (fingerprint aaaaaaaa)" in words
+
+
+def test_remarks_on_the_images_are_there(make_run):
+    remark = "left out: 2 files <b>.heic</b>"
+    run = make_run(protocol={"remarks": [remark]})
+    assert remark in Page(write_report(run.folder, None).read_text(encoding="utf-8")).words
+
+
+def test_the_key_of_every_training_image_is_there(pair):
     words = Page(write_report(pair[0].folder, None).read_text(encoding="utf-8")).words
-    assert "python run.py seed=0 noise_rate=0.5 aug=flip_crop" in words
-    assert "against aug=flip_crop" not in words
+    assert all(f"train/{index:05d}" in words for index in range(6))
+    assert "seed=0 noise_rate=0.5 stage=data dataset.show=KEY" in words
 
 
-def test_the_baseline_itself(pair):
-    words = Page(write_report(pair[1].folder, None).read_text(encoding="utf-8")).words
-    assert "This run is the baseline" in words
-    assert "Generated images" not in words
-
-
-def test_a_changed_baseline_is_measured_against_the_plain_one(make_run):
-    run = make_run(["flip_crop"], flip=0.0)
-    words = Page(write_report(run.folder, None).read_text(encoding="utf-8")).words
-    assert "This run is the baseline" not in words and "(flip=0)" in words
-
-
-def test_no_lead_is_claimed_without_one(make_run):
-    ours, none = make_run(["sgid"], skill=0.601), make_run(["none"], skill=0.6)
-    words = Page(write_report(ours.folder, none).read_text(encoding="utf-8")).words
-    assert "no lead" in words and "better than" not in words
-
-
-def test_other_test_images_are_not_compared_one_by_one(make_run):
-    ours, none = make_run(["sgid"], images=400), make_run(["flip_crop"], images=200)
-    words = Page(write_report(ours.folder, none).read_text(encoding="utf-8")).words
-    assert "no test was made" in words
+@pytest.mark.parametrize(
+    ("ours", "theirs", "there", "absent"),
+    [
+        (  # without a baseline it says how to get one
+            {},
+            None,
+            ["python run.py seed=0 noise_rate=0.5 aug=flip_crop"],
+            ["against aug=flip_crop"],
+        ),
+        ({"aug": ["flip_crop"]}, None, ["This run is the baseline"], ["Generated images"]),
+        ({"aug": ["flip_crop"], "flip": 0.0}, None, ["(flip=0)"], ["This run is the baseline"]),
+        ({"skill": 0.601}, {"skill": 0.6}, ["no lead"], ["better than"]),
+        ({"images": 400}, {"images": 200}, ["no test was made"], ["no lead", "better than"]),
+    ],
+)
+def test_the_verdict(make_run, ours, theirs, there, absent):
+    run = make_run(**ours)
+    baseline = None if theirs is None else make_run(["flip_crop"], **theirs)
+    words = Page(write_report(run.folder, baseline).read_text(encoding="utf-8")).words
+    assert [text for text in there if text not in words] == []
+    assert [text for text in absent if text in words] == []
 
 
 def test_large_images_are_shown_small_and_many_classes_fold(make_run):
@@ -153,7 +163,10 @@ def test_large_images_are_shown_small_and_many_classes_fold(make_run):
     assert len(re.findall("<td>class ", text)) == 120
 
 
-def test_the_command_is_safe_to_paste(make_run):
+def test_commands_and_config_nodes_as_text(make_run):
     result = make_run(["sgid", "randaugment"], seed=2)
     line = "python run.py 'aug=[sgid,randaugment]' seed=2 noise_rate=0.5"
     assert run_command(result) == line
+    linear = {"_target_": "a.linear", "_partial_": True, "min": 3.0, "quantiles": [0, 1]}
+    node = {"_target_": "a.averaged", "of": linear}
+    assert call_text(node) == "averaged(of=linear(min=3, quantiles=[0,1]))"

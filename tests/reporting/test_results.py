@@ -4,7 +4,6 @@ import json
 import logging
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 
 from sgid.reporting.results import (
@@ -14,13 +13,14 @@ from sgid.reporting.results import (
     read_curves,
     read_examples,
 )
+from sgid.reproducibility import CODE
 
 
 def test_reads_what_a_run_left(make_run):
     result = make_run(["sgid", "randaugment"], seed=3)
     assert result.aug == ("sgid", "randaugment")
     assert result.seed == 3
-    assert result.generated[0].cosine == 0.81
+    assert result.generated[0].measures["cosine"] == 0.81
     assert len(result.generated[0].histograms["similarity"]["edges"]) == 21
     assert list(result.class_accuracy)[1] == "sneaker"
     correct = read_correct(result.folder)
@@ -41,34 +41,24 @@ def test_what_generates_nothing_leaves_no_examples(make_run):
     assert read_curves(result.folder) == {} and read_correct(result.folder) == {}
 
 
-def test_what_a_filter_dropped_is_read_and_older_files_had_none(make_run):
+def test_what_a_filter_dropped_is_read(make_run):
     result = make_run(["sgid"], filtered=True)
     filtered = result.generated[0].filter
     assert filtered is not None and (filtered.name, filtered.kept, filtered.dropped) == (
         *("label", 470, 30),
     )
     assert filtered.dropped_per_class["ankle boot & $x_1$"] == 15
-    examples = read_examples(result.folder)
-    assert examples[0].kept == (True, False, True, True, True)
-    path = result.folder / "examples.parquet"
-    pq.write_table(pq.read_table(path).drop_columns(["kept"]), path)
-    assert [one.kept for one in read_examples(result.folder)] == [(True,) * 5] * 6
+    assert read_examples(result.folder)[0].kept == (True, False, True, True, True)
     assert make_run(["sgid"]).generated[0].filter is None
-
-
-def test_a_run_without_augmentations_is_broken(make_run):
-    result = make_run(["none"])
-    raw = json.loads((result.folder / "result.json").read_text())
-    raw["choices"]["aug"] = []
-    (result.folder / "result.json").write_text(json.dumps(raw))
-    with pytest.raises(ValueError, match="names no augmentation"):
-        load_result(result.folder)
 
 
 def test_broken_runs_are_named_and_left_out(make_run, caplog):
     first, second = make_run(["none"], seed=1), make_run(["none"], seed=0)
     results = first.folder.parent
-    (results / "unfinished").mkdir()
+    (results / "unfinished").mkdir()  # no result yet, so nothing is wrong with it
+    for number, code in enumerate((None, CODE - 1)):
+        earlier = make_run(["none"], seed=2 + number).folder / "result.json"
+        earlier.write_text(json.dumps({**json.loads(earlier.read_text()), "code": code}))
     (results / "cut").mkdir()
     (results / "cut" / "result.json").write_text((first.folder / "result.json").read_text()[:90])
     (results / "old").mkdir()
@@ -76,13 +66,21 @@ def test_broken_runs_are_named_and_left_out(make_run, caplog):
     with caplog.at_level(logging.WARNING):
         loaded = load_results(results)
     assert [run.fingerprint for run in loaded] == [first.fingerprint, second.fingerprint]
-    assert all(name in caplog.text for name in ("unfinished", "cut", "'choices' is missing"))
+    assert all(name in caplog.text for name in ("cut", "'choices' is missing"))
+    assert "unfinished" not in caplog.text
+    assert f"2 runs of an earlier version in {results}." in caplog.text
 
 
-@pytest.mark.parametrize("text", ["[]", "null", '{"choices": 3, "fingerprint": "x"}', "\xff"])
+NO_AUG = '{"fingerprint": "x", "choices": {"aug": []}}'
+
+
+@pytest.mark.parametrize(
+    "text", ["[]", "null", '{"choices": 3, "fingerprint": "x"}', "\xff", NO_AUG]
+)
 def test_any_nonsense_is_a_value_error(tmp_path: Path, text: str):
     (tmp_path / "result.json").write_text(text, encoding="latin-1")
-    with pytest.raises(ValueError, match="result.json"):
+    said = "names no augmentation" if text == NO_AUG else "result.json"
+    with pytest.raises(ValueError, match=said):
         load_result(tmp_path)
 
 

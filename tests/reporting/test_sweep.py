@@ -7,7 +7,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from sgid.reporting.sweep import SweepTable, asked_runs, outcome, read_jobs, sweep_tables
+from sgid.reporting.sweep import Job, SweepTable, asked_runs, outcome, read_jobs, sweep_tables
 
 APP = """
 import sys
@@ -43,6 +43,17 @@ hydra:
 """
 
 
+def write_job(sweep: Path, number: int, overrides: str = "[]", **files: str) -> Path:
+    """The folder of a job as Hydra leaves it, with the text of further files by their names."""
+    job = sweep / str(number)
+    (job / ".hydra").mkdir(parents=True)
+    (job / ".hydra" / "hydra.yaml").write_text(f"hydra: {{job: {{num: {number}}}}}")
+    (job / ".hydra" / "overrides.yaml").write_text(overrides)
+    for name, text in files.items():
+        (job / f"{name}.txt").write_text(text, encoding="utf-8")
+    return job
+
+
 def test_multirun_leaves_a_table(make_run, tmp_path: Path):
     for aug, skill in (("flip_crop", 0.6), ("sgid", 0.7)):
         for seed in (0, 1):
@@ -75,51 +86,49 @@ def test_multirun_leaves_a_table(make_run, tmp_path: Path):
 
 
 def test_a_sweep_that_ends_well_prints_once(make_run, tmp_path: Path, capsys, monkeypatch):
+    """With two backbones a matrix too."""
     due = []
     monkeypatch.setattr("atexit.register", lambda call, *args: due.append(call))
     monkeypatch.setattr("atexit.unregister", due.remove)
+    sweep = tmp_path / "sweep"
     launcher = {"_target_": "hydra._internal.core_plugins.basic_launcher.BasicLauncher"}
-    sweep = {"dir": str(tmp_path / "sweep")}
-    config = OmegaConf.create({"hydra": {"sweep": sweep, "launcher": launcher}})
-    job = tmp_path / "sweep" / "0"
-    (job / ".hydra").mkdir(parents=True)
-    (job / ".hydra" / "hydra.yaml").write_text("hydra: {job: {num: 0}}")
-    (job / ".hydra" / "overrides.yaml").write_text("[]")
-    (job / "result.txt").write_text(str(make_run().folder))
+    config = OmegaConf.create({"hydra": {"sweep": {"dir": str(sweep)}, "launcher": launcher}})
+    for number, backbone in enumerate(("small_resnet", "vit")):
+        write_job(sweep, number, result=str(make_run(backbone=backbone).folder))
     callback = SweepTable()
     callback.on_multirun_start(config)
     assert due
     callback.on_multirun_end(config)
     assert not due
-    assert capsys.readouterr().out.count("1 of 1 runs finished") == 1
-
-
-def test_two_backbones_leave_a_matrix_too(make_run, tmp_path: Path, capsys):
-    for number, backbone in enumerate(("small_resnet", "vit")):
-        job = tmp_path / "sweep" / str(number)
-        (job / ".hydra").mkdir(parents=True)
-        (job / ".hydra" / "hydra.yaml").write_text(f"hydra: {{job: {{num: {number}}}}}")
-        (job / ".hydra" / "overrides.yaml").write_text("[]")
-        (job / "result.txt").write_text(str(make_run(backbone=backbone).folder))
-    config = OmegaConf.create({"hydra": {"sweep": {"dir": str(tmp_path / "sweep")}}})
-    SweepTable().on_multirun_end(config)
-    names = sorted(path.name for path in (tmp_path / "sweep").glob("*.*"))
+    names = sorted(path.name for path in sweep.glob("*.*"))
     ends = ("html", "md", "tex")
     assert names == [f"{name}.{end}" for name in ("matrix", "table") for end in ends]
     header = "| augmentation | small\\_resnet | vit |"
-    assert header in (tmp_path / "sweep" / "matrix.md").read_text()
-    shown = capsys.readouterr().out
-    assert shown.index("2 of 2 runs finished") < shown.index("by augmentation")
+    assert header in (sweep / "matrix.md").read_text()
+    printed = capsys.readouterr().out
+    assert printed.count("2 of 2 runs finished") == 1
+    assert printed.index("2 of 2 runs finished") < printed.index("by augmentation")
+    assert str(sweep / "table.md") in printed, "a path is whole in a log"
+
+
+def test_a_sweep_over_folders_names_them(make_run):
+    runs = [
+        make_run([aug], root=f"/my photos/{name}", same_images=16 * name[0])
+        for name in ("birds", "cats")
+        for aug in ("flip_crop", "sgid")
+    ]
+    jobs = [Job(run.folder, run.overrides, True, run.folder) for run in runs]
+    table = sweep_tables(jobs)["table"]
+    assert table.headers[:2] == ("augmentation", "images")
+    assert [row[1].text for row in table.rows] == ["birds", "birds", "cats", "cats"]
+    assert "birds (bbbbbbbb), cats (cccccccc)" in table.notes[-1]
 
 
 def test_jobs_are_in_order_and_a_lost_result_is_a_failure(make_run, tmp_path: Path):
     for number in (10, 9, 2):
-        job = tmp_path / "sweep" / str(number)
-        (job / ".hydra").mkdir(parents=True)
-        (job / ".hydra" / "hydra.yaml").write_text(f"hydra: {{job: {{num: {number}}}}}")
-        (job / ".hydra" / "overrides.yaml").write_text(f"- seed={number}\n- aug=[sgid,mixup]")
         run = make_run(["sgid"], seed=number)
-        (job / "result.txt").write_text(f"{run.folder}\n")
+        overrides = f"- seed={number}\n- aug=[sgid,mixup]"
+        write_job(tmp_path / "sweep", number, overrides, result=f"{run.folder}\n")
     shutil.rmtree(run.folder)
     jobs = read_jobs(tmp_path / "sweep")
     assert [job.overrides[0] for job in jobs] == ["seed=2", "seed=9", "seed=10"]
@@ -130,13 +139,9 @@ def test_jobs_are_in_order_and_a_lost_result_is_a_failure(make_run, tmp_path: Pa
 
 
 def test_what_became_of_each_job(tmp_path: Path):
-    ends = {"error.txt": "no room\n\nTraceback ...", "result.txt": "", "sgid.log": ""}
+    ends = {"error": "no room\n\nTraceback ...", "result": "", "other": ""}
     for number, (name, text) in enumerate(ends.items()):
-        job = tmp_path / str(number)
-        (job / ".hydra").mkdir(parents=True)
-        (job / ".hydra" / "hydra.yaml").write_text(f"hydra: {{job: {{num: {number}}}}}")
-        (job / ".hydra" / "overrides.yaml").write_text(f"- seed={number}")
-        (job / name).write_text(text)
+        write_job(tmp_path, number, f"- seed={number}", **{name: text})
     (tmp_path / "multirun.yaml").write_text(MULTIRUN)
     jobs = read_jobs(tmp_path)
     asked = asked_runs(tmp_path)
@@ -150,15 +155,11 @@ def test_what_became_of_each_job(tmp_path: Path):
 
 
 def test_a_reason_that_names_a_strangers_file_commands_no_terminal(tmp_path: Path):
-    (tmp_path / ".hydra").mkdir()
-    (tmp_path / ".hydra" / "hydra.yaml").write_text("hydra: {job: {num: 0}}")
-    (tmp_path / ".hydra" / "overrides.yaml").write_text("[]")
-    (tmp_path / "error.txt").write_text("bad\x1b[2J\x9b.png\n\nTraceback ...", encoding="utf-8")
-    (job,) = read_jobs(tmp_path)
-    assert job.reason == r"bad\x1b[2J\x9b.png"
-    (tmp_path / "error.txt").unlink()
-    (tmp_path / "result.txt").write_text("gone\x1b[2J")
-    assert r"gone\x1b[2J has no result" in read_jobs(tmp_path)[0].note
+    write_job(tmp_path, 0, error="bad\x1b[2J\x9b.png\n\nTraceback ...")
+    write_job(tmp_path, 1, result="gone\x1b[2J")
+    failed, lost = read_jobs(tmp_path)
+    assert failed.reason == r"bad\x1b[2J\x9b.png"
+    assert r"gone\x1b[2J has no result" in lost.note
 
 
 def test_only_its_sweeper_knows_how_many_trials_a_search_has(tmp_path: Path):
@@ -167,6 +168,5 @@ def test_only_its_sweeper_knows_how_many_trials_a_search_has(tmp_path: Path):
     assert asked_runs(tmp_path) == []
 
 
-def test_a_sweep_of_which_no_job_began_is_told_too(tmp_path: Path):
-    (tmp_path / "multirun.yaml").write_text(MULTIRUN)
+def test_a_sweep_of_which_no_job_began_has_a_table():
     assert sweep_tables([], 6)["table"].title == "0 of 6 runs finished, 6 not run"

@@ -49,7 +49,17 @@ def test_html_is_escaped_and_whole(table: Table):
     assert "&lt;script&gt;" in table.html()
 
 
-def test_rich_takes_markup_literally(table: Table):
+def test_a_log_has_every_cell_and_note_whole_and_markup_is_text(table: Table):
+    path = "/a/path/" + "of_many_folders/" * 12
     stream = io.StringIO()
-    Console(file=stream, width=200).print(table.rich())
+    wide = Table(path, table.headers, (*table.rows, (Cell(path), Cell(path))), (path, *table.notes))
+    wide.print(Console(file=stream, width=80))
+    assert stream.getvalue().count(path) == 4
     assert NASTY in stream.getvalue() and "A note" in stream.getvalue()
+
+
+def test_a_terminal_is_not_exceeded_by_the_table(table: Table):
+    stream = io.StringIO()
+    wide = Table("", table.headers, (*table.rows, (Cell("word " * 40), Cell("path" * 40))))
+    wide.print(Console(file=stream, width=60, force_terminal=True, color_system=None))
+    assert max(map(len, stream.getvalue().splitlines())) == 60

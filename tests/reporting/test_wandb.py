@@ -1,12 +1,15 @@
-"""An offline W&B run, read back from its own file."""
+"""Offline W&B runs, read back from their own files: media, config, summary and artifacts."""
 
 import json
 import os
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
+from hydra.utils import instantiate
 
+from sgid.config.compose import compose
 from sgid.reporting.report import write_report
 from sgid.reporting.results import load_result
 from sgid.reporting.wandb import (
@@ -17,13 +20,18 @@ from sgid.reporting.wandb import (
     log_run,
     log_stores,
     open_run,
+    short_names,
+    store_artifact,
     tracking,
     training_loggers,
     unready,
 )
+from sgid.store.store import Store
 from tests.reporting.wandb_file import read_back
 
-TARGET = "sgid.reporting.wandb.WandbSettings"
+SCHEMA = pa.schema([("key", pa.string())])
+
+LOGGER = {"_target_": "sgid.reporting.wandb.WandbSettings", "project": "test"}
 
 
 @pytest.fixture
@@ -64,10 +72,10 @@ def test_one_offline_run_holds_live_curves_and_the_report(make_run, offline):
     assert media["report/page._type"] == "html-file"
     assert media["augmented.nrows"] == 6 * 5
     written = table(result.folder, "augmented")
-    columns = ["original", "augmented", "kept", "method", "class_name", "caption"]
+    columns = ["original", "augmented", "kept", "method", "key", "class_name", "caption"]
     assert written["columns"] == [*columns, "similarity", "guidance_scale", "strength"]
     assert [row[2] for row in written["data"]] == [True, False, True, True, True] * 6
-    assert [row[6] for row in written["data"][::5]] == pytest.approx(
+    assert [row[7] for row in written["data"][::5]] == pytest.approx(
         [0.6 + 0.03 * i for i in range(6)]
     )
     (page,) = result.folder.glob("wandb/offline-run-*/files/media/html/report/page_*.html")
@@ -80,88 +88,83 @@ def table(folder: Path, name: str):
     return json.loads(path.read_text())
 
 
-def test_the_summary_is_what_the_run_measured(make_run, offline):
-    result = make_run(["none"])
-    log_run(result.folder, WandbSettings(project="test"))
-    read = read_back(result.folder)
-    for name in ("test/top1", "test/top1_low", "test/top1_high", "validation/top1"):
-        assert read.summary[name] == result.metrics[name]
-    assert read.summary["seconds/train"] == 60.1
-    assert not any(key.startswith("test/top1/") for key in read.summary), "they are a table"
-    written = table(result.folder, "test/classes")
-    assert {name: value for name, value in written["data"]} == result.class_accuracy
+def test_a_finished_run_is_logged_from_its_folder(make_run, offline):
+    """Config, summary, curves and result of two seeds, whose arm is one."""
+    import wandb
 
-
-def test_every_measure_of_generated_images_is_in_the_summary(make_run, offline):
-    result = make_run(["sgid"])
+    result = make_run(["sgid", "randaugment"], noise_rate=0.7, shots=20)
     path = result.folder / "result.json"
     raw = json.loads(path.read_text())
     raw["generated"][0]["measures"] = {"vendi": 3.5, "test_copies": 2.0, "lpips": None}
     path.write_text(json.dumps(raw))
-    log_run(result.folder, WandbSettings(project="test"))
-    summary = read_back(result.folder).summary
-    assert summary["generated/vendi"] == 3.5 and summary["generated/test_copies"] == 2
-    assert "generated/lpips" not in summary
-    raw["generated"].append({**raw["generated"][0], "method": "no_label"})
-    path.write_text(json.dumps(raw))
-    both = _measures(load_result(result.folder))
-    assert both["generated/no_label/vendi"] == both["generated/sgid/vendi"] == 3.5
-
-
-def test_the_config_has_what_panels_ask_for_under_short_names(make_run, offline):
-    result = make_run(["sgid", "randaugment"], noise_rate=0.7, shots=20)
-    log_run(result.folder, WandbSettings(project="test"))
-    config = read_back(result.folder).config
-    short = ["augmentation", "generates", "noise_rate", "guidance_min", "guidance_max", "shots"]
-    assert [config[name] for name in short] == ["sgid + randaugment", True, 0.7, 3.0, 7.5, 20]
-    assert config["backbone"]["optimizer"] == {"lr": 0.05}, "and the whole config, nested"
-    assert config["choices"]["backbone"] == "small_resnet"
-
-
-def test_seeds_share_an_arm_and_other_settings_do_not(make_run, offline):
-    runs = [make_run(seed=0), make_run(seed=1), make_run(seed=0, noise_rate=0.7)]
-    for result in runs:
-        log_run(result.folder, WandbSettings(project="test"))
-    arms = [read_back(result.folder).config["arm"] for result in runs]
-    assert arms[0] == arms[1] != arms[2]
-
-
-def test_curves_are_taken_from_the_folder_where_none_were_live(make_run, offline):
-    result = make_run(["none"], side=8)
-    log_run(result.folder, WandbSettings(project="test", group="mine", job_type="baseline"))
+    with tracking(LOGGER, result.folder, **named(result)):
+        log_finished(LOGGER, result.folder)
+        assert wandb.run is None
     read = read_back(result.folder)
+    assert read.exit_code == 0
+    short = ["augmentation", "generates", "noise_rate", "guidance_min", "guidance_max", "shots"]
+    assert [read.config[name] for name in short] == ["sgid + randaugment", True, 0.7, 3.0, 7.5, 20]
+    assert read.config["backbone"]["optimizer"] == {"lr": 0.05}, "and the whole config, nested"
+    assert read.config["choices"]["backbone"] == "small_resnet"
+
+    summary = read.summary
+    for name in ("test/top1", "test/top1_low", "test/top1_high", "validation/top1"):
+        assert summary[name] == result.metrics[name]
+    assert (summary["seconds/train"], summary["generated/vendi"]) == (60.1, 3.5)
+    assert summary["generated/test_copies"] == 2 and "generated/lpips" not in summary
+    assert not any(key.startswith("test/top1/") for key in summary), "they are a table"
+    assert dict(table(result.folder, "test/classes")["data"]) == result.class_accuracy
     curve = [(row[STEP], row["train/loss"]) for row in read.history if "train/loss" in row]
     assert len(curve) == 41 and curve[0] == (0, 2.3)
-    assert (read.run.run_group, read.run.job_type) == ("mine", "baseline")
+
+    name = f"result-{result.fingerprint}"
+    files = ["curves.csv", "examples.parquet", "predictions.parquet", "result.json"]
+    assert read.files(name) == files
+    metadata = json.loads(read.artifacts[name].metadata)
+    assert metadata["metrics"]["test/top1"] == result.metrics["test/top1"]
+    (copy,) = [one for one in read.artifacts[name].manifest.contents if one.path == "result.json"]
+    # It may be written again before it is uploaded.
+    assert Path(copy.local_path).is_relative_to(result.folder / "wandb")
+
+    other = make_run(["sgid", "randaugment"], 1, noise_rate=0.7, shots=20)
+    log_run(other.folder, WandbSettings(project="test", group="mine", job_type="baseline"))
+    written = read_back(other.folder)
+    assert (written.run.run_group, written.run.job_type) == ("mine", "baseline")
+    assert written.config["arm"] == read.config["arm"]
+
+
+@pytest.mark.parametrize(
+    "changed", [{"noise_rate": 0.7}, {"shots": 5}, {"same_images": "0" * 16}, {"backbone": "vit"}]
+)
+def test_other_settings_and_other_images_are_another_arm(make_run, changed):
+    arms = [
+        short_names(run.config, run.choices)["arm"] for run in (make_run(), make_run(**changed))
+    ]
+    assert arms[0] != arms[1]
+
+
+def test_metrics_of_several_methods_have_their_names(make_run):
+    result = make_run(["sgid", "text2img_label"])
+    generated = tuple(replace(one, measures={"vendi": 3.5}) for one in result.generated)
+    both = _measures(replace(result, generated=generated))
+    assert both == {"generated/sgid/vendi": 3.5, "generated/text2img_label/vendi": 3.5}
 
 
 def test_a_run_that_fails_is_marked_as_failed(make_run, offline):
     import wandb
 
     result = make_run()
-    logger = {"_target_": TARGET, "project": "test"}
     with (
         pytest.raises(ValueError, match="broken"),
-        tracking(logger, result.folder, **named(result)),
+        tracking(LOGGER, result.folder, **named(result)),
     ):
-        (live,) = training_loggers(logger, result.folder, **named(result))
+        (live,) = training_loggers(LOGGER, result.folder, **named(result))
         live.log_metrics({"train/loss": 2.0}, step=0)
         raise ValueError("broken")
     assert wandb.run is None
     read = read_back(result.folder)
     assert read.exit_code == 1
     assert read.media["train/loss"] == 2.0
-
-
-def test_a_run_over_its_stages_is_one_and_closed_once(make_run, offline):
-    import wandb
-
-    result = make_run(["none"])
-    logger = {"_target_": TARGET, "project": "test"}
-    with tracking(logger, result.folder, **named(result)):
-        log_finished(logger, result.folder)
-        assert wandb.run is None
-    assert read_back(result.folder).exit_code == 0
 
 
 def test_without_a_logger_nothing_is_opened(make_run, monkeypatch):
@@ -219,26 +222,25 @@ def test_in_a_sweep_of_wandb_its_agent_names_the_run(make_run, offline, monkeypa
     assert given["group"] and not {"id", "project", "entity"} & set(given)
 
 
-def test_nobody_logged_in_is_told_before_any_work(tmp_path, monkeypatch):
+def test_nobody_logged_in_is_an_error_before_any_work(tmp_path, monkeypatch):
     import wandb
 
-    logger = {"_target_": TARGET, "project": "test"}
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_IDENTITY_TOKEN_FILE"):
         monkeypatch.delenv(name, raising=False)
     wandb.teardown()
     assert unready({}) is None
-    text = unready(logger)
+    text = unready(LOGGER)
     assert text and "nobody is logged in" in text and "wandb login" in text
     assert "WANDB_MODE=offline" in text
     wandb.teardown()
     monkeypatch.setenv("WANDB_MODE", "offline")
-    assert unready(logger) is None
+    assert unready(LOGGER) is None
     wandb.teardown()
 
 
-def test_wandb_not_installed_is_told_with_what_installs_it(monkeypatch):
+def test_wandb_not_installed_is_an_error_with_the_command(monkeypatch):
     monkeypatch.setattr("sgid.reporting.wandb.find_spec", lambda name: None)
     text = unready({"project": "test"})
     assert text and 'pip install "sgid[tracking]"' in text
@@ -260,23 +262,79 @@ def test_the_home_directory_stays_as_it_was(make_run, offline, tmp_path, monkeyp
     assert "WANDB_DATA_DIR" not in os.environ
 
 
-def test_the_config_group_makes_the_settings():
-    from hydra.utils import instantiate
-    from omegaconf import OmegaConf
+@pytest.fixture
+def stores(tmp_path):
+    """A described store and the generated one that was made of it."""
 
-    folder = Path(__file__).parents[2] / "conf" / "logger"
-    assert OmegaConf.load(folder / "none.yaml") == {}
-    loaded = OmegaConf.load(folder / "wandb.yaml")
-    assert set(loaded) - {"_target_"} == set(asdict(WandbSettings(project="sgid")))
-    assert instantiate(loaded) == WandbSettings(project="sgid")
+    def make(spec):
+        store = Store(tmp_path / "artifacts" / spec["kind"], spec, SCHEMA, rows=3, shard_size=2)
+        store.write(0, [{"key": "a"}, {"key": "b"}])
+        store.write(1, [{"key": "c"}])
+        store.finish()
+        return store.folder
+
+    described = make({"kind": "described", "images": "1234"})
+    return [
+        described,
+        make({"kind": "generated", "method": "my/own: sgid", "source": described.name}),
+    ]
 
 
-def test_group_and_tags_can_be_given_on_the_command_line():
-    from hydra.utils import instantiate
+def with_stores(result, stores):
+    path = result.folder / "result.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "stores": list(map(str, stores))}))
+    return load_result(result.folder)
 
-    from sgid.config.compose import compose
 
+def logged(result, *, made, **options):
+    """The W&B run of a run that made some of its stores in its stages."""
+    logger = {**LOGGER, **options}
+    with tracking(logger, result.folder, **named(result)):
+        log_stores(logger, made)
+        log_finished(logger, result.folder)
+    return read_back(result.folder)
+
+
+def test_the_run_that_makes_a_store_logs_it_and_the_others_use_the_same(make_run, offline, stores):
+    maker, user = (with_stores(make_run(seed=seed), stores) for seed in (0, 1))
+    first, second = logged(maker, made=stores), logged(user, made=[])
+    names = [f"described-{stores[0].name}", f"my_own__sgid-{stores[1].name}"]
+    for name, kind in zip(names, ("described", "generated"), strict=True):
+        made, used = first.artifacts[name], second.artifacts[name]
+        assert (made.type, used.type) == (kind, kind)
+        assert not made.use_after_commit and used.use_after_commit
+        assert made.digest == used.digest, "one version to W&B"
+    assert first.config["stores_made"] == [store.name for store in stores]
+    assert "stores_made" not in second.config
+    metadata = json.loads(first.artifacts[names[1]].metadata)
+    assert metadata["spec"]["source"] == stores[0].name
+    assert (metadata["rows"], Path(metadata["path"])) == (3, stores[1])
+
+
+@pytest.mark.parametrize("upload", [False, True])
+def test_images_and_checkpoint_go_up_only_if_asked_for(make_run, offline, stores, upload):
+    result = with_stores(make_run(), stores)
+    (result.folder / "checkpoints").mkdir()
+    (result.folder / "checkpoints" / "best.ckpt").write_bytes(b"weights")
+    read = logged(result, made=stores, upload=upload)
+    shards = ["part-00000.parquet", "part-00001.parquet"] if upload else []
+    for store, word in zip(stores, ("described", "my_own__sgid"), strict=True):
+        assert read.files(f"{word}-{store.name}") == ["manifest.json", *shards, "spec.json"]
+    assert (f"model-{result.fingerprint}" in read.artifacts) == upload
+    # None is copied: a store may be larger than what is left on the disk.
+    (part,) = read.artifacts[f"described-{stores[0].name}"].manifest.contents[:1]
+    assert Path(part.local_path).parent == stores[0]
+
+
+def test_a_store_that_was_deleted_is_left_out_with_a_warning(tmp_path, caplog):
+    assert store_artifact(tmp_path / "gone", upload=False) is None
+    assert "gone is not there any more" in caplog.text
+
+
+def test_the_config_group_and_the_command_line_make_the_settings():
     config = compose(["logger=wandb", "logger.group=main", "logger.tags=[paper,tiny]"])
+    assert set(config.logger) - {"_target_"} == set(asdict(WandbSettings(project="sgid")))
     assert instantiate(config.logger) == WandbSettings(
         project="sgid", group="main", tags=["paper", "tiny"]
     )
+    assert compose([]).logger == {}

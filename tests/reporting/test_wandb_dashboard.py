@@ -12,7 +12,7 @@ from tests.reporting.wandb_file import read_back
 
 
 def asked_for(node: Any) -> Iterator[str]:
-    """What the panels and run sets of a view name, as `summary:`, `history:` or `config:`."""
+    """Names in the panels and run sets of a view, as `summary:`, `history:` or `config:`."""
     if isinstance(node, list):
         for one in node:
             yield from asked_for(one)
@@ -60,7 +60,7 @@ def views():
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """What W&B was told of a run by `python run.py logger=wandb`."""
+    """The W&B run of `python run.py logger=wandb`."""
     place = Place(tmp_path_factory.mktemp("dashboard"))
     images = write_folder(place.top / "images", {"bag": 8, "coat": 8}, size=32)
     own = ("dataset=folder", f"dataset.root={images}", "models=tiny", "backbone=small_resnet")

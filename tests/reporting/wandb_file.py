@@ -1,4 +1,4 @@
-"""What W&B itself wrote of an offline run, read back from its one file."""
+"""Reader of the one file that W&B writes of an offline run."""
 
 from __future__ import annotations
 

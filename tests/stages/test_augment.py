@@ -1,5 +1,6 @@
 """The stage around the engine: what is drawn is stored whole, in order, and not lost."""
 
+from dataclasses import replace
 from functools import partial
 from time import sleep
 from types import SimpleNamespace
@@ -7,14 +8,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import ImageOps
 
 from sgid.data.decode import decode
 from sgid.methods.guidance import fixed
-from sgid.methods.requests import Method, RequestPlan, Undescribed
+from sgid.methods.method import Method
+from sgid.methods.requests import RequestPlan, Undescribed
 from sgid.records import Generated
-from sgid.stages.augment import generate_shards
+from sgid.stages.augment import Augmentation, GenerationSettings, generate_shards
 from sgid.store.store import Store
-from sgid.store.tables import schema
+from sgid.store.tables import schema, stored_images
 
 REPEATS, SHARD = 2, 8
 
@@ -26,7 +29,7 @@ class Turned:
         self.fail_at, self.error = fail_at, error
         self.drawn = 0
 
-    def generate(self, requests):
+    def generate(self, requests, hook=None):
         for request in reversed(requests):
             if self.drawn == self.fail_at:
                 raise self.error
@@ -41,7 +44,7 @@ def plan(fashion) -> RequestPlan:
         images=fashion,
         described=Undescribed(fashion),
         similarities=np.full(len(fashion), np.nan),
-        recipe=Method("turned", "a {label}", True, 0.5, partial(fixed, scale=3)),
+        method=Method("turned", "a {label}", True, 0.5, partial(fixed, scale=3)),
         phrases=fashion.class_names,
         expansion=REPEATS,
         seed=0,
@@ -83,7 +86,7 @@ def test_shards_that_are_drawn_are_kept_whatever_stops_the_engine(store, plan, e
 
 def test_an_image_that_was_not_asked_for_is_not_stored(store, plan):
     class Repeating(Turned):
-        def generate(self, requests):
+        def generate(self, requests, hook=None):
             *most, last = super().generate(requests)
             yield from [*most, most[0]]
 
@@ -94,7 +97,7 @@ def test_an_image_that_was_not_asked_for_is_not_stored(store, plan):
 
 def test_a_full_disk_stops_the_engine_soon(store, plan, monkeypatch):
     class Slow(Turned):
-        def generate(self, requests):
+        def generate(self, requests, hook=None):
             for one in super().generate(requests):
                 sleep(0.05 if self.drawn > SHARD else 0)
                 yield one
@@ -114,3 +117,72 @@ def test_an_image_that_cannot_be_encoded_is_told_with_its_traceback(store, plan,
     with pytest.raises(ZeroDivisionError):
         generate(store, plan, Turned())
     assert store.missing() == list(range(store.shards))
+
+
+def test_a_pixel_hook_changes_what_is_stored(store, plan):
+    def mirrored(image, request, artifact):
+        return ImageOps.mirror(image)
+
+    generate(store, plan, Turned())
+    hooked = replace(plan, method=replace(plan.method, on_pixels=mirrored))
+    other = Store(store.parent, {"method": "mirrored"}, schema(), len(plan), SHARD)
+    generate(other, hooked, Turned())
+    for before, after in zip(store.read().to_pylist(), other.read().to_pylist(), strict=True):
+        image = decode(before["image"]["bytes"])
+        assert decode(after["image"]["bytes"]).tobytes() == ImageOps.mirror(image).tobytes()
+
+
+def test_columns_of_targets(plan, tmp_path):
+    soft = replace(plan.method, target=lambda *_: {1: 0.3, 2: 0.7}, negative_prompt="not a {label}")
+    columns = schema(targets=True, negatives=True)
+    store = Store(tmp_path, {"method": "soft"}, columns, len(plan), SHARD)
+    generate(store, replace(plan, method=soft), Turned())
+    images = stored_images(store, plan.images.class_names)
+    for row, found in enumerate(store.read().to_pylist()):
+        sample = plan.images[row // REPEATS]
+        assert found["source_class"] == sample.class_name
+        assert (found["label"], found["class_name"]) == (2, plan.images.class_names[2])
+        assert found["negative_prompt"] == f"not a {plan.phrases[2]}"
+        assert images.label_weights[row] == {1: 0.3, 2: 0.7}
+
+
+class MeanColour:
+    """A preparation that is killed after its first look at the images."""
+
+    def __init__(self, die=False):
+        self.die, self.begun = die, 0
+
+    def __call__(self, images, phrases, models, folder, *, seed):
+        self.begun += 1
+        found = folder / "begun.txt"
+        found.write_text(found.read_text() + "again" if found.is_file() else "once")
+        if self.die:
+            raise KeyboardInterrupt
+        (folder / "colour.txt").write_text(f"{len(images)} images, seed {seed}")
+
+
+def prepared(prepare, images, artifacts, **spec):
+    method = Method(
+        "coloured", "a {label}", True, 0.5, partial(fixed, scale=3),
+        prepare=prepare, spec={"prepare": "mean_colour", **spec},
+    )  # fmt: skip
+    settings = GenerationSettings(artifacts, REPEATS, 4, 0, 32, 8, SHARD, "png", False, False)
+    dataset: Any = SimpleNamespace(train=images, phrases=images.class_names, nouns=None)
+    models: Any = SimpleNamespace(identities=lambda: {"generator": "x"}, identity=lambda name: name)
+    return Augmentation(method, dataset, models, settings)
+
+
+def test_an_artifact_is_prepared_once_from_the_training_images(fashion, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        prepared(MeanColour(die=True), fashion, tmp_path).plan()
+    again, later = MeanColour(), MeanColour()
+    one = prepared(again, fashion, tmp_path)
+    artifact = one.plan().artifact
+    assert artifact == one.artifact and one.generated.spec["artifact"] == artifact.name
+    assert (artifact / "begun.txt").read_text() == "onceagain"  # it went on from there
+    assert (artifact / "colour.txt").read_text() == f"{len(fashion)} images, seed 0"
+    assert prepared(later, fashion, tmp_path).plan().artifact == artifact and later.begun == 0
+    fewer = prepared(MeanColour(), fashion.select(range(12)), tmp_path)
+    assert fewer.artifact != artifact
+    plain = replace(one, method=replace(one.method, prepare=None, spec={}))
+    assert plain.artifact is None and "artifact" not in plain.generated.spec

@@ -17,9 +17,17 @@ def lines(*overrides: str) -> list[str]:
     return invalid_options(config)
 
 
+def test_a_long_folder_for_temporary_files(monkeypatch):
+    monkeypatch.setattr("tempfile.gettempdir", lambda: "/" + "t" * 75)
+    (said,) = lines("trainer.workers=2")
+    assert "set TMPDIR=/tmp, or trainer.workers=0" in said
+    assert lines("trainer.workers=0") == lines("trainer.workers=auto") == []
+
+
 @pytest.mark.parametrize(
     ("overrides", "said"),
     [
+        (f"dataset.name={'n' * 260}", "it may have 200 bytes, and has 260"),
         ("noise_rate=0", "noise_rate=0.0: must be above 0, at most 1"),
         ("noise_rate=1.5", "noise_rate=1.5: must be above 0, at most 1"),
         ("noise_rate=nan", "noise_rate=nan: must be"),

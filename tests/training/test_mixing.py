@@ -3,11 +3,13 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torchvision.transforms import v2
 
 from sgid.data.image_set import ImageSet
+from sgid.records import Use
 from sgid.training.mixing import Mixed
 from tests.data.writers import encoded, picture
 
@@ -65,8 +67,13 @@ def pixels(images, i):
     return v2.PILToTensor()(images[i].image)
 
 
-def mixed(real, *generated, **options):
-    return Mixed(real, generated, transform=v2.PILToTensor(), **options)
+def swap(probability, **more):
+    return Use("replace", probability, **more)
+
+
+def mixed(real, *generated, uses=None, **options):
+    several = uses if uses is None or isinstance(uses, list) else [uses] * len(generated)
+    return Mixed(real, generated, uses=several, transform=v2.PILToTensor(), **options)
 
 
 def test_concatenate_is_one_set_of_all(real, generated):
@@ -79,14 +86,13 @@ def test_concatenate_is_one_set_of_all(real, generated):
 
 
 def test_without_generated_images_it_is_the_originals(real):
-    for how in ("concatenate", "replace"):
-        data = mixed(real, how=how, probability=1.0)
-        assert len(data) == 5
-        assert all(torch.equal(data[i][0], pixels(real, i)) for i in range(5))
+    data = mixed(real)
+    assert len(data) == 5
+    assert all(torch.equal(data[i][0], pixels(real, i)) for i in range(5))
 
 
 def test_replace_keeps_the_length_and_takes_what_was_made_from_the_image(real, generated):
-    data = mixed(real, generated, how="replace", probability=1.0)
+    data = mixed(real, generated, uses=swap(1.0))
     assert len(data) == 5
     torch.manual_seed(0)
     for i in range(5):
@@ -101,25 +107,25 @@ def test_replace_keeps_the_length_and_takes_what_was_made_from_the_image(real, g
 
 def test_replace_takes_from_all_methods(real, generated):
     other = make_set(generated.keys, generated.labels, 500)
-    data = mixed(real, generated, other, how="replace", probability=1.0)
+    data = mixed(real, generated, other, uses=swap(1.0))
     torch.manual_seed(0)
     seen = {tuple(data[2][0].flatten().tolist()) for _ in range(200)}
     assert len(seen) == 2 * REPEATS
 
 
 def test_replace_with_a_probability(real, generated):
-    data = mixed(real, generated, how="replace", probability=0.3)
+    data = mixed(real, generated, uses=swap(0.3))
     torch.manual_seed(0)
     own = pixels(real, 1)
     kept = sum(torch.equal(data[1][0], own) for _ in range(2000))
     assert abs(kept / 2000 - 0.7) < 0.04  # four standard deviations
-    never = mixed(real, generated, how="replace", probability=0)
+    never = mixed(real, generated, uses=swap(0))
     assert all(torch.equal(never[1][0], own) for _ in range(20))
 
 
 def test_what_is_not_from_any_of_the_originals_is_never_taken(real, generated):
     few = real.select([3, 1])
-    data = mixed(few, generated, how="replace", probability=1.0)
+    data = mixed(few, generated, uses=swap(1.0))
     torch.manual_seed(0)
     for position, owner in enumerate((3, 1)):
         own = [pixels(generated, REPEATS * owner + repeat) for repeat in range(REPEATS)]
@@ -137,18 +143,20 @@ def test_a_million_generated_images_take_a_few_bytes_each(real):
         rows=Repeated(count, lambda i: i % 5),
     )
     tracemalloc.start()
-    data = mixed(real, lazy, how="replace", probability=1.0)
+    data = mixed(real, lazy, uses=swap(1.0))
     held, _ = tracemalloc.get_traced_memory()
     whole = mixed(real, lazy)
     concatenated = tracemalloc.get_traced_memory()[0] - held
     tracemalloc.stop()
     assert held < 10 * count and concatenated < 10_000
-    assert data[3][1] == real.labels[3] and len(data.repeats.of(3)) == count / 5
+    assert (
+        data[3][1] == real.labels[3] and np.diff(data.swaps[0].starts).tolist() == [count / 5] * 5
+    )
     assert len(whole) == count + 5 and torch.equal(whole[count + 4][0], pixels(real, 4))
 
 
 def test_an_original_without_generated_images_stays(real, generated):
-    data = mixed(real, generated.select(range(REPEATS)), how="replace", probability=1.0)
+    data = mixed(real, generated.select(range(REPEATS)), uses=swap(1.0))
     assert torch.equal(data[4][0], pixels(real, 4))
     assert not torch.equal(data[0][0], pixels(real, 0))
 
@@ -172,10 +180,38 @@ def test_without_a_folder_every_look_reads(real):
     assert [len(data[0]) for _ in range(3)] and real.read.reads[0] == 3
 
 
+def test_replace_by_any_image(real, generated):
+    data = mixed(real, generated, uses=swap(1.0, whose="any"))
+    torch.manual_seed(0)
+    seen = {tuple(data[2][0].flatten().tolist()) for _ in range(400)}
+    assert len(data) == 5 and len(seen) == 15
+
+
+def test_each_method_has_a_use_of_its_own(real, generated):
+    other = make_set(generated.keys, generated.labels, 500)
+    data = mixed(real, generated, other, uses=[swap(1.0), Use(weight=0.25)])
+    assert len(data) == 5 + 15 and torch.equal(data[5][0], pixels(other, 0))
+    torch.manual_seed(0)
+    assert any(torch.equal(data[0][0], pixels(generated, i)) for i in range(REPEATS))
+    images, labels, weights = data.batch([0, 6])
+    assert labels.tolist() == [0, 0] and weights.tolist() == [1.0, 0.25]
+
+
+def test_label_weights_are_shares_of_the_classes(real, generated):
+    soft = replace(generated, label_weights=[{0: 0.25, 2: 0.75}] * 15).select([4, 0])
+    images, shares = mixed(real, soft).batch([1, 5])
+    assert shares.tolist() == [[0, 1, 0], [0.25, 0, 0.75]]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"how": "swap"}, "one of concatenate, replace"), ({"probability": 1.2}, "within 0 and 1")],
+    [
+        ({"how": "swap"}, "one of concatenate, replace"),
+        ({"whose": "theirs"}, "one of own, any"),
+        ({"probability": 1.2}, "within 0 and 1"),
+        ({"weight": 0}, "above 0"),
+    ],
 )
-def test_wrong_options(real, options, message):
+def test_wrong_uses(options, message):
     with pytest.raises(ValueError, match=message):
-        mixed(real, **options)
+        Use(**options)

@@ -90,7 +90,7 @@ def workers():
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds processes in /proc")
-def test_a_loading_process_that_dies_is_told_and_the_rerun_goes_on(fashion, tmp_path):
+def test_a_loading_process_that_dies_is_told_and_the_rerun_goes_on(fashion, tmp_path, killed_here):
     def plain(number):
         classifier, data = make(fashion, workers=number)
         data.parts["train"] = Mixed(fashion, transform=evaluation_transform(32))

@@ -1,4 +1,4 @@
-"""Where labelled images come from: one file per set, or per layout that many sets share.
+"""Sources of labelled images: one file per set, or per layout that many sets share.
 
 A source is a function that returns `Splits`: it lists keys, labels and class names, and opens no
 image. To add a set, write such a function here and name it in a file of `conf/dataset/`: nothing

@@ -56,7 +56,7 @@ def _listing(file: Path) -> Listing:
         class_names = tuple(features["label"]["names"])
     except KeyError as error:
         raise ValueError(f"{file} does not name its classes: label is no ClassLabel") from error
-    table = pq.read_table(file, columns=["label", "key"])
+    table = pq.ParquetFile(file).read(columns=["label", "key"])
     keys, labels = table["key"].to_pylist(), table["label"].to_pylist()
     if unknown := set(labels) - set(range(len(class_names))):
         raise ValueError(f"{file} has labels {unknown} that are none of its {len(class_names)}")
@@ -85,7 +85,7 @@ class ParquetReader:
     def _bytes(self) -> pa.ChunkedArray:
         import pyarrow.parquet as pq
 
-        return pq.read_table(self.file, columns=["image"]).flatten()["image.bytes"]
+        return pq.ParquetFile(self.file).read(columns=["image"]).flatten()["image.bytes"]
 
     def __call__(self, index: int) -> bytes:
         data = self._bytes[index].as_py()

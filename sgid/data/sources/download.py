@@ -1,4 +1,4 @@
-"""Where a set is expected, how it is fetched, and what people are told when it is not there."""
+"""Expected places of sets, their download, and messages where they are not there."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sgid.runtime.files import file_lock
 PATIENCE = 60.0
 """Seconds without an answer after which a server is taken to be gone."""
 
-_AGAIN = "Nothing that is there is overwritten: move it away before the set is got anew."
+_AGAIN = "Nothing that is there is overwritten: move it away before the set is fetched again."
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 @final
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What there is to know of a set that lies in `dataset.root`: ROOT in `layout`.
+    """Facts on a set that lies in `dataset.root`: ROOT in `layout`.
 
     `option` is its name in `conf/dataset`, `folder` the folder in ROOT that its archive unpacks to,
     `size` what is fetched, or `None` where nobody serves it any more, `elsewhere` where else it is,
@@ -129,7 +129,7 @@ class DatasetInfo:
         try:
             yield
         except FileNotFoundError as error:
-            if error.filename is None:  # told already
+            if error.filename is None:  # reported already
                 raise
             raise self.incomplete(top, f"{error.filename} is not there") from error
         except RuntimeError as error:  # how torchvision says so, whatever is wrong

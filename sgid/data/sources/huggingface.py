@@ -5,7 +5,7 @@ It is read from the hub, its cache or a folder, never by running its code.
 
 from __future__ import annotations
 
-import logging
+import glob
 import os
 import re
 from collections.abc import Mapping
@@ -13,8 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
+from sgid.data.classes import name_classes
 from sgid.data.image_set import Texts
-from sgid.data.listing import Listing, Splits, read, stamp, words
+from sgid.data.listing import Listing, Splits, read, stamp
+from sgid.data.sources.folder import count_images, files_below, folder, split_of
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -32,6 +34,7 @@ def hub(
     id: str | None,
     download: bool = False,
     *,
+    classes: str | None = None,
     config: str | None = None,
     revision: str | None = None,
     image: str | None = None,
@@ -42,7 +45,9 @@ def hub(
 ) -> Splits:
     """List the set `id`; nothing is fetched unless `download` says so.
 
-    `image` and `label` name columns, and are found by their types where they are `None`; `train`,
+    A folder of images in class folders is listed as `sgid.data.sources.folder` does it. `classes`
+    is a table of the words of the classes. `image` and `label` name columns, and are found by
+    their types where they are `None`; `train`,
     `validation` and `test` name splits, found by their names. `False` leaves a split out.
     `config` (the hub calls it subset) and `revision` are the hub's.
 
@@ -51,22 +56,59 @@ def hub(
         ValueError: if a column or split that is named is not there, or none is and several could
             be meant, or images have no label.
     """
+    named = {"train": train, "validation": validation, "test": test}
+    if id and _is_folder_of_images(place := Path(id).expanduser().absolute()):
+        options = {"config": config, "revision": revision, "image": image, "label": label}
+        if given := [f"dataset.source.{name}={value}" for name, value in options.items() if value]:
+            raise ValueError(
+                f"{', '.join(given)}: {place} holds images in folders, which have no columns"
+            )
+        return folder(str(place), classes=classes, **named)  # pyright: ignore[reportArgumentType]
     parts = load(id, download=download, config=config, revision=revision)
-    chosen = _splits(parts, {"train": train, "validation": validation, "test": test})
+    chosen = _splits(parts, named)
     first = parts[chosen["train"]]
     image = image_column(first, image)
     label = label_column(first, label)
-    class_names = class_names_in(first, label)
+    names = class_names_in(first, label)
+    labels = {
+        split: _labels(f"{id} ({name})", parts[name], split, image, label, names)
+        for split, name in chosen.items()
+    }
+    used = set().union(*labels.values())
+    remarks = []
+    if empty := [name for value, name in names.items() if value not in used]:
+        remarks.append(f"left out: classes without an image: {', '.join(empty[:5])}")
+        names = {value: name for value, name in names.items() if value in used}
+    if len(names) < 2:
+        raise ValueError(
+            f"column {label} holds one class only; dataset.source.label= names another"
+        )
+    naming = name_classes(list(names.values()), classes, where=f"column {label} of {id}")
+    words = list(dict.fromkeys(text.words for text in naming.texts.values()))
+    text_of = {text.words: text for text in naming.texts.values()}
+    number = {value: words.index(naming.texts[name].words) for value, name in names.items()}
     listings = {
-        split: _listing(f"{id} ({name})", parts[name], split, image, label, class_names)
+        split: _listing(
+            f"{id} ({name})",
+            parts[name],
+            split,
+            image,
+            tuple(number[value] for value in labels[split]),
+            tuple(words),
+        )
         for split, name in chosen.items()
     }
     renamed = [f"{split} is the split {name}" for split, name in chosen.items() if split != name]
+    unused = [name for name in parts if name not in chosen.values() and False not in named.values()]
+    if unused:
+        remarks.append(f"left out: the splits {', '.join(unused)}, which are none of ours by name")
     return Splits(
         listings["train"],
         listings.get("validation"),
         listings.get("test"),
         note=", ".join(renamed),
+        remarks=(*remarks, *naming.remarks),
+        texts=tuple(text_of[one] for one in words),
     )
 
 
@@ -96,34 +138,48 @@ def _splits(parts: dict[str, Dataset], named: Mapping[str, str | bool | None]) -
     return dict(sorted(chosen.items(), key=lambda item: list(SPLITS).index(item[0])))
 
 
-def _listing(
-    origin: str, part: Dataset, split: str, image: str, label: str, class_names: dict[Any, str]
-) -> Listing:
-    from datasets import ClassLabel, Image
+def _labels(
+    origin: str, part: Dataset, split: str, image: str, label: str, names: dict[Any, str]
+) -> list[Any]:
+    """The values of the label column, each of which is one of `names`."""
+    from datasets import ClassLabel
 
     if missing := {image, label} - set(part.column_names):
         raise ValueError(f"{origin} has no column {', '.join(missing)}")
-    if isinstance(part.features[label], ClassLabel) and class_names_in(part, label) != class_names:
+    if isinstance(part.features[label], ClassLabel) and class_names_in(part, label) != names:
         raise ValueError(
             f"{origin} numbers its classes in another way than the train split: give all splits "
             "one ClassLabel (cast_column), or keep the names themselves as text"
         )
     labels = part.with_format(None).select_columns(label)[:][label]
-    number = {value: index for index, value in enumerate(class_names)}
-    if unknown := sum(value not in number for value in labels):
+    if unknown := [value for value in labels if value not in names]:
         leave_out = f", or leave it out: dataset.source.{split}=false" if split != "train" else ""
         raise ValueError(
-            f"{origin}: {unknown:,} of {len(labels):,} images have no label, or one that is none "
-            f"of the {len(number)} classes of train; mend the set{leave_out}"
+            f"{origin}: {len(unknown):,} of {len(labels):,} images have no label, or one that is "
+            f"none of the {len(names)} classes of train ({unknown[0]!r}); correct the "
+            f"set{leave_out}"
         )
+    return labels
+
+
+def _listing(
+    origin: str,
+    part: Dataset,
+    split: str,
+    image: str,
+    labels: tuple[int, ...],
+    class_names: tuple[str, ...],
+) -> Listing:
+    from datasets import Image
+
     # The rows of a part are in memory-mapped files, whatever the size of the set.
     files = [stamp(file["filename"]) for file in part.cache_files]
     return Listing(
         origin=origin,
         keys=Texts(f"{split}/{key}" for key in _keys(part)),
-        labels=tuple(number[value] for value in labels),
+        labels=labels,
         stamps=(" ".join(files),) * len(part),
-        class_names=tuple(class_names.values()),
+        class_names=class_names,
         read=HubReader(part.select_columns(image).cast_column(image, Image(decode=False)), image),
     )
 
@@ -161,14 +217,24 @@ class HubReader:
 KEYS = ("key", "id", "image_id", "file_name", "filename")
 """Columns that may identify a row, if their values are unique."""
 
-log = logging.getLogger(__name__)
+LABELS = ("label", "labels", "class", "category", "target", "y")
+"""Columns that are meant to hold the classes where several could."""
 
 
 def image_column(part: Dataset, name: str | None) -> str:
     from datasets import Image
 
     images = [column for column, kind in part.features.items() if isinstance(kind, Image)]
-    return _only(part, "image", name, images, "holds images")
+    # As pandas and pyarrow write them: bytes, or a struct of them.
+    encoded = [column for column, kind in part.features.items() if _is_encoded(kind)]
+    fit = images + encoded if name is not None else images or encoded
+    return _only(part, "image", name, fit, "holds images")
+
+
+def _is_encoded(kind: Any) -> bool:
+    if isinstance(kind, dict):
+        return _is_encoded(kind.get("bytes"))
+    return getattr(kind, "dtype", "") in ("binary", "large_binary")
 
 
 def label_column(part: Dataset, name: str | None) -> str:
@@ -179,13 +245,22 @@ def label_column(part: Dataset, name: str | None) -> str:
     values = [
         column
         for column, kind in features.items()
-        if isinstance(kind, Value)
-        and (kind.dtype.startswith(("int", "uint")) or kind.dtype in ("string", "large_string"))
-        and column not in KEYS
+        if isinstance(kind, Value) and _may_be_label(kind.dtype) and column not in KEYS
     ]
     if name is not None:
         return _only(part, "label", name, labels + values, "holds classes")
-    return _only(part, "label", None, labels or values, "holds classes")
+    usual = [column for column in LABELS if column in values]
+    lists = [column for column, kind in features.items() if type(kind).__name__ == "List"]
+    if lists and not labels and not usual:
+        raise ValueError(
+            f"column {lists[0]} holds several labels an image, where this program needs one: "
+            "dataset.source.label= names another column"
+        )
+    return _only(part, "label", None, labels or usual[:1] or values, "holds classes")
+
+
+def _may_be_label(dtype: str) -> bool:
+    return dtype.startswith(("int", "uint", "float")) or dtype in ("string", "large_string", "bool")
 
 
 def _only(part: Dataset, option: str, name: str | None, fit: list[str], what: str) -> str:
@@ -210,34 +285,26 @@ def _kind(feature: Any) -> str:
 
 
 def class_names_in(part: Dataset, label: str) -> dict[Any, str]:
-    """What the label column holds -> the name of the class, in the order of the labels."""
+    """Values of the label column -> names of the classes, in the order of the labels.
+
+    Raises:
+        ValueError: if it holds fractions.
+    """
     from datasets import ClassLabel
 
     feature = part.features[label]
     if isinstance(feature, ClassLabel):
-        names = {number: words(name) for number, name in enumerate(feature.names)}
-    else:
-        values = sorted(value for value in part.unique(label) if value is not None)
-        names = {value: words(str(value)) for value in values}
-        log.warning(
-            "column %s does not name its classes, so its %d values are their names: %s ...",
-            label,
-            len(names),
-            ", ".join(list(names.values())[:5]),
-        )
-    if len(names) < 2:
+        return dict(enumerate(feature.names))
+    values = [value for value in part.unique(label) if value is not None and value == value]
+    if broken := [one for one in values if isinstance(one, float) and not one.is_integer()]:
         raise ValueError(
-            f"column {label} holds one class only; dataset.source.label= names another"
+            f"column {label} holds fractions ({broken[0]}), not classes; dataset.source.label= "
+            "names another"
         )
-    if len(set(names.values())) < len(names):
-        raise ValueError(f"column {label} has classes with the same name: {list(names.values())}")
-    if codes := [name for name in names.values() if not re.search(r"[^\W\d_]{2}", name)]:
-        log.warning(
-            "%d class names are no words, such as %r: prompts can do nothing with them",
-            len(codes),
-            codes[0],
-        )
-    return names
+    return {
+        value: str(int(value)) if isinstance(value, float) else str(value)
+        for value in sorted(values)
+    }
 
 
 USAGE = """\
@@ -261,16 +328,21 @@ def load(
     place = Path(id).expanduser().absolute()
     try:
         if place.is_file():
-            found: Any = load_dataset("parquet", data_files=str(place))
+            found: Any = load_dataset("parquet", data_files=glob.escape(str(place)))
         elif (place / "dataset_dict.json").is_file() or (place / "state.json").is_file():
             found = load_from_disk(place)
         elif place.is_dir():
-            found = load_dataset(str(place), name=config)
+            found = _load_folder(place, config)
+            _check_all_loaded(place, found, config)
         elif not re.fullmatch(r"[\w.-]+/[\w.-]+|[\w-]+", id):
             raise FileNotFoundError(f"dataset.source.id={id} is not there.\n{USAGE}")
         else:
             found = _from_hub(id, download, config, revision)
     except FileNotFoundError as error:
+        if place.is_dir() and not any(place.glob("*.json")):
+            raise ValueError(
+                f"dataset.source.id={id} holds neither Parquet files nor images: {error}\n{USAGE}"
+            ) from error
         if place.exists():
             raise FileNotFoundError(f"dataset.source.id={id} is incomplete: {error}") from error
         raise
@@ -278,6 +350,58 @@ def load(
         raise ValueError(f"dataset.source.id={id} cannot be loaded: {error}") from error
     parts = {"train": found} if isinstance(found, Dataset) else found
     return {str(name): part for name, part in parts.items()}
+
+
+def _is_folder_of_images(place: Path) -> bool:
+    """Whether it holds image files and no table of them, so that their folders are their labels."""
+    if not place.is_dir() or (place / "dataset_dict.json").is_file():
+        return False
+    if (place / "state.json").is_file():
+        return False
+    tables = ("*.parquet", "*.arrow", "metadata.csv", "metadata.jsonl")
+    return not any(any(place.rglob(table)) for table in tables) and count_images(place) > 0
+
+
+def _load_folder(place: Path, config: str | None) -> Any:
+    """The set in a folder. `datasets` takes `set[1]` for a pattern and the image `train_1.jpg` for
+    one of a split, so that it is given the files where either may matter.
+    """
+    from datasets import load_dataset
+
+    images = count_images(place) > 0 and not any(place.rglob("*.parquet"))
+    if config or not (images or glob.has_magic(str(place))):
+        return load_dataset(str(place), name=config)
+    files: dict[str, list[str]] = {}
+    for file in sorted(files_below(place) if images else place.rglob("*.parquet")):
+        if file.name.startswith("."):
+            continue
+        *folders, name = file.relative_to(place).parts
+        words = folders if images else [*folders, name.partition("-")[0]]
+        split = next((split for word in words if (split := split_of(word)[0])), "train")
+        files.setdefault(split, []).append(glob.escape(str(file)))
+    return load_dataset("imagefolder" if images else "parquet", data_files=files)
+
+
+def _check_all_loaded(place: Path, parts: Any, config: str | None) -> None:
+    """Compare what was loaded with what lies there.
+
+    Raises:
+        ValueError: if it is less: `datasets` chooses files by words in their names.
+    """
+    import pyarrow.parquet as pq
+
+    loaded = sum(len(part) for part in parts.values())
+    tables = list(place.rglob("*.parquet"))
+    there = sum(pq.read_metadata(file).num_rows for file in tables) or count_images(place)
+    readme = place / "README.md"
+    chosen = config or (readme.is_file() and "configs:" in readme.read_text(errors="replace"))
+    if loaded < there and not chosen:
+        splits = ", ".join(f"{name} {len(part):,}" for name, part in parts.items())
+        raise ValueError(
+            f"of {there:,} images in {place} only {loaded:,} were loaded ({splits}): words such as "
+            "train and test in the names of files are taken for splits. Put the files of each "
+            "split into a folder of its name, or rename those that say nothing of a split"
+        )
 
 
 def _from_hub(id: str, download: bool, config: str | None, revision: str | None) -> Any:

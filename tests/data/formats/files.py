@@ -61,7 +61,7 @@ def write_pets(root: Path, *, train: int, validation: int, test: int) -> Written
 
 
 def write_dtd(root: Path, *, train: int, validation: int, test: int) -> Written:
-    """What is returned is fold 1; in the others, train and test have changed places."""
+    """Returned is fold 1; in the others, train and test have changed places."""
     place = root / "dtd" / "dtd"
     written: Written = {"train": {}, "validation": {}, "test": {}}
     for label, name in enumerate(["banded", "polka-dotted", "zigzagged"]):

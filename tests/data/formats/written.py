@@ -1,4 +1,4 @@
-"""What a writer of a set has written, for tests to compare with what a source reads."""
+"""Images that a writer of a set has written, for tests to compare with what a source reads."""
 
 from __future__ import annotations
 

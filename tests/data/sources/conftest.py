@@ -1,4 +1,4 @@
-"""What the tests of the hub's sets share."""
+"""Fixtures of the tests of the hub's sets."""
 
 import pytest
 

@@ -14,7 +14,7 @@ CONF = Path(__file__).parents[3] / "conf" / "dataset"
 
 
 def source(name: str, **options):
-    """What `dataset=name` calls, with `options` given on the command line."""
+    """The source that `dataset=name` calls, with `options` given on the command line."""
     given = OmegaConf.load(CONF / f"{name}.yaml").dataset
     dataset = OmegaConf.merge(OmegaConf.structured(DatasetConfig), given, options)
     config = OmegaConf.create({"dataset": dataset, "paths": {"data": "data"}})

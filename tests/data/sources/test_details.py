@@ -1,4 +1,4 @@
-"""What single sets have of their own: folds, places, names."""
+"""Details of single sets: folds, places, names."""
 
 import io
 import re

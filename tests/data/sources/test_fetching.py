@@ -125,7 +125,7 @@ def test_the_layouts_in_messages_are_those_of_the_archives():
 FETCH = """
 import logging, sys, time
 from pathlib import Path
-from sgid.data.sources.home import Home
+from sgid.data.sources.download import DatasetInfo
 logging.basicConfig(level=logging.INFO, format="%(message)s")
 
 def fetch(place):
@@ -135,7 +135,7 @@ def fetch(place):
     sys.stdin.readline()
     (place / "mine" / "half").rename(place / "mine" / "whole")
 
-home = Home("mine", "Mine", size="1 MB", folder="mine", layout="ROOT/mine")
+home = DatasetInfo("mine", "Mine", size="1 MB", folder="mine", layout="ROOT/mine")
 top = home.find(sys.argv[1], download=True, fetch=fetch)
 print(*sorted(path.name for path in (top / "mine").iterdir()))
 """
@@ -154,10 +154,10 @@ def test_of_two_processes_one_fetches_and_the_other_waits(tmp_path, killed):
             assert one.stdout.readline() == "begun\n"
             if killed:  # the other then fetches it itself
                 one.kill()
-                assert other.communicate("\n", timeout=60)[0] == "begun\nwhole\n"
+                assert other.communicate("\n", timeout=600)[0] == "begun\nwhole\n"
             else:
-                assert one.communicate("\n", timeout=60)[0] == "whole\n"
-                assert other.communicate("", timeout=60)[0] == "whole\n"
+                assert one.communicate("\n", timeout=600)[0] == "whole\n"
+                assert other.communicate("", timeout=600)[0] == "whole\n"
         finally:
             first.kill()
             second.kill()

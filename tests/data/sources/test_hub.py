@@ -160,7 +160,9 @@ def test_what_to_train_on_must_be_clear(tmp_path):
     parts.save_to_disk(tmp_path / "set")
     with pytest.raises(ValueError, match="splits full, extra: say which .*dataset.source.train="):
         hub(str(tmp_path / "set"))
-    assert len(hub(str(tmp_path / "set"), train="full").train.keys) == 6
+    splits = hub(str(tmp_path / "set"), train="full")
+    assert len(splits.train.keys) == 6
+    assert "left out: the splits extra, which are none of ours by name" in splits.remarks
 
 
 def test_a_split_without_labels(tmp_path):

@@ -21,12 +21,8 @@ def test_ranks_are_averaged_over_complete_blocks_best_first():
     assert ranking.methods == ("sgid", "mixup", "none")
     assert ranking.means == [1.25, 1.75, 3]
     assert (ranking.blocks, ranking.incomplete) == (("cars", "pets"), ("dtd",))
-
-
-def test_there_is_no_ranking_without_a_complete_block_or_a_second_method():
-    assert rank({"cars": {"none": 1.0}, "pets": {"sgid": 1.0}}) is None
-    assert rank({"cars": {"sgid": 1.0}}) is None
-    assert rank({}) is None
+    for bare in ({"cars": {"none": 1.0}, "pets": {"sgid": 1.0}}, {"cars": {"sgid": 1.0}}, {}):
+        assert rank(bare) is None, "no complete block, or no second method"
 
 
 @pytest.mark.parametrize("effect", [0.0, 0.4])
@@ -43,7 +39,7 @@ def test_friedman_is_exact_for_few_blocks():
     assert friedman(np.array([[1.0, 2, 3]])) == 1
 
 
-def test_what_can_be_told_apart_is_what_nemenyis_test_of_scikit_posthocs_tells_apart():
+def test_differences_are_those_of_nemenyis_test_in_scikit_posthocs():
     posthocs = pytest.importorskip("scikit_posthocs")
     scores = np.random.default_rng(0).normal(size=(6, 5)) + np.arange(5)
     reference = posthocs.posthoc_nemenyi_friedman(scores).to_numpy()
@@ -60,13 +56,11 @@ def test_what_can_be_told_apart_is_what_nemenyis_test_of_scikit_posthocs_tells_a
     assert np.array_equal(together[others], (reference >= 0.05)[others])
 
 
-def test_the_critical_difference_of_demsars_table():
+def test_cliques_and_the_critical_difference_of_demsars_table():
     # Table 5 (a) there: q.05 = 2.569 for four methods, 3.164 for ten.
     assert critical_difference(4, 14) == pytest.approx(2.569 * math.sqrt(20 / 84), abs=2e-3)
     assert critical_difference(10, 5) == pytest.approx(3.164 * math.sqrt(110 / 30), abs=2e-3)
-
-
-def test_cliques_are_the_longest_runs_within_the_difference():
+    # the longest runs within the difference
     assert cliques([1.0, 1.5, 2.0, 4.0, 4.5], 1.0) == [(0, 2), (3, 4)]
     assert cliques([1.0, 2.0, 3.0], 1.0) == [(0, 1), (1, 2)]
     assert cliques([1.0, 3.0], 1.0) == []

@@ -5,28 +5,27 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import torch
-from diffusers import StableDiffusionImg2ImgPipeline
 from numpy.typing import NDArray
 
-from experiments.tiny_models.evaluation import generate, load, pictures
-from experiments.tiny_models.images import CLASS_NAMES, Part
+from experiments.models.evaluation import generate, load, reconstruct
+from experiments.models.world import Part, World
 
 STRENGTHS = (0.3, 0.5, 0.7, 0.9)
 GUIDANCE_SCALES = (1.0, 3.0, 7.5)
+STEPS = 20
 
 
-@torch.no_grad()
-def reconstruct(pipeline: StableDiffusionImg2ImgPipeline, part: Part) -> NDArray[np.uint8]:
-    """Through the VAE and back: grey images (N, 32, 32)."""
-    inputs = pipeline.image_processor.preprocess(pictures(part.images))
-    latents = pipeline.vae.encode(inputs).latent_dist.mean
-    decoded = pipeline.vae.decode(latents).sample  # (N, 3, 32, 32) in [-1, 1]
-    return ((decoded.mean(1).clamp(-1, 1) + 1) * 127.5).round().byte().numpy()
+def fourths(part: Part, classes: int) -> NDArray[np.intp]:
+    """Rows of the fourth image of each class, or of its last; not picked by eye."""
+    own = (np.flatnonzero(part.labels == label)[:4] for label in range(classes))
+    return np.concatenate([rows[-1:] for rows in own])
 
 
-def draw(folder: Path, part: Part, texts: list[str], output: Path, *, steps: int = 20) -> None:
-    """One row per image of `part`: source, reconstruction, then strengths × guidance scales."""
+def draw(world: World, folder: Path, part: Part, texts: list[str], output: Path) -> None:
+    """One row per image of `part`: source, reconstruction, then strengths × guidance scales.
+
+    The last columns of photographs are made from the text alone.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -34,10 +33,11 @@ def draw(folder: Path, part: Part, texts: list[str], output: Path, *, steps: int
 
     pipeline = load(folder)
     columns = [("source", part.images), ("VAE", reconstruct(pipeline, part))]
-    for strength in STRENGTHS:
+    strengths = STRENGTHS if part.images.ndim == 3 else (*STRENGTHS, None)
+    for strength in strengths:
         for scale in GUIDANCE_SCALES:
-            made = generate(pipeline, part, texts, strength, scale, steps)
-            columns.append((f"{strength:g}\n{scale:g}", made))
+            made = generate(world, pipeline, part, texts, strength, scale, STEPS)
+            columns.append((f"{'text' if strength is None else f'{strength:g}'}\n{scale:g}", made))
 
     figure, axes = plt.subplots(
         len(part.images), len(columns), squeeze=False,
@@ -49,7 +49,7 @@ def draw(folder: Path, part: Part, texts: list[str], output: Path, *, steps: int
             axis.imshow(made[row], cmap="gray", vmin=0, vmax=255, interpolation="nearest")
             axis.set_axis_off()
     for row, axis in enumerate(axes[:, 0]):
-        text = f"{CLASS_NAMES[part.labels[row]]}, {texts[row]}"
+        text = f"{world.class_names[part.labels[row]]}, {texts[row]}"
         axis.text(0, 36, text, fontsize=6, va="top", in_layout=False)
     figure.suptitle("strength (upper) and guidance scale (lower)", fontsize=9)
     figure.get_layout_engine().set(rect=(0, 0.02, 1, 0.98))  # room for the last caption

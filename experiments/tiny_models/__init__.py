@@ -1,1 +1,0 @@
-"""The recipe of the bundled images and models: `python -m experiments.tiny_models`."""

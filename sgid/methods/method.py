@@ -1,0 +1,164 @@
+"""Methods: the parts that make one generative method differ from another.
+
+A method says which captions it needs, what it prepares once from the training images, how it makes
+the request of each image, what it changes while an image is drawn and after, and how training is to
+take its images. Each part does nothing where it is not given, and what a method does not use stands
+in no spec: a part that is added later leaves every older store valid.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from sgid.methods.guidance import Guidance, follows_similarity
+from sgid.methods.prompts import fields
+from sgid.records import Use
+from sgid.reproducibility import SEEDS, derive_seed
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from sgid.data.image_set import ImageSet
+    from sgid.generation.hooks import LatentHook
+    from sgid.records import Request
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Draw:
+    """Random choices for one generated image, from a hash of its seed, key and repeat.
+
+    Each choice has a purpose of its own, so that another one changes none of them, nor does the
+    order, the batch, or the number of workers.
+    """
+
+    seed: int
+    key: str
+    repeat: int
+
+    @property
+    def noise(self) -> int:
+        """The seed of the image's noise."""
+        return derive_seed(self.seed, self.key, self.repeat)
+
+    def uniform(self, purpose: str) -> float:
+        """A number in [0, 1)."""
+        return derive_seed(self.seed, purpose, self.key, self.repeat) / SEEDS
+
+    def choice(self, purpose: str, options: Sequence[T]) -> T:
+        """One of `options`."""
+        return options[derive_seed(self.seed, purpose, self.key, self.repeat) % len(options)]
+
+    def turn(self, purpose: str, options: Sequence[T]) -> T:
+        """One of `options`, which the repeats of an original take in turn, in its own order."""
+        places = [derive_seed(self.seed, purpose, self.key, place) for place in range(len(options))]
+        order = sorted(range(len(options)), key=places.__getitem__)
+        return options[order[self.repeat % len(options)]]
+
+
+class Target(Protocol):
+    """The class that an image is drawn as: a label, or weights of labels that sum to 1."""
+
+    def __call__(self, label: int, classes: int, draw: Draw) -> int | Mapping[int, float]:
+        """From the label of the original, of as many `classes`."""
+        ...
+
+
+class Preparation(Protocol):
+    """An artifact that is computed once from the training images: tokens, a LoRA, prototypes.
+
+    It is cached under the fingerprint of the images, the models and its own arguments.
+    """
+
+    def __call__(
+        self, images: ImageSet, phrases: Sequence[str], models: Any, folder: Path, *, seed: int
+    ) -> None:
+        """Leave the artifact in `folder`, which may hold the beginnings of a killed process.
+
+        `phrases` are the class names as prompts say them, and `models` the run's
+        `sgid.models.loader.Models`.
+        """
+        ...
+
+
+class PixelHook(Protocol):
+    """A change to an image after it is decoded."""
+
+    def __call__(self, image: Image, request: Request, artifact: Path | None) -> Image:
+        """The image to keep; `artifact` is the folder that the method prepared."""
+        ...
+
+
+@dataclass(frozen=True)
+class Method:
+    """A generative method, composed of its parts.
+
+    Args:
+        name: its name, as in `aug=`.
+        prompt: a template with the fields of `sgid.methods.prompts`; `{label}` is the target's.
+        from_image: img2img from the sample's own image, else text-to-image.
+        strength: the paper's noise rate, in (0, 1]; of several, each image draws one.
+        guidance: from the similarities of all samples to their guidance scales.
+        caption: one of `sgid.methods.describe.CAPTIONS`.
+        negative_prompt: a template of what guidance leads away from; empty for the empty prompt.
+        target: the class that an image is drawn as; `None` for the class of its original.
+        prepare: what is computed once from the training images.
+        on_latents: a change to the latents while they are denoised.
+        on_pixels: a change to the decoded image.
+        use: how training takes the images; `None` for as `mix` says.
+        spec: what of the above determines an image, as JSON can say it.
+    """
+
+    name: str
+    prompt: str
+    from_image: bool
+    strength: float | Sequence[float]
+    guidance: Guidance
+    caption: str = "best"
+    negative_prompt: str = ""
+    target: Target | None = None
+    prepare: Preparation | None = None
+    on_latents: LatentHook | None = None
+    on_pixels: PixelHook | None = None
+    use: Use | None = None
+    spec: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def needs_captions(self) -> bool:
+        """Whether captions are in a prompt, or their similarity steers the guidance."""
+        used = fields(self.prompt) | fields(self.negative_prompt)
+        return "caption" in used or follows_similarity(self.guidance)
+
+    @property
+    def strengths(self) -> tuple[float, ...]:
+        """All strengths that an image may be drawn with."""
+        several = isinstance(self.strength, Sequence)
+        return tuple(self.strength) if several else (self.strength,)  # type: ignore[arg-type]
+
+
+def make_method(
+    name: str, entry: Mapping[str, Any], instantiate: Callable[[Any], Any], identity: Callable
+) -> Method:
+    """The method that an entry of `conf/aug/` describes.
+
+    `instantiate` makes what a `_target_` names, and `identity` says what that is in a spec.
+    """
+    # An empty prompt is one; any other part that is empty is none.
+    given = {k: value for k, value in entry.items() if k == "prompt" or value not in (None, "", {})}
+    parts: dict[str, Any] = {
+        key: instantiate(value) if isinstance(value, Mapping) and "_target_" in value else value
+        for key, value in given.items()
+    }
+    if "use" in parts:
+        parts["use"] = Use(**parts["use"])
+    method = Method(name, **parts)
+    # How training takes an image does not change it; captions change nothing where none is used.
+    unread = {"use"} if method.needs_captions else {"use", "caption"}
+    spec = {key: identity(value) for key, value in given.items() if key not in unread}
+    if spec.get("caption") == "best":
+        del spec["caption"]
+    return Method(name, **{**parts, "spec": spec})

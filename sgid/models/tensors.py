@@ -1,0 +1,256 @@
+"""The tensors of a model's files against those that its own class wants, read off the files'
+headers: no weights are loaded.
+
+Libraries load what fits and leave the rest as it was drawn at random, with a warning at most.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from sgid.models.weights import (
+    FILES,
+    NOT_LOADED,
+    Weights,
+    read_json,
+    read_parts,
+    safetensors_header,
+)
+from sgid.reproducibility import fingerprint, versions
+from sgid.runtime.files import write_atomic
+from sgid.runtime.terminal import quiet
+
+if TYPE_CHECKING:
+    import torch
+
+log = logging.getLogger(__name__)
+
+WRAPPERS = {
+    "module.": "torch's DataParallel",
+    "_orig_mod.": "torch.compile",
+    "_forward_module.": "Lightning's Fabric",
+    "base_model.model.": "PEFT, a LoRA",
+    "ema_model.": "an average of weights",
+    "ema.": "an average of weights",
+    "network.": "a training loop",
+    "model.": "a training loop, such as Lightning's",
+}
+"""What training loops put before the names of tensors."""
+
+CAPTIONER = "BlipForConditionalGeneration"
+
+INPAINTING = {9: "inpainting", 8: "editing by instruction (InstructPix2Pix)"}
+"""What a UNet is for that takes more channels than its latents have."""
+
+
+class Misfit(NamedTuple):
+    """How the tensors of files differ from those of a model, by name."""
+
+    missing: list[str]
+    other_shape: list[str]
+    unused: list[str]
+
+
+def check_tensors(folder: Path, layout: str, option: str) -> None:
+    """Compare all parts of a model that are loaded with their files.
+
+    `option` is the config key (e.g. `models.scorer.weights`) that the messages name.
+
+    Raises:
+        ValueError: naming the part, what is in its files, and what to take.
+    """
+    parts = {"blip": _blip, "open_clip": _open_clip, "diffusers": _pipeline}
+    for part, misfit in parts[layout](folder, option) if layout in parts else ():
+        if misfit.missing or misfit.other_shape or (misfit.unused and layout != "blip"):
+            raise ValueError(f"{option}: {_described(part, misfit)}. Change {option}")
+        if misfit.unused:
+            log.warning("%s: not used of %s: %s", option, part, _some(misfit.unused))
+
+
+def _described(part: Path, misfit: Misfit) -> str:
+    missing, shapes, unused = misfit
+    lines = [f"the weights in {part} do not fit the model that its config describes"]
+    if wrapper := _wrapper(missing, unused):
+        return (
+            f"{lines[0]}: all names begin with {wrapper!r}, of {WRAPPERS[wrapper]}; save them "
+            + (f"without it, as {{name.removeprefix({wrapper!r}): tensor}}")
+        )
+    for what, names in (
+        ("not in the file, so that they would be random", missing),
+        ("of another shape", shapes),
+        ("in the file, and of no use to the model", unused),
+    ):
+        if names:
+            lines.append(f"{len(names):,} tensors {what} ({_some(names)})")
+    return "; ".join(lines)
+
+
+def _some(names: list[str]) -> str:
+    return ", ".join(sorted(names)[:3]) + (", ..." if len(names) > 3 else "")
+
+
+def _wrapper(missing: Iterable[str], unused: list[str]) -> str | None:
+    """The prefix of `WRAPPERS` with which the unused tensors would be the missing ones."""
+    wanted = set(missing)
+    for prefix in WRAPPERS:
+        bare = {name.removeprefix(prefix) for name in unused if name.startswith(prefix)}
+        # Libraries name some tensors of a text encoder with, some without the model's own prefix.
+        bare |= {name.partition(".")[2] for name in bare}
+        if unused and all(name.startswith(prefix) for name in unused) and len(bare & wanted) > 1:
+            return prefix
+    return None
+
+
+def _blip(folder: Path, option: str) -> Iterator[tuple[Path, Misfit]]:
+    import transformers
+
+    config = read_json(folder / "config.json") or {}
+    kinds = config.get("architectures") or [CAPTIONER]
+    if CAPTIONER not in kinds or config.get("model_type", "blip") != "blip":
+        raise ValueError(
+            f"{option}: {folder} holds a {', '.join(kinds)} ({config.get('model_type')}), which "
+            f"writes no captions; take a {CAPTIONER}, such as "
+            f"{option}.id=Salesforce/blip-image-captioning-large"
+        )
+    yield folder, _transformers_misfit(transformers.BlipForConditionalGeneration, folder)
+
+
+def _transformers_misfit(kind: Any, folder: Path) -> Misfit:
+    """As the library itself accounts for them, which knows what tensors were called before."""
+    import torch
+    import transformers
+
+    transformers.utils.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    config = kind.config_class.from_pretrained(folder, local_files_only=True)
+    shapes = _shapes(folder, FILES["transformers"])
+    # Tensors of the right shapes that take no memory.
+    state = {name: torch.zeros(()).expand(shape) for name, shape in shapes.items()}
+    # What is missing is drawn at random, which is nobody's business.
+    with torch.random.fork_rng(devices=[]):
+        _, told = kind.from_pretrained(
+            None, config=config, state_dict=state, output_loading_info=True,
+            ignore_mismatched_sizes=True,
+        )  # fmt: skip
+    unused = [name for name in told["unexpected_keys"] if not name.endswith("position_ids")]
+    return Misfit(
+        sorted(told["missing_keys"]), sorted(one[0] for one in told["mismatched_keys"]), unused
+    )
+
+
+def _pipeline(folder: Path, option: str) -> Iterator[tuple[Path, Misfit]]:
+    import diffusers
+    import transformers
+
+    libraries = {"diffusers": diffusers, "transformers": transformers}
+    for part, library, name in read_parts(folder):
+        kind = getattr(libraries.get(library), name, None)
+        if part in NOT_LOADED or not hasattr(kind, "from_pretrained"):
+            continue
+        place = folder / part
+        if library == "transformers" and hasattr(kind, "config_class"):
+            misfit = _transformers_misfit(kind, place)
+            # A whole CLIP in the place of its text encoder has what that takes, and more.
+            yield place, misfit if misfit.missing else misfit._replace(unused=[])
+        elif library == "diffusers" and hasattr(kind, "load_config") and hasattr(kind, "forward"):
+            yield place, _diffusers_misfit(kind, place)
+    _check_channels(folder, option)
+
+
+def _diffusers_misfit(kind: Any, folder: Path) -> Misfit:
+    import torch
+
+    with torch.device("meta"):
+        model = kind.from_config(kind.load_config(folder, local_files_only=True))
+    shapes = _shapes(folder, FILES["diffusers"])
+    state = {name: torch.zeros(()).expand(shape) for name, shape in shapes.items()}
+    model._fix_state_dict_keys_on_load(state)  # what tensors were called before
+    return _misfit(state, model.state_dict())
+
+
+def _misfit(state: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor]) -> Misfit:
+    return Misfit(
+        [name for name in wanted if name not in state],
+        [name for name in wanted if name in state and state[name].shape != wanted[name].shape],
+        [name for name in state if name not in wanted],
+    )
+
+
+def _check_channels(folder: Path, option: str) -> None:
+    """Raise a `ValueError` where a UNet takes more than the latents that its pipeline gives."""
+    index = read_json(folder / "model_index.json") or {}
+    if "Inpaint" in (name := str(index.get("_class_name"))) or "Pix2Pix" in name:
+        return
+    taken = (read_json(folder / "unet" / "config.json") or {}).get("in_channels", 4)
+    given = (read_json(folder / "vae" / "config.json") or {}).get("latent_channels", 4)
+    if name.startswith("StableDiffusion") and taken != given:
+        what = INPAINTING.get(taken, "another task")
+        raise ValueError(
+            f"{option}: the UNet in {folder} takes {taken} channels and the VAE gives {given}: it "
+            f"is made for {what}, not for drawing from text or an image; change {option}"
+        )
+
+
+def _open_clip(folder: Path, option: str) -> Iterator[tuple[Path, Misfit]]:
+    import open_clip
+    import torch
+    from open_clip import factory
+
+    quiet()
+    settings = read_json(folder / "open_clip_config.json") or {}
+    if lacking := sorted({"mean", "std"} - set(settings.get("preprocess_cfg") or {})):
+        log.warning(
+            "%s: %s names no %s in preprocess_cfg: those of OpenAI's CLIP are taken",
+            option, folder / "open_clip_config.json", " and ".join(lacking),
+        )  # fmt: skip
+    model: Any = open_clip.create_model(
+        f"local-dir:{folder}", load_weights=False, device="meta",
+        pretrained_image=False, pretrained_text=False,
+    )  # fmt: skip
+    shapes = _shapes(folder, FILES["open_clip"])
+    state = {name: torch.zeros(()).expand(shape) for name, shape in shapes.items()}
+    # As `open_clip.load_checkpoint` does to tensors of its own earlier versions and of others.
+    state = factory.convert_state_dict(model, state)
+    if "positional_embedding" in state and not hasattr(model, "positional_embedding"):
+        state = factory.convert_to_custom_text_state_dict(state)
+    wanted = model.state_dict()
+    for name in ("logit_scale", "logit_bias"):
+        if name in wanted and state.get(name, torch.zeros(2)).numel() == 1:
+            state[name] = state[name].reshape(wanted[name].shape)
+    if "logit_bias" in wanted:
+        state.setdefault("logit_bias", torch.zeros(wanted["logit_bias"].shape))
+    state.pop("text.transformer.embeddings.position_ids", None)
+    if state.keys() >= wanted.keys():
+        factory.resize_pos_embed(state, model)
+        factory.resize_text_pos_embed(state, model)
+    yield folder, _misfit(state, wanted)
+
+
+def _shapes(folder: Path, name: str) -> dict[str, list[int]]:
+    """The shape of each tensor, by name, in a file or its shards."""
+    index = read_json(folder / f"{name}.index.json")
+    whole = (folder / name).is_file() or index is None
+    names = [name] if whole else sorted(set(index["weight_map"].values()))
+    return {
+        tensor: one["shape"]
+        for file in names
+        for tensor, one in safetensors_header(folder / file).items()
+    }
+
+
+def check_once(weights: Weights, layout: str, option: str, *, remembered: Path) -> None:
+    """`check_tensors`, for weights that are not among those `remembered` as sound.
+
+    Raises:
+        ValueError: if they do not fit.
+    """
+    one = fingerprint({**weights.identity, "libraries": versions()})
+    sound = set(read_json(remembered) or [])
+    if one not in sound:
+        check_tensors(weights.folder, layout, option)
+        remembered.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(remembered, json.dumps(sorted(sound | {one})).encode())
