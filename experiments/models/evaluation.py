@@ -84,8 +84,9 @@ def caption_shares(world: World, texts: list[str], part: Part) -> dict[str, floa
         said = [world.said(name, text) for text in texts]
         right = np.array([words[i] in own for own, i in zip(said, measured[name], strict=True)])
         shares[name] = right.mean()
-        if "" not in words:
-            shares[f"{name} when said"] = right[[bool(own) for own in said]].mean()
+        naming = np.array([bool(own) for own in said])
+        if "" not in words and naming.any():
+            shares[f"{name} when said"] = right[naming].mean()
     pairs = list(zip(texts, part.labels, strict=True))
     exact = [f" {world.class_names[label]} " in text for text, label in pairs]
     coarse = [f" {world.kinds[label]} " in text for text, label in pairs]
@@ -199,7 +200,7 @@ def text_consistency(
 
 def load(folder: Path) -> StableDiffusionImg2ImgPipeline:
     """The pipeline with the solver that SGID's own engine uses by default, in 32 bits."""
-    pipeline = StableDiffusionImg2ImgPipeline.from_pretrained(folder, torch_dtype=torch.float32)
+    pipeline = StableDiffusionImg2ImgPipeline.from_pretrained(folder, dtype=torch.float32)
     pipeline.scheduler = DPMSolverMultistepScheduler.from_config(pipeline.scheduler.config)
     pipeline.set_progress_bar_config(disable=True)
     return pipeline
