@@ -62,7 +62,7 @@ def fault(error: BaseException, places: Mapping[str, str | Path]) -> str | None:
         )
     if number == errno.EFBIG:
         return f"{_named(error)} is larger than a file may be here (`ulimit -f`). {WORTH}"
-    if number in AWAY:
+    if number is not None and number in AWAY:
         what = _named(error) or "A file system"
         return f"{what}: {os.strerror(number)}. Its server may have been away. {WORTH}"
     if number in CLOSED and _named(error):

@@ -71,7 +71,7 @@ def with_settings_of(own: Any, name: str) -> Any:
     """
     import diffusers
 
-    kind = getattr(diffusers, name, None)
+    kind: Any = getattr(diffusers, name, None)
     if name == OWN or kind is type(own):
         return own
     option, can = f"models.generator.scheduler={name}", _can_replace(own)

@@ -232,9 +232,8 @@ def _open_clip(folder: Path, option: str) -> Iterator[tuple[Path, Misfit]]:
 
 def _shapes(folder: Path, name: str) -> dict[str, list[int]]:
     """The shape of each tensor, by name, in a file or its shards."""
-    index = read_json(folder / f"{name}.index.json")
-    whole = (folder / name).is_file() or index is None
-    names = [name] if whole else sorted(set(index["weight_map"].values()))
+    index = None if (folder / name).is_file() else read_json(folder / f"{name}.index.json")
+    names = [name] if index is None else sorted(set(index["weight_map"].values()))
     return {
         tensor: one["shape"]
         for file in names

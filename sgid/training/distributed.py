@@ -18,7 +18,7 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from sgid.runtime.signals import SIGNALS
 
@@ -80,7 +80,7 @@ def fit_together(
         RuntimeError: if a process failed otherwise; with its traceback.
     """
     import torch
-    from torch.multiprocessing import start_processes
+    from torch.multiprocessing.spawn import start_processes
 
     from sgid.training.checkpoints import resume_path
 
@@ -146,7 +146,7 @@ def _follow(
         except ProcessException as error:  # it has ended the other processes
             failure = error
         while ready := wait(readers, timeout=0):
-            for kind, *values in (reader.recv() for reader in ready):
+            for kind, *values in (cast(Connection, reader).recv() for reader in ready):
                 if kind == "step" and on_step:
                     on_step(*values)
                 elif kind == "epoch" and on_epoch:
