@@ -54,7 +54,7 @@ class SlurmQueue(SlurmInfoWatcher):
         return job_id in self._finished
 
     def outcome(self, job_id: str) -> str | None:
-        """How a job ended, in words; `None` while it has not, or if that is not known."""
+        """End of a job, in words; `None` while it has not, or if that is not known."""
         if not self.is_done(job_id, "cache"):
             return None
         info = self.get_info(job_id, "cache")
