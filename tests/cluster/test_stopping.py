@@ -79,7 +79,7 @@ def test_a_signal_ends_the_workers_and_keeps_shards(place, alone, monkeypatch):
     folder = planned(place.artifacts, *options)[1].generated.folder
     part = folder / "part-00000.parquet"
     folder.mkdir(parents=True)
-    made = alone(*options)[f"generated/{part.name}"]
+    made = alone(*options)[f"img2img_label/{part.name}"]
     part.write_bytes(made)
     hold = place.top / "hold"
     hold.touch()  # as long as it is there, workers do not end their work

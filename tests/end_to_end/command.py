@@ -17,6 +17,7 @@ from unittest import mock
 import sgid
 
 ROOT = Path(sgid.__file__).parent.parent
+DRAW = "sgid.reporting.pictures._picture"
 SHORT = ("backbone.steps=4", "expansion=1", "steps=4", "trainer.validations=1")
 
 
@@ -28,10 +29,15 @@ def _models() -> Any:
     return Loaded()
 
 
-def _blank(figure: Any, file: io.BytesIO, **options: Any) -> None:
+def _blank(figure: Any, caption: str) -> Any:
+    """In place of a picture of a report."""
     from PIL import Image
 
-    Image.new("RGB", (8, 8)).save(file, "PNG")
+    from sgid.reporting.pictures import Picture
+
+    buffer = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(buffer, "PNG")
+    return Picture(buffer.getvalue(), 8, caption)
 
 
 @dataclass(frozen=True)
@@ -91,13 +97,11 @@ class Place:
 
     def run(self, *given: str, pictures: bool = False, **environment: str) -> Outcome:
         """In this process, with blank pictures in the report if they are not what is tested."""
-        from matplotlib.figure import Figure
-
         from sgid.cli import main
 
         out, err = io.StringIO(), io.StringIO()
         with (
-            contextlib.nullcontext() if pictures else mock.patch.object(Figure, "savefig", _blank),
+            contextlib.nullcontext() if pictures else mock.patch(DRAW, _blank),
             mock.patch.object(sys, "argv", self.arguments(given)),
             mock.patch.dict(os.environ, {**self.environment, **environment}, clear=True),
             contextlib.redirect_stdout(out),

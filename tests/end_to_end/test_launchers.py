@@ -48,7 +48,7 @@ def children(pid: int) -> list[int]:
 
 
 def test_each_run_in_a_process_of_its_own(place, own):
-    outcome = place.run(*own, *LOCAL, "noise_rate=0.5,2")
+    outcome = place.spawn(*own, *LOCAL, "noise_rate=0.5,2")
     assert outcome.code == 1, outcome.text
     assert outcome.out.count("1 of 2 runs finished, 1 failed") == 2  # above the table, and last
     table = (place.top / "hydra" / "table.md").read_text().replace("\\", "")

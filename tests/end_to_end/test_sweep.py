@@ -44,7 +44,7 @@ def test_stages_without_a_result_have_no_table_and_do_not_count_as_failed(swept,
 
 
 def test_a_job_that_fails_is_named_and_the_others_run(swept, own, tmp_path):
-    outcome = swept.run(*own, "-m", "noise_rate=2,0.5", f"hydra.sweep.dir={tmp_path}")
+    outcome = swept.spawn(*own, "-m", "noise_rate=2,0.5", f"hydra.sweep.dir={tmp_path}")
     assert outcome.code == 1, outcome.text
     assert "Traceback" not in outcome.text
     assert outcome.err.count("noise_rate=2.0: must be above 0, at most 1") == 1
