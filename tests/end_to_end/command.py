@@ -32,7 +32,6 @@ def _models() -> Any:
 def _blank(figure: Any, caption: str) -> Any:
     """In place of a picture of a report."""
     from PIL import Image
-
     from sgid.reporting.pictures import Picture
 
     buffer = io.BytesIO()
