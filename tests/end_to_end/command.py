@@ -17,7 +17,7 @@ from unittest import mock
 import sgid
 
 ROOT = Path(sgid.__file__).parent.parent
-DRAW = "sgid.reporting.pictures._picture"
+DRAW = "sgid.reporting.figures._picture"
 SHORT = ("backbone.steps=4", "expansion=1", "steps=4", "trainer.validations=1")
 
 
@@ -32,7 +32,7 @@ def _models() -> Any:
 def _blank(figure: Any, caption: str) -> Any:
     """In place of a picture of a report."""
     from PIL import Image
-    from sgid.reporting.pictures import Picture
+    from sgid.reporting.figures import Picture
 
     buffer = io.BytesIO()
     Image.new("RGB", (8, 8)).save(buffer, "PNG")

@@ -93,7 +93,7 @@ def test_a_part_that_is_added_later_changes_no_old_spec(aug, monkeypatch):
 
 
 def test_how_training_takes_images_is_in_no_spec_of_theirs(aug):
-    (made,) = (one for one in methods(aug) if one.name == "da_fusion_strengths")
+    (made,) = (one for one in methods(aug) if one.name == "da_fusion_plain")
     assert made.use == Use("replace", 0.5) and "use" not in made.spec
 
 
