@@ -185,8 +185,8 @@ def _note_what_is_drawn(log: int) -> None:
 
     draw, describe = StableDiffusionEngine.generate, stage.describe
 
-    def generate(self: Any, requests: Any) -> Any:
-        for one in draw(self, requests):
+    def generate(self: Any, requests: Any, hook: Any = None) -> Any:
+        for one in draw(self, requests, hook):
             request = one.request
             os.write(log, f"{os.getpid()} {request.described.key}#{request.repeat}\n".encode())
             yield one

@@ -50,7 +50,7 @@ class Engine:
     def __init__(self, folder: Path, **settings: Any) -> None:
         self.steps = 0
 
-    def generate(self, requests: Sequence[Request]) -> Iterator[Generated]:
+    def generate(self, requests: Sequence[Request], hook: Any = None) -> Iterator[Generated]:
         for request in requests:
             while os.path.exists(os.environ.get(HOLD, "")):
                 time.sleep(0.02)
