@@ -32,6 +32,7 @@ def _models() -> Any:
 def _blank(figure: Any, caption: str) -> Any:
     """In place of a picture of a report."""
     from PIL import Image
+
     from sgid.reporting.figures import Picture
 
     buffer = io.BytesIO()
