@@ -31,7 +31,6 @@ def make(config: Any) -> dict[str, float]:
     Told are when that began, as if loading the models had taken no time, when the first and the
     last image were drawn, and when it ended.
     """
-    from sgid.stages.augment import augment
 
     began = time.time()
     dataset, models, augmentation = _ready(config)
@@ -44,14 +43,14 @@ def make(config: Any) -> dict[str, float]:
     told = {"process": float(os.environ["SGID_STARTED"]), "stage": began}
     draw = engine.generate
 
-    def generate(requests: Sequence[Any]) -> Iterator[Any]:
-        for one in draw(requests):
+    def generate(requests: Sequence[Any], hook: Any = None) -> Iterator[Any]:
+        for one in draw(requests, hook):
             told.setdefault("first", time.time())
             yield one
             told["last"] = time.time()
 
     engine.generate = generate
-    augment(augmentation, config, dataset, models)
+    augmentation.make()
     return {**told, "end": time.time()}
 
 

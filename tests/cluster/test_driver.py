@@ -165,6 +165,7 @@ def test_what_a_worker_lacks_is_said_in_a_few_lines(nodes, tmp_path):
 
 def test_a_worker_that_would_make_something_else_says_so(nodes, tmp_path):
     run, augmentation = planned(tmp_path, *LIGHT, *nodes.options)
+    assert "DPMSolver" in str(augmentation.generated.spec)  # which is then fixed
     run.config.models.generator.scheduler = "DDIMScheduler"  # as if the nodes had another code
     with pytest.raises(ValueError, match="engine.*scheduler=DDIM.*, not DPMSolver"):
         made(run, augmentation)

@@ -27,7 +27,7 @@ import torch
             "stage=foo\nInvalid value 'foo', expected one of [data, augment, train, eval",
         ),
         ("noise_rate", "missing EQUAL"),
-        ("aug.sgid.prompt=a {label}", """needs quotes: 'option="value"'"""),
+        ("aug.sgid.prompt=a {label}", """needs quotes: 'aug.sgid.prompt="a {label}"'"""),
         # Values are tested one by one with sgid.stages.validation: here, that it is called.
         ("noise_rate=1.5", "noise_rate=1.5: must be above 0, at most 1"),
         ("models.generator.scheduler=Nonsense", "must be a scheduler of diffusers"),
