@@ -123,7 +123,7 @@ def requests(images: int, side: int, *, strength: float) -> list[Request]:
         made.append(
             Request(
                 described, repeat, "sgid", f"a photo of a coat, number {original}", picture,
-                strength, float(rng.uniform(2, 10)), index, 0,
+                strength, float(rng.uniform(2, 10)), index, 0, "coat",
             )
         )  # fmt: skip
     return made

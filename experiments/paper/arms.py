@@ -11,3 +11,6 @@ GENERATIVE = [
 ]  # fmt: skip
 SGID = ["[sgid]"]
 WITHOUT_A_PART = ["[no_label]", "[no_caption]", "[fixed_guidance]", "[random_caption]"]
+
+# Methods of others, in the main table alone.
+FURTHER = ["[da_fusion_plain]", "[genie]"]

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from experiments.charts.forest import forest
 from experiments.charts.rank_line import rank_line
-from experiments.paper.arms import BASE, GENERATIVE, PERTURBATIONS, SGID
+from experiments.paper.arms import BASE, FURTHER, GENERATIVE, PERTURBATIONS, SGID
 from experiments.paper.backbones import over_backbones, ranking, ranks_said
 from experiments.paper.contrasts import (
     blocks,
@@ -36,7 +36,7 @@ COLUMNS = 7
 
 def grid(scale: Scale) -> list[Sweep]:
     # The last is SGID on the base that `none` has, for where that is the best baseline.
-    augmentations = [*BASE, *PERTURBATIONS, *GENERATIVE, *SGID, "[none,sgid]"]
+    augmentations = [*BASE, *PERTURBATIONS, *GENERATIVE, *FURTHER, *SGID, "[none,sgid]"]
     return [scale.sweep(augmentations, {"backbone": scale.backbones})]
 
 
