@@ -179,7 +179,9 @@ class Augmentation:
         plan = self.plan()
         if not self.complete:
             generator = self.models.weights["models.generator"].folder
-            check_prompts(plan, generator, strict=self.settings.strict)
+            known = self.models.settings
+            toy = known.knows is not None and self.dataset.name not in known.known
+            check_prompts(plan, generator, strict=self.settings.strict, toy=toy)
             generate_shards(
                 self.generated, plan, self.models,
                 format=self.settings.format, look=None if self.begun else self._look,

@@ -13,8 +13,10 @@ from sgid.models.weights import read_json
 log = logging.getLogger(__name__)
 
 
-def check_prompts(plan: RequestPlan, folder: Path, *, strict: bool) -> None:
+def check_prompts(plan: RequestPlan, folder: Path, *, strict: bool, toy: bool = False) -> None:
     """Warn of the prompts of a plan that the generator in `folder` would cut, and of the place.
+
+    Of a `toy`, a model whose images of this dataset are known to be nonsense, labels may be cut.
 
     Raises:
         ValueError: if a prompt's label is cut, or, with `strict`, if any prompt is.
@@ -41,7 +43,7 @@ def check_prompts(plan: RequestPlan, folder: Path, *, strict: bool) -> None:
         option = f"aug.{plan.method.name}.prompt"
         for text in cut:
             end = prompts[text]
-            if end and len(tokenizer(text[:end])["input_ids"]) > longest:
+            if end and not toy and len(tokenizer(text[:end])["input_ids"]) > longest:
                 raise ValueError(
                     f"{said}; of {text!r} the label itself is cut off. Put {{label}} before "
                     f"{{caption}} in {option} (now {plan.method.prompt!r}), or take a lower "
