@@ -219,8 +219,9 @@ def check_models(config: Config, ready: Prepared) -> None:
             check_once(
                 weights, weights.identity["layout"], f"{name}.weights", remembered=remembered
             )
-    if chosen := list(in_slot(config.aug, "offline").values()):
-        folder, scheduler = ready.weights["models.generator"].folder, config.models.generator
+    chosen = list(in_slot(config.aug, "offline").values())
+    if (weights := ready.weights.get("models.generator")) is not None:
+        folder, scheduler = weights.folder, config.models.generator
         strengths = {1.0 for entry in chosen if not entry["from_image"]}
         for given in (entry["strength"] for entry in chosen if entry["from_image"]):
             strengths |= set(given) if isinstance(given, list | tuple) else {given}
