@@ -80,9 +80,10 @@ def test_from_the_hub_cache_to_the_report(cached):
     for kind, model, name in (
         ("described", "captioner", "blip"),
         ("described", "scorer", "clip"),
-        ("generated", "generator", "sd"),
+        ("generated", "engine", "sd"),
     ):
-        weights = spec[kind][model]["weights"]
+        (identity,) = spec[kind][model].values()  # under the short name of its class
+        weights = identity["weights"]
         assert (weights["id"], weights["revision"]) == IDS[name]
     (file,) = place.artifacts.glob("generated/*/part-*.parquet")
     rows = pq.read_table(file).to_pylist()
