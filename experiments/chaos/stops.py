@@ -22,7 +22,7 @@ IN = [stage for stage in STAGES if stage != "finished"]
 
 @dataclass(frozen=True)
 class Undisturbed:
-    """What a run that nothing happens to leaves, and how long it took."""
+    """Output and duration of an undisturbed run."""
 
     ground: Ground
     seconds: float

@@ -57,14 +57,14 @@ class Recipe:
 
     @cached_property
     def captioned(self) -> tuple[Any, ...]:
-        """What a model that reads captions is trained with."""
+        """Training data of the models that read captions."""
         part = self.parts["pretraining"]
         words = captions.vocabulary(self.world, self.options.images)
         return self.world, self.sizes, part, self.world.measure(part.images), words
 
     @property
     def limits(self) -> dict[str, Any]:
-        """Where and for how long the models are trained."""
+        """Device and length of the trainings."""
         minutes = self.options.minutes
         deadline = None if minutes is None else time.monotonic() + 60 * minutes
         return {

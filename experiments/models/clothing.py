@@ -150,7 +150,7 @@ def measure(images: NDArray[np.uint8]) -> Attributes:
 
 
 def _detail(inside, top, height, aspect, fill) -> NDArray[np.int64]:
-    """What stands out, by where the outline has mass and where it has gaps."""
+    """Distinctive parts of the shape, by where the outline has mass and where it has gaps."""
     detail = np.zeros(len(inside), np.int64)
 
     def share(image: int, low: float, high: float, columns: slice) -> float:

@@ -1,4 +1,4 @@
-"""What the finished models can do, measured on images that none of them was trained on."""
+"""Evaluation of the finished models on images that none of them was trained on."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ ARCHITECTURE = "vit_tiny_patch16_224"
 
 
 def tasks(world: World) -> dict[str, int]:
-    """What it is asked of each image, and how many answers there are."""
+    """The questions that the ViT answers of each image, with their numbers of answers."""
     counts = {name: len(words) for name, words in world.words.items()}
     return {**counts, "noun": max(world.taught_nouns) + 1}
 

@@ -1,4 +1,4 @@
-"""What the recipe knows of a world: its images, the words for them, and the sizes of its models."""
+"""A world of the recipe: its images, the words for them, and the sizes of its models."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ class World:
     picture: str
     """File of the picture of strengths, among those of the documentation."""
     images: Path | None
-    """Where the images usually lie."""
+    """The usual folder of the images."""
     read: Callable[[Path], dict[str, Part]]
     """From the folder of images the parts `pretraining`, `validation` and `test`, and others."""
     write: Callable[[Path, dict[str, Part], Path], None]
