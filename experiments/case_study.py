@@ -135,13 +135,13 @@ def perturbed(config: Config, images: ImageSet, size: int) -> list[Image]:
     import torch
     from torchvision.transforms.v2 import functional
 
-    from sgid.stages.train import transforms
+    from sgid.stages.run import transforms
     from sgid.training.transforms import batch_transform, flip_crop, training_transform
 
     torch.manual_seed(config.seed)
     random.seed(config.seed)
     np.random.seed(config.seed % 2**32)
-    base, online, batch = (transforms(config, slot) for slot in ("base", "online", "batch"))
+    base, online, batch = (transforms(config.aug, slot) for slot in ("base", "online", "batch"))
     view = training_transform(size, online, base=base[0] if base else flip_crop)
     pixels = torch.stack([view(sample.image) for sample in images])  # uint8 (8, 3, H, W)
     if mix := batch_transform(batch, len(images.class_names)):

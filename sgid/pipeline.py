@@ -123,7 +123,7 @@ def _train(run: Run, console: Console) -> None:
     from sgid.stages.train import content, train, trained
 
     training = run.training()
-    if trained(training):
+    if trained(training.folder):
         return
     for name in ("result.json", "predictions.parquet", "report.html"):  # of another checkpoint
         (run.folder / name).unlink(missing_ok=True)
@@ -135,7 +135,7 @@ def _train(run: Run, console: Console) -> None:
         metrics = train(training, loggers)
     console.print(
         f"validation top-1 {metrics['validation/top1']:.1f} % at the best checkpoint · "
-        f"content {content(training)}",
+        f"content {content(training.folder)}",
         highlight=False,
     )
 

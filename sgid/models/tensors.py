@@ -134,7 +134,7 @@ def _transformers_misfit(kind: Any, folder: Path) -> Misfit:
     with torch.random.fork_rng(devices=[]):
         _, keys = kind.from_pretrained(
             None, config=config, state_dict=state, output_loading_info=True,
-            ignore_mismatched_sizes=True,
+            ignore_mismatched_sizes=True, use_safetensors=True,
         )  # fmt: skip
     unused = [name for name in keys["unexpected_keys"] if not name.endswith("position_ids")]
     return Misfit(

@@ -133,7 +133,7 @@ def evaluate(run: Run, console: Console) -> None:
         _measure_again(run, before, console)
         return
     training = run.training()
-    metrics = trained(training)
+    metrics = trained(training.folder)
     if metrics is None:
         raise ValueError(f"{run.folder} has no trained checkpoint; run stage=train, or stage=all")
     with run.timed("evaluate"):

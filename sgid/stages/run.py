@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
@@ -206,10 +206,7 @@ class Run:
             backbone=config.backbone,
             make_network=instantiate(config.backbone.model),
             optimizer=instantiate(config.backbone.optimizer),
-            transforms={
-                slot: [instantiate(e["transform"]) for e in in_slot(config.aug, slot).values()]
-                for slot in ("base", "online", "batch")
-            },
+            transforms={slot: transforms(config.aug, slot) for slot in ("base", "online", "batch")},
             mix=self._mix,
             trainer=config.trainer,
             seed=config.seed,
@@ -230,6 +227,11 @@ class Run:
         started = time.perf_counter()
         yield
         self.seconds[stage] = time.perf_counter() - started
+
+
+def transforms(aug: Mapping[str, Any], slot: str) -> list[Any]:
+    """The transforms of the augmentations in a slot: `base`, `online` or `batch`."""
+    return [instantiate(entry["transform"]) for entry in in_slot(aug, slot).values()]
 
 
 def prepare(

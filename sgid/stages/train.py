@@ -187,9 +187,9 @@ def train(training: Training, loggers: list[Any]) -> dict[str, float]:
     return metrics
 
 
-def trained(training: Training) -> dict[str, float] | None:
+def trained(checkpoints_folder: Path) -> dict[str, float] | None:
     """The metrics of a training that has ended and left a whole checkpoint, else `None`."""
-    path, best = training.folder / "train.json", training.folder / "best.ckpt"
+    path, best = checkpoints_folder / "train.json", checkpoints_folder / "best.ckpt"
     if not path.is_file():
         return None
     if checkpoints.intact(best):
@@ -199,6 +199,6 @@ def trained(training: Training) -> dict[str, float] | None:
     return None
 
 
-def content(training: Training) -> str:
+def content(checkpoints_folder: Path) -> str:
     """Hash of the weights of a training that has ended: the same for the same bits."""
-    return checkpoints.content(training.folder / "best.ckpt")
+    return checkpoints.content(checkpoints_folder / "best.ckpt")

@@ -177,13 +177,14 @@ def _cause(
         codes: exit codes before PyTorch ended the other processes.
         errors: those that the processes had for the user.
     """
-    from torch.multiprocessing.spawn import ProcessRaisedException
+    from torch.multiprocessing.spawn import ProcessExitedException
 
     option = f"trainer.devices={len(codes)}"
     killed = next((rank for rank, code in enumerate(codes) if code and code < 0), None)
-    if killed is not None or not isinstance(failure, ProcessRaisedException):
+    if killed is not None or isinstance(failure, ProcessExitedException):
         rank = failure.error_index if killed is None else killed
-        code = codes[rank] or 0
+        # It may have died after the codes were read: then the failure alone has its own.
+        code = codes[rank] or failure.exit_code  # pyright: ignore[reportAttributeAccessIssue]
         how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
         return ChildProcessError(
             f"{option}: process {rank} of the training died ({how}), most likely since memory ran "

@@ -9,8 +9,7 @@ import subprocess
 import time
 from pathlib import Path
 
-from sgid.cluster.connection import LOOPBACK, QUIET, TOKEN
-
+from sgid.cluster.driver import LOOPBACK, QUIET, TOKEN
 from tests.cluster import light
 from tests.cluster.conftest import OPTIONS, at_work, parent, planned
 from tests.end_to_end.conftest import place

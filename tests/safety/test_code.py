@@ -13,11 +13,12 @@ from tests.safety.sources import FILES
 # What unpickles, or runs text. The processes of one training talk to each other in pickles, as
 # Python's own do: from memory to memory, never from a file.
 FORBIDDEN = {"pickle", "dill", "cloudpickle", "joblib", "marshal", "shelve", "jsonpickle"}
-MAY = {("sgid/training/distributed.py", "pickle"), ("sgid/training/distributed.py", "pickle")}
+MAY = {("sgid/training/distributed.py", "pickle")}
 CALLS = {"eval", "exec", "compile", "__import__", "execfile"}
-ATTRIBUTES = {"os.system", "os.popen", "os.execv", "os.execvp", "torch.hub.load", "yaml.load"}
+ATTRIBUTES = {"os.system", "os.popen", "os.execv", "os.execvp", "torch.hub.load"}
 ATTRIBUTES |= {"yaml.unsafe_load", "yaml.full_load", "pd.read_pickle", "pandas.read_pickle"}
 ATTRIBUTES |= {"torch.hub.load_state_dict_from_url", "torch.jit.load", "torch.package"}
+YAML = {"yaml.SafeLoader", "yaml.BaseLoader"}  # the second makes nothing but text
 EXTRACTS = {"extractall", "unpack_archive"}
 LOADS = {"from_pretrained", "from_single_file"}
 
@@ -49,6 +50,7 @@ def _call(name: str, node: ast.Call, needed: dict[str, str]) -> list[str]:
         name: name in ATTRIBUTES,
         "torch.load": name == "torch.load" and given.get("weights_only") != "True",
         "ckpt_path": "ckpt_path" in given and given.get("weights_only") != "True",
+        "yaml.load": name == "yaml.load" and given.get("Loader") not in YAML,
         "allow_pickle": given.get("allow_pickle", "False") != "False",
         "shell": given.get("shell", "False") != "False",
         "trust_remote_code": given.get("trust_remote_code", "False") != "False",
@@ -65,7 +67,7 @@ def _needed(name: str) -> dict[str, str]:
     if last not in LOADS:
         return {}
     needed = {"trust_remote_code": "False"} if re.match("Auto[A-Z]", kind) else {}
-    if not re.search("Processor|Tokenizer|Config", kind):  # these have no weights
+    if not re.search("Processor|Tokenizer|[Cc]onfig", kind):  # these have no weights
         needed["use_safetensors"] = "True"
     return needed
 
@@ -80,7 +82,12 @@ def test_no_data_is_run(file):
     [
         *("import pickle", "from pickle import loads", "import joblib.numpy_pickle"),
         *("eval('1')", "exec(text)", "compile(a, b, 'exec')", "os.system('id')"),
-        *("torch.load(f)", "torch.load(f, weights_only=False)", "yaml.load(f)"),
+        *(
+            "torch.load(f)",
+            "torch.load(f, weights_only=False)",
+            "yaml.load(f)",
+            "yaml.load(f, yaml.Loader)",
+        ),
         *("np.load(f, allow_pickle=True)", "subprocess.run('a', shell=True)"),
         *("M.from_pretrained(f)", "AutoProcessor.from_pretrained(f)", "kind.from_single_file(f)"),
         "AutoModel.from_pretrained(f, use_safetensors=True)",

@@ -45,4 +45,4 @@ def test_nothing_else_listens_without_an_address():
         if isinstance(node, ast.Call)
         and (getattr(node.func, "attr", None) or getattr(node.func, "id", None)) in listens
     }
-    assert found == {"serve.py"}
+    assert found == {"app.py"}

@@ -20,7 +20,7 @@ def images(tmp_path) -> Store:
         for i in store.range(shard):
             described = Described(f"k{i // 2}", i % 3, f"class {i % 3}", "a hat", 0.25, (), ())
             prompt, seed = f"hat {i}", 2**62 + i
-            request = Request(described, i % 2, "sgid", prompt, None, 0.5, 3.0, seed, i % 3)
+            request = Request(described, i % 2, "sgid", prompt, None, 0.5, 3.0, seed, i % 3, "hat")
             rows.append(to_row(Generated(request, picture(0, i), "float32"), format="png"))
         store.write(shard, rows)
     store.finish()

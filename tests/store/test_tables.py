@@ -25,7 +25,9 @@ def store(tmp_path) -> Store:
         for i in store.range(shard):
             image = Image.fromarray(noise.integers(0, 256, (16, 16, 3), dtype=np.uint8))
             described = Described(f"k{i // 2}", i % 3, NAMES[i % 3], "", 0.25, (), ())
-            request = Request(described, i % 2, "sgid", "a hat", None, 0.5, 3.0, i, i % 3)
+            request = Request(
+                described, i % 2, "sgid", "a hat", None, 0.5, 3.0, i, i % 3, NAMES[i % 3]
+            )
             rows.append(to_row(Generated(request, image, "float32"), format="png"))
         store.write(shard, rows)
     store.finish()

@@ -13,11 +13,10 @@ import pytest
 import torch
 
 from sgid.runtime.signals import Stopped
-from sgid.stages.train import Training
 from sgid.stages.train import trained as trained_before
 from sgid.training.checkpoints import AtomicCheckpoints, content, intact, load
 from sgid.training.trainer import run_test
-from tests.training.small import CPU, PLAN, curves, equal, make, run, weights
+from tests.training.small import CPU, curves, equal, make, run, weights
 
 
 @pytest.fixture(scope="module")
@@ -78,16 +77,16 @@ def test_a_damaged_checkpoint_is_set_aside_and_said(
 
 def test_what_a_training_has_left_counts_only_if_it_is_whole(fashion, tmp_path):
     metrics = run(make(fashion), tmp_path)
-    training = Training(*make(fashion), PLAN, tmp_path / "checkpoints")
-    best, said = training.folder / "best.ckpt", training.folder / "train.json"
-    assert trained_before(training) is None
+    folder = tmp_path / "checkpoints"
+    best, said = folder / "best.ckpt", folder / "train.json"
+    assert trained_before(folder) is None
     said.write_text(json.dumps(metrics))
-    assert trained_before(training) == metrics
+    assert trained_before(folder) == metrics
     cut(said)
-    assert trained_before(training) is None
+    assert trained_before(folder) is None
     said.write_text(json.dumps(metrics))
     flip(best)
-    assert trained_before(training) is None
+    assert trained_before(folder) is None
 
 
 class Bomb:
