@@ -22,11 +22,11 @@ from typing import TYPE_CHECKING, Any
 from PIL.Image import Image
 from rich.console import Console
 
-from experiments.charts.style import encode
 from sgid.config.compose import CONF, compose
 from sgid.config.schema import Config
 from sgid.data.image_set import ImageSet
 from sgid.errors import message
+from sgid.reporting.figure_files import encode
 from sgid.runtime.files import write_atomic
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
+from sgid.reporting.figure_files import encode
 from sgid.reporting.format import steering_text
 from sgid.reporting.results import Example, read_examples
 from sgid.runtime.files import write_atomic
@@ -70,9 +71,7 @@ def draw(shown: Sequence[Example]) -> bytes:
             axes.imshow(image, extent=(x, x + side, top + side, top), interpolation="nearest")
         axes.text(left, top + CELL, example.class_name, **_STYLE, weight="bold")
         axes.text(left + CELL + GAP, top + CELL, _steering(example), **_STYLE)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", facecolor="white")
-    return buffer.getvalue()
+    return encode(figure)
 
 
 _STYLE = {"va": "top", "fontsize": 9.5, "linespacing": 1.3, "parse_math": False}

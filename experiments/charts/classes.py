@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from experiments.charts.style import PALE, looks, sheet, text_width
+from experiments.charts.style import PALE, looks, sheet
+from sgid.reporting.figure_files import text_width
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

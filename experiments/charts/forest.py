@@ -6,8 +6,9 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from experiments.charts.style import COLOURS, GREY, PALE, sheet, text_width
+from experiments.charts.style import COLOURS, GREY, PALE, sheet
 from sgid.evaluation.statistics import Estimate
+from sgid.reporting.figure_files import text_width
 from sgid.reporting.format import ABSENT, p_text, signed
 
 if TYPE_CHECKING:

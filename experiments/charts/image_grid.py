@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from experiments.charts.style import sheet, text_width
+from experiments.charts.style import sheet
+from sgid.reporting.figure_files import text_width
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -6,7 +6,8 @@ import math
 from typing import TYPE_CHECKING
 
 from experiments.charts.ranks import Ranking, cliques, critical_difference
-from experiments.charts.style import COLOURS, COLUMN, GREY, PAGE, sheet, text_width
+from experiments.charts.style import COLOURS, COLUMN, GREY, PAGE, sheet
+from sgid.reporting.figure_files import text_width
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

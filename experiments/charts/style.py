@@ -5,12 +5,11 @@ Text is 8 points at the size drawn, so that a chart is read at its own width in 
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import cycle, product
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -94,24 +93,3 @@ def looks(names: Iterable[str]) -> dict[str, Look]:
     return {
         name: Look(INK, "*", 9, 3) if name == OURS else Look(*next(pairs), 5, 2) for name in names
     }
-
-
-def encode(figure: Figure, kind: Literal["png", "svg"]) -> bytes:
-    """The file of a figure: the same bytes for the same figure, whenever it is made."""
-    import matplotlib
-
-    buffer = io.BytesIO()
-    # An SVG has random names and the date in it, a PNG the version of matplotlib.
-    metadata: dict[str, Any] = {"Date": None} if kind == "svg" else {"Software": None}
-    with matplotlib.rc_context({"svg.hashsalt": "sgid"}):
-        figure.savefig(buffer, format=kind, facecolor="white", metadata=metadata)
-    return buffer.getvalue()
-
-
-def text_width(text: str, fontsize: float = 8) -> float:
-    """The width of one line, in inches."""
-    from matplotlib.font_manager import FontProperties
-    from matplotlib.textpath import text_to_path
-
-    font = FontProperties(size=fontsize)
-    return text_to_path.get_text_width_height_descent(text, font, ismath=False)[0] / 72

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from experiments.charts.style import encode
 from experiments.paper.page import Page
+from sgid.reporting.figure_files import encode
 from sgid.reporting.results import Result
 from sgid.runtime.files import write_atomic
 

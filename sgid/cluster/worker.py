@@ -78,7 +78,14 @@ class ShardWorker:
         if self.job.kind == CAPTIONS:
             describe_shards(store, run.dataset.train, run.models, shards)
         else:
-            generate_shards(store, self._plan, run.models, shards, format=store.spec["format"])
+            # One worker for all: it has the first images, or it would have had them.
+            first = 0 in shards
+            if first:
+                self._augmentation.check_prompts(self._plan)
+            generate_shards(
+                store, self._plan, run.models, shards,
+                format=store.spec["format"], look=self._augmentation.look if first else None,
+            )  # fmt: skip
         if storage is not None:
             for shard in shards:
                 try:

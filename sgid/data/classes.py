@@ -28,6 +28,18 @@ class Naming:
     texts: Mapping[str, ClassText]
     remarks: tuple[str, ...]
 
+    def by_words(self) -> dict[str, ClassText]:
+        """The text of each class: names with the same words are one, and each may add to it."""
+        merged: dict[str, ClassText] = {}
+        for text in self.texts.values():
+            known = merged.setdefault(text.words, text)
+            merged[text.words] = ClassText(
+                text.words,
+                known.superclass or text.superclass,
+                known.description or text.description,
+            )
+        return merged
+
 
 def name_classes(names: Sequence[str], table: str | Path | None = None, *, where: str) -> Naming:
     """Give each of the `names` the words that prompts say.

@@ -121,6 +121,16 @@ class Dataset:
         nouns = nouns if isinstance(nouns, list) else [nouns] * len(self.class_names)
         return tuple(map(phrase, self.class_names, nouns))
 
+    @property
+    def words(self) -> dict[str, tuple[str, ...]]:
+        """What prompts may say of each class, by the field of their template; "" for nothing."""
+        texts = self.texts or tuple(map(ClassText, self.class_names))
+        return {
+            "label": self.phrases,
+            "superclass": tuple(text.superclass or self.noun or "" for text in texts),
+            "description": tuple(text.description or "" for text in texts),
+        }
+
 
 def load_dataset(
     splits: Splits,

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from sgid.evaluation.statistics import Estimate, holm, mean_interval, paired_difference
 from sgid.human_study.questions import KINDS, SCALE, UNCHANGED, Kind
 from sgid.human_study.study import Rating, Study
+from sgid.reporting.figure_files import encode
 from sgid.reporting.figures import BLUE
 from sgid.reporting.format import ABSENT, difference_text, mean_text
 from sgid.reporting.table import Cell, Table
@@ -64,9 +65,7 @@ def write_results(study_folder: Path, folder: Path, *, attentive: bool) -> Writt
         write_atomic(folder / f"{name}.tex", table.latex().encode())
         write_atomic(folder / f"{name}.html", table.html().encode())
     for form in ("png", "svg"):
-        buffer = io.BytesIO()
-        drawn.savefig(buffer, format=form, facecolor="white")
-        write_atomic(folder / f"ratings.{form}", buffer.getvalue())
+        write_atomic(folder / f"ratings.{form}", encode(drawn, form))
     write_atomic(folder / "ratings.csv", as_csv(ratings).encode())
     return Written(folder, list(tables.values()))
 

@@ -1,10 +1,13 @@
-"""Prompt templates: text with the fields `{label}` and `{caption}`."""
+"""Prompt templates: text with fields, such as `{label}` and `{caption}`."""
 
 from __future__ import annotations
 
 import string
 
-FIELDS = ("label", "caption")
+OF_CLASSES = ("label", "superclass", "description")
+"""Fields that are filled in by class."""
+
+FIELDS = (*OF_CLASSES, "caption")
 
 
 def fields(template: str) -> set[str]:
@@ -28,7 +31,7 @@ def fields(template: str) -> set[str]:
     return used
 
 
-def render(template: str, *, label: str, caption: str) -> str:
+def render(template: str, **texts: str) -> str:
     """Fill in the fields of `template`; the texts themselves are never parsed again."""
     fields(template)
-    return template.format(label=label, caption=caption)
+    return template.format(**texts)

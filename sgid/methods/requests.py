@@ -6,7 +6,7 @@ rate, and the guidance scale follows the caption's similarity to the image.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import final, overload
@@ -49,15 +49,15 @@ class RequestPlan:
 
     Request `i` is repeat `i % expansion` of sample `i // expansion`. `described` are the records of
     the samples, perhaps read from a file; `similarities` are those of all of them, NaN where there
-    is no caption. `phrases` are the class names as prompts say them, and `artifact` is the folder
-    that the method prepared.
+    is no caption. `words` are what prompts say of each class, by the field of their template, and
+    `artifact` is the folder that the method prepared.
     """
 
     images: ImageSet
     described: Sequence[Described]
     similarities: NDArray
     method: Method
-    phrases: Sequence[str]
+    words: Mapping[str, Sequence[str]]
     expansion: int
     seed: int
     resolution: int
@@ -70,6 +70,11 @@ class RequestPlan:
 
     def __len__(self) -> int:
         return len(self.images) * self.expansion
+
+    @property
+    def phrases(self) -> Sequence[str]:
+        """The class names as prompts say them."""
+        return self.words["label"]
 
     def requests(self, rows: Sequence[int]) -> list[Request]:
         """The requests of `rows`; repeats of a sample share one image object."""
@@ -86,7 +91,7 @@ class RequestPlan:
         described, method = self.described[sample], self.method
         draw = Draw(self.seed, described.key, repeat)
         label, weights = self._target(described.label, draw)
-        texts = {"label": self.phrases[label], "caption": described.caption}
+        texts = self.texts(label, described.caption)
         return Request(
             described=described,
             repeat=repeat,
@@ -102,11 +107,15 @@ class RequestPlan:
             label_weights=weights,
         )
 
+    def texts(self, label: int, caption: str) -> dict[str, str]:
+        """What the fields of prompt templates are filled with."""
+        return {**{field: by[label] for field, by in self.words.items()}, "caption": caption}
+
     def _target(self, label: int, draw: Draw) -> tuple[int, dict[int, float]]:
         """The class that prompts name, the one of most weight; and the weights of all."""
         if self.method.target is None:
             return label, {label: 1.0}
-        target = self.method.target(label, len(self.phrases), draw)
+        target = self.method.target(label, len(self.images.class_names), draw)
         weights = {target: 1.0} if isinstance(target, int) else dict(target)
         if abs(sum(weights.values()) - 1) > 1e-6 or min(weights.values()) < 0:
             raise ValueError(f"aug={self.method.name}: label weights {weights} do not sum to 1")

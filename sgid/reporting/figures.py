@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sgid.reporting.arms import BASELINE
+from sgid.reporting.figure_files import encode
 from sgid.reporting.html import _uri
 from sgid.reporting.results import Curve, Example, Generation, Result, read_curves
 
@@ -202,6 +202,4 @@ def draw_pictures(
 
 
 def _picture(figure: Figure, caption: str) -> Picture:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", facecolor="white")
-    return Picture(buffer.getvalue(), round(96 * figure.get_figwidth()), caption)
+    return Picture(encode(figure), round(96 * figure.get_figwidth()), caption)

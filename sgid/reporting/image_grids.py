@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from sgid.reporting.figure_files import text_width
 from sgid.reporting.format import steering_text
 from sgid.reporting.results import Example
 
@@ -185,14 +186,7 @@ def _two_lines(text: str, inches: float, fontsize: float = 8) -> str:
 
 def _width(text: str, fontsize: float = 8) -> float:
     """The width of the widest line, in inches."""
-    from matplotlib.font_manager import FontProperties
-    from matplotlib.textpath import text_to_path
-
-    font = FontProperties(size=fontsize)
-    return max(
-        text_to_path.get_text_width_height_descent(line, font, ismath=False)[0] / 72
-        for line in text.split("\n")
-    )
+    return max(text_width(line, fontsize) for line in text.split("\n"))
 
 
 def _note(example: Example, *, characters: int) -> str:

@@ -26,7 +26,7 @@ from sgid.data.dataset import Dataset
 from sgid.data.image_set import ImageSet
 from sgid.methods.describe import PLACES, describe
 from sgid.methods.method import Method
-from sgid.methods.prompts import fields
+from sgid.methods.prompts import OF_CLASSES, fields
 from sgid.methods.requests import RequestPlan, Undescribed
 from sgid.models.loader import Models
 from sgid.records import Generated, Request, Sample
@@ -72,6 +72,21 @@ class Augmentation:
     dataset: Dataset
     models: Models
     settings: GenerationSettings
+
+    def __post_init__(self) -> None:
+        for option in ("prompt", "negative_prompt"):
+            for field in sorted(fields(getattr(self.method, option)) & set(OF_CLASSES)):
+                self._require(field, f"aug.{self.method.name}.{option}")
+
+    def _require(self, field: str, option: str) -> None:
+        by_class = zip(self.dataset.class_names, self.dataset.words[field], strict=True)
+        if lacking := [name for name, text in by_class if not text]:
+            more = f" and {len(lacking) - 3:,} more" if len(lacking) > 3 else ""
+            raise ValueError(
+                f"{option} has {{{field}}}, which {', '.join(lacking[:3])}{more} lack: "
+                f"dataset.classes=FILE gives it (YAML, of each class a line `name: {{words: ..., "
+                f"{field}: ...}}`)"
+            )
 
     @property
     def complete(self) -> bool:
@@ -130,8 +145,11 @@ class Augmentation:
             "shard_size": settings.shard_size,
             "format": settings.format,
         }
-        if "label" in fields(method.prompt) | fields(method.negative_prompt):
+        used = fields(method.prompt) | fields(method.negative_prompt)
+        if "label" in used:
             spec["noun"] = self.dataset.nouns
+        for name in sorted(used & {"superclass", "description"}):
+            spec[name] = list(self.dataset.words[name])
         if method.from_image:
             spec["size_multiple"] = settings.size_multiple
         if self.artifact is not None:
@@ -178,22 +196,26 @@ class Augmentation:
             return
         plan = self.plan()
         if not self.complete:
-            generator = self.models.weights["models.generator"].folder
-            known = self.models.settings
-            toy = known.knows is not None and self.dataset.name not in known.known
-            check_prompts(plan, generator, strict=self.settings.strict, toy=toy)
+            look = None if self.begun else self.look
+            self.check_prompts(plan)
             generate_shards(
-                self.generated, plan, self.models,
-                format=self.settings.format, look=None if self.begun else self._look,
-            )  # fmt: skip
+                self.generated, plan, self.models, format=self.settings.format, look=look
+            )
             self.generated.finish()
+
+    def check_prompts(self, plan: RequestPlan) -> None:
+        """Warn of prompts that the generator would cut; see `sgid.stages.prompt_length`."""
+        generator = self.models.weights["models.generator"].folder
+        known = self.models.settings
+        toy = known.knows is not None and self.dataset.name not in known.known
+        check_prompts(plan, generator, strict=self.settings.strict, toy=toy)
 
     @property
     def begun(self) -> bool:
         """Whether any images are there."""
         return len(self.generated.missing()) < self.generated.shards
 
-    def _look(self, images: Sequence[Generated]) -> None:
+    def look(self, images: Sequence[Generated]) -> None:
         """Judge the models by the first images of a process."""
         own = {one.request.described.key: one.request.described.caption for one in images}
         captions = list(own.values()) if self.method.needs_captions else []
@@ -218,7 +240,7 @@ class Augmentation:
             described=described,
             similarities=similarities,
             method=self.method,
-            phrases=self.dataset.phrases,
+            words=self.dataset.words,
             expansion=settings.expansion,
             seed=settings.seed,
             resolution=settings.resolution,

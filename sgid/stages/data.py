@@ -110,8 +110,7 @@ def _range(low: int, high: int) -> str:
 
 def _picture(images: ImageSet) -> bytes:
     """PNG: some images of each of the first classes."""
-    import io
-
+    from sgid.reporting.figure_files import encode
     from sgid.reporting.image_grids import class_grid
 
     groups = {}
@@ -119,6 +118,4 @@ def _picture(images: ImageSet) -> bytes:
         members = [i for i, own in enumerate(images.labels) if own == label]
         groups[name] = [images[i].image for i in members[:PER_CLASS]]
     hidden = max(0, len(images.class_names) - CLASSES)
-    buffer = io.BytesIO()
-    class_grid(groups, hidden=hidden).savefig(buffer, format="png", facecolor="white")
-    return buffer.getvalue()
+    return encode(class_grid(groups, hidden=hidden))

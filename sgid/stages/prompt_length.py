@@ -57,14 +57,16 @@ def check_prompts(plan: RequestPlan, folder: Path, *, strict: bool, toy: bool = 
 
 def _prompts(plan: RequestPlan) -> list[tuple[str, int]]:
     """Each prompt, and where its label ends; 0 where it has none."""
-    template, longest = plan.method.prompt, max(plan.phrases, key=len, default="")
+    template = plan.method.prompt
+    longest = max(range(len(plan.phrases)), key=lambda label: len(plan.phrases[label]))
     found = []
     for sample in range(len(plan.images)):
         described = plan.described[sample]
-        label = plan.phrases[described.label] if plan.method.target is None else longest
-        prompt = render(template, label=label, caption=described.caption)
+        label = described.label if plan.method.target is None else longest
+        texts = plan.texts(label, described.caption)
+        prompt = render(template, **texts)
         before, field, _ = template.partition("{label}")
-        head = render(before + field, label=label, caption=described.caption)
+        head = render(before + field, **texts)
         found.append((prompt, len(head) if field else 0))
     return found
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import io
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,6 +20,7 @@ from sgid.data.listing import Splits
 from sgid.evaluation.filters import ClipScores
 from sgid.evaluation.store_summary import png
 from sgid.records import Sample
+from sgid.reporting.figure_files import encode
 from sgid.reporting.format import ABSENT, call_text, value_text
 from sgid.reporting.image_grids import example_grid
 from sgid.reporting.results import Example
@@ -82,11 +82,9 @@ def show_image(
         "original", key, sample.class_name, "", None, "", None, None, png(sample.image), (), ()
     )
     figure = example_grid(examples or [alone], repeats=DRAWN)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", facecolor="white")
     name = f"{dataset.name}-{re.sub(r'[^A-Za-z0-9.-]+', '_', key)[-60:]}-{fingerprint(key)[:6]}.png"
     path = artifacts / "data" / name
-    write_atomic(path, buffer.getvalue())
+    write_atomic(path, encode(figure))
     console.print(f"picture: {path}", markup=False, highlight=False)
     return path
 

@@ -175,3 +175,12 @@ def test_a_cluster_that_is_not_there_is_named(rays_environment, tmp_path):
     run, augmentation = planned(tmp_path, *LIGHT, "cluster.address=127.0.0.1:1")
     with pytest.raises(ValueError, match=r"cluster\.address=127\.0\.0\.1:1"):
         made(run, augmentation)
+
+
+def test_one_worker_checks_the_prompts_and_looks_at_the_first_images(nodes, tmp_path, caplog):
+    options = (*LIGHT, *nodes.options, "store.shard_size=40")
+    long = f"aug.img2img_label.prompt='a {{label}} {'and a hat ' * 40}'"
+    with pytest.raises(ValueError, match=r"10 of 10 prompts are longer[^$]*a worker on node"):
+        made(*planned(tmp_path, *options, long, "dataset.strict=true"))
+    made(*planned(tmp_path, *options))
+    assert caplog.text.count("it does not know these classes by these names") == 1

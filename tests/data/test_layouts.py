@@ -322,6 +322,7 @@ def test_words_from_a_table_and_two_folders_of_one_class(tmp_path, name, text):
     assert data.phrases == ("golden retriever", "tabby cat")
     assert Counter(data.test.labels) == {0: 1, 1: 1} and data.protocol["remarks"] == []
     assert data.nouns == [None, "cat"]
+    assert data.words["description"] == ("", "A striped cat.")
 
 
 @pytest.mark.parametrize(

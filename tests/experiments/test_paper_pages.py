@@ -9,7 +9,6 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from experiments.charts.style import encode
 from experiments.paper import (
     ablation,
     combination,
@@ -20,6 +19,7 @@ from experiments.paper import (
     shots,
 )
 from experiments.paper.page import Page
+from sgid.reporting.figure_files import encode
 from tests.experiments.finished import column, lots, run, runs, text
 
 

@@ -39,7 +39,7 @@ def made(fashion, make_captioner, make_scorer, make_engine):
             described = list(describe(list(images), *models))
             similarities = np.array([one.similarity for one in described])
             plan = RequestPlan(
-                images, described, similarities, SGID, images.class_names,
+                images, described, similarities, SGID, {"label": images.class_names},
                 expansion=1, seed=0, resolution=32, multiple=8,
             )  # fmt: skip
             requests = plan.requests(range(len(plan)))

@@ -36,7 +36,9 @@ def test_braces_in_the_template_itself():
     "template", ["{class}", "{}", "{0}", "{label.__class__}", "{label[0]}", "{Label}"]
 )
 def test_unknown_fields(template):
-    with pytest.raises(ValueError, match="unknown field .*the fields are label, caption"):
+    with pytest.raises(
+        ValueError, match="unknown field .*the fields are label, superclass, description, caption"
+    ):
         fields(template)
 
 

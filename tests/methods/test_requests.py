@@ -29,7 +29,7 @@ def make_plan(images, *, described=None, expansion=3, seed=0, **recipe):
         described=described,
         similarities=np.array([one.similarity for one in described]),
         method=Method(**{**settings, **recipe}),
-        phrases=[phrase(name, "garment") for name in images.class_names],
+        words={"label": [phrase(name, "garment") for name in images.class_names]},
         expansion=expansion,
         seed=seed,
         resolution=32,

@@ -45,7 +45,7 @@ def plan(fashion) -> RequestPlan:
         described=Undescribed(fashion),
         similarities=np.full(len(fashion), np.nan),
         method=Method("turned", "a {label}", True, 0.5, partial(fixed, scale=3)),
-        phrases=fashion.class_names,
+        words={"label": fashion.class_names},
         expansion=REPEATS,
         seed=0,
         resolution=32,
@@ -167,7 +167,10 @@ def prepared(prepare, images, artifacts, **spec):
         prepare=prepare, spec={"prepare": "mean_colour", **spec},
     )  # fmt: skip
     settings = GenerationSettings(artifacts, REPEATS, 4, 0, 32, 8, SHARD, "png", False, False)
-    dataset: Any = SimpleNamespace(train=images, phrases=images.class_names, nouns=None)
+    names = images.class_names
+    dataset: Any = SimpleNamespace(
+        train=images, phrases=names, class_names=names, words={"label": names}, nouns=None
+    )
     models: Any = SimpleNamespace(identities=lambda: {"generator": "x"}, identity=lambda name: name)
     return Augmentation(method, dataset, models, settings)
 
@@ -186,3 +189,40 @@ def test_an_artifact_is_prepared_once_from_the_training_images(fashion, tmp_path
     assert fewer.artifact != artifact
     plain = replace(one, method=replace(one.method, prepare=None, spec={}))
     assert plain.artifact is None and "artifact" not in plain.generated.spec
+
+
+@pytest.mark.parametrize(
+    ("prompt", "words", "message"),
+    [
+        (
+            "a {label}, {description}",
+            {"description": ("", "long", "")},
+            r"prompt has {description}, which ",
+        ),
+        (
+            "a {superclass}",
+            {"superclass": ("a", "b", "")},
+            r"prompt has {superclass}, which pullover lack",
+        ),
+    ],
+)
+def test_what_prompts_say_of_classes_is_there_and_in_the_spec(
+    fashion, tmp_path, prompt, words, message
+):
+    names = fashion.class_names[:3]
+    models: Any = SimpleNamespace(identity=lambda name: name)
+    settings = GenerationSettings(tmp_path, 1, 4, 0, 32, 8, SHARD, "png", False, False)
+    method = Method("told", prompt, False, 0.5, partial(fixed, scale=3))
+
+    def augmentation(words):
+        dataset: Any = SimpleNamespace(
+            train=fashion, class_names=names, nouns=None, words={"label": names, **words}
+        )
+        return Augmentation(method, dataset, models, settings)
+
+    with pytest.raises(ValueError, match=f"aug.told.{message}"):
+        augmentation(words)
+    ((field, given),) = words.items()
+    whole = augmentation({field: tuple(text or "some" for text in given)})
+    other = augmentation({field: tuple(text or "other" for text in given)})
+    assert whole.generated.folder != other.generated.folder  # the words are in the images

@@ -1,11 +1,17 @@
 """Prompts beyond the text encoder's tokens are counted, and refused where the label is cut off."""
 
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 
+from sgid.methods.guidance import fixed
+from sgid.methods.method import Method
+from sgid.methods.requests import RequestPlan
 from sgid.stages.prompt_length import check_prompts
 
 SD = Path(str(files("sgid") / "assets" / "models" / "sd"))  # reads 32 tokens
@@ -13,10 +19,16 @@ LONG = "a red plain shirt with short sleeves " * 8
 
 
 def check(prompt: str, *captions: str, label: str = "coat", strict: bool = False) -> None:
-    described = [SimpleNamespace(label=0, caption=caption) for caption in captions]
-    method = SimpleNamespace(name="sgid", prompt=prompt, target=None)
-    plan = SimpleNamespace(images=captions, described=described, method=method, phrases=[label])
-    check_prompts(plan, SD, strict=strict)  # type: ignore[arg-type]
+    described: Any = [SimpleNamespace(label=0, caption=caption) for caption in captions]
+    method = Method(
+        "sgid", prompt, from_image=False, strength=1.0, guidance=partial(fixed, scale=3)
+    )
+    images: Any = captions
+    plan = RequestPlan(
+        images, described, np.full(len(captions), np.nan), method, {"label": [label]},
+        expansion=1, seed=0, resolution=32, multiple=8,
+    )  # fmt: skip
+    check_prompts(plan, SD, strict=strict)
 
 
 def test_short_prompts_are_whole(caplog):

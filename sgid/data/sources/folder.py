@@ -207,7 +207,7 @@ def _list(
     naming = name_classes(raw, classes, where=str(places["train"]))
     words = sorted({text.words for text in naming.texts.values()})
     label = {name: words.index(text.words) for name, text in naming.texts.items()}
-    text_of = {text.words: text for text in naming.texts.values()}
+    text_of = naming.by_words()
     listings = {
         split: _listing(places[split], sorted(images), tuple(words), label)
         for split, images in found.items()

@@ -85,7 +85,7 @@ def hub(
         )
     naming = name_classes(list(names.values()), classes, where=f"column {label} of {id}")
     words = list(dict.fromkeys(text.words for text in naming.texts.values()))
-    text_of = {text.words: text for text in naming.texts.values()}
+    text_of = naming.by_words()
     number = {value: words.index(naming.texts[name].words) for value, name in names.items()}
     listings = {
         split: _listing(

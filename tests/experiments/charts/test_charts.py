@@ -19,8 +19,9 @@ from experiments.charts.lines import lines
 from experiments.charts.plane import Point, plane
 from experiments.charts.rank_line import rank_line
 from experiments.charts.ranks import rank
-from experiments.charts.style import INK, encode, looks
+from experiments.charts.style import INK, looks
 from sgid.evaluation.statistics import Estimate
+from sgid.reporting.figure_files import encode
 
 RNG = np.random.default_rng(0)
 METHODS = (
