@@ -77,7 +77,7 @@ def test_what_is_promised_is_there(group):
     assert set(PROMISED[group].split()) <= files
 
 
-@pytest.mark.parametrize(("dataset", "backbone"), zip(DATASETS, cycle(BACKBONES)))
+@pytest.mark.parametrize(("dataset", "backbone"), list(zip(DATASETS, cycle(BACKBONES))))
 def test_with_every_augmentation(dataset, backbone):
     """Datasets and backbones change no option of each other's: each is taken once or twice.
 
