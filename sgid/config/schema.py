@@ -55,6 +55,7 @@ class DatasetConfig:
     duplicates: str = "keep"
     group: str | None = None
     full_scale: float | None = None
+    size: int | None = None
     strict: bool = False
 
 
