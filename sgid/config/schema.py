@@ -137,6 +137,7 @@ class MixConfig:
 class StoreConfig:
     shard_size: int = 256
     format: str = "png"
+    size: int | None = None
     verify: bool = False
 
 

@@ -93,12 +93,17 @@ def _write(path: Path, images: ImageSet, size: int) -> None:
             writer.write_batch(pa.record_batch([batch], schema=schema))
 
 
-def _png(image: Image.Image, size: int) -> bytes:
-    image = centre(image)
+def shrunk(image: Image.Image, size: int | None) -> Image.Image:
+    """The image with at most `size` pixels in its shorter side; itself without a size."""
+    if size is None or min(image.size) <= size:
+        return image
     ratio = size / min(image.size)
-    if ratio < 1:
-        width, height = (max(size, round(side * ratio)) for side in image.size)
-        image = image.resize((width, height), Image.Resampling.LANCZOS)
+    width, height = (max(size, round(side * ratio)) for side in image.size)
+    return image.resize((width, height), Image.Resampling.LANCZOS)
+
+
+def _png(image: Image.Image, size: int) -> bytes:
+    image = shrunk(centre(image), size)
     buffer = io.BytesIO()
     image.save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()

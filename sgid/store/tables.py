@@ -23,6 +23,7 @@ from sgid.store.store import CorruptStore, Store
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from PIL import Image
 
 
 T = TypeVar("T")
@@ -221,6 +222,13 @@ FORMATS: dict[str, dict[str, Any]] = {
 }
 
 
+def encode(image: Image.Image, format: str) -> bytes:
+    """The file of an image, in one of `FORMATS`."""
+    buffer = io.BytesIO()
+    image.save(buffer, **FORMATS[format])
+    return buffer.getvalue()
+
+
 def schema(*, targets: bool = False, negatives: bool = False) -> pa.Schema:
     """The columns of a generated store; `datasets.load_dataset("parquet")` decodes `image`.
 
@@ -266,9 +274,7 @@ def to_row(generated: Generated, *, format: str) -> dict[str, Any]:
     `format` is one of `FORMATS`; png and webp are lossless.
     """
     request, described = generated.request, generated.request.described
-    buffer = io.BytesIO()
-    generated.image.save(buffer, **FORMATS[format])
-    data = buffer.getvalue()
+    data = encode(generated.image, format)
     return {
         "key": described.key,
         "repeat": request.repeat,
