@@ -66,7 +66,7 @@ class StoredDescriptions(Sequence[Described]):
 
     def similarities(self) -> NDArray[np.float64]:
         """Similarities (N,) of the caption chosen for each image."""
-        if self.caption == "best":
+        if self.caption != "random":
             columns = [table["similarity"] for table in self.store.tables(["similarity"])]
             return np.concatenate([column.to_numpy() for column in columns])
         shards = (self._read(shard) for shard in range(self.store.shards))
@@ -89,6 +89,11 @@ def stored_images(store: Store, class_names: tuple[str, ...]) -> ImageSet:
     """
     rows = MappedRows(_arrow_copy(store))
     rows.require_whole()
+    numbers = {
+        name: store.read([name])[name].to_numpy()
+        for name in ("strength", "score")
+        if name in store.columns
+    }
     weights = None
     if WEIGHTS in store.columns:
         pairs = store.read([WEIGHTS])[WEIGHTS].to_pylist()
@@ -101,6 +106,7 @@ def stored_images(store: Store, class_names: tuple[str, ...]) -> ImageSet:
         rows=range(store.rows),
         read=rows,
         label_weights=weights,
+        numbers=numbers,
     )
 
 
@@ -177,6 +183,13 @@ class _Column(Sequence[T], Generic[T]):
             yield from map(self.make, *(column.to_pylist() for column in batch.columns))
 
 
+def accepted(store: Store) -> NDArray[np.bool_] | None:
+    """(rows,): the images that the selection of the method accepted; `None` where it has none."""
+    if "accepted" not in store.columns:
+        return None
+    return np.asarray(store.read(["accepted"])["accepted"].to_pylist(), bool)
+
+
 def _key(key: str, repeat: int) -> str:
     return f"{key}#{repeat}"
 
@@ -221,12 +234,13 @@ FORMATS: dict[str, dict[str, Any]] = {
 }
 
 
-def schema(*, targets: bool = False, negatives: bool = False) -> pa.Schema:
+def schema(*, targets: bool = False, negatives: bool = False, selected: bool = False) -> pa.Schema:
     """The columns of a generated store; `datasets.load_dataset("parquet")` decodes `image`.
 
     Args:
         targets: whether images may be of other classes than their originals.
         negatives: whether there are negative prompts.
+        selected: whether images were selected among several, or may be rejected.
     """
     from datasets import Features, Image, Value
 
@@ -237,6 +251,8 @@ def schema(*, targets: bool = False, negatives: bool = False) -> pa.Schema:
         some["label_weights"] = [{"label": whole, "weight": real}]
     if negatives:
         some["negative_prompt"] = text
+    if selected:
+        some |= {"attempts": whole, "accepted": Value("bool"), "score": real}
     return Features(
         {
             "key": text,
@@ -290,4 +306,7 @@ def to_row(generated: Generated, *, format: str) -> dict[str, Any]:
         "source_class": described.class_name,
         "label_weights": [{"label": one, "weight": w} for one, w in request.label_weights.items()],
         "negative_prompt": request.negative_prompt,
+        "attempts": generated.attempts,
+        "accepted": generated.accepted,
+        "score": generated.score,
     }
