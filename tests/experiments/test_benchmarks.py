@@ -5,13 +5,14 @@ import sys
 
 import pytest
 
-from experiments.benchmarks import captions, training
+from experiments.benchmarks import captions, methods, training
 
 
 @pytest.mark.parametrize(
     ("benchmark", "name", "options"),
     [
         (captions, "captions", ["--images", "8", "--alone", "2"]),
+        (methods, "methods", ["--images", "4", "--methods", "real_guidance,gif"]),
         (training, "training", ["--steps", "2", "--workers", "0"]),
     ],
 )
