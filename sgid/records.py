@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -60,6 +61,14 @@ class Later:
 
 
 @dataclass(frozen=True, slots=True)
+class Adapter:
+    """The LoRA in `file`, added to the weights of the generator `scale` times."""
+
+    file: Path
+    scale: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """One image to generate.
 
@@ -68,6 +77,8 @@ class Request:
     the image is drawn as, and `label_weights`, which sum to 1, what training takes it as: mostly
     all of that class. Guidance leads away from `negative_prompt`. Text-to-image begins with
     `start`, latents (C, h, w) of mean 0 and variance 1, in the place of noise where it is given.
+    `tokens` is the file of the
+    learned tokens that prompts name, and `adapters` are the LoRAs that the image is drawn with.
     """
 
     described: Described
@@ -82,6 +93,8 @@ class Request:
     class_name: str
     negative_prompt: str = ""
     label_weights: Mapping[int, float] = field(default_factory=dict)
+    tokens: Path | None = None
+    adapters: tuple[Adapter, ...] = ()
     later: Later | None = None
     blend: Blend | None = field(default=None, compare=False)
     start: NDArray[np.float32] | None = field(default=None, compare=False)

@@ -33,7 +33,9 @@ PLACES = {
     r"(aug\.[^.]+\.)?guidance": ("sgid.methods.guidance",),
     r"aug\.[^.]+\.(prompt|negative_prompt)": ("sgid.methods.prompts",),
     r"aug\.[^.]+\.strength": ("sgid.methods.strength",),
-    r"aug\.[^.]+\.(target|budget|prepare|changes|select|on_latents|on_pixels)": ("sgid.methods.*",),
+    r"aug\.[^.]+\.(target|budget|prepare|adapters|changes|select|on_latents|on_pixels)": (
+        "sgid.methods.*",
+    ),
     r"aug\.[^.]+\.transform": (
         *("sgid.training.transforms", "sgid.training.erasing"),
         *("torchvision.transforms", "torchvision.transforms.v2"),

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from sgid.methods.guidance import Guidance, follows_similarity
-from sgid.methods.prompts import Pool, fields
+from sgid.methods.prompts import TOKEN, Pool, fields
 from sgid.methods.strength import Strength, needs_similarity
 from sgid.records import Use
 from sgid.reproducibility import SEEDS, derive_seed, fingerprint
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from sgid.data.image_set import ImageSet
     from sgid.generation.hooks import LatentHook
     from sgid.methods.requests import RequestPlan
-    from sgid.records import Generated, Request
+    from sgid.records import Adapter, Generated, Request
 
 T = TypeVar("T")
 
@@ -67,10 +67,18 @@ class Draw:
         return options[order[self.repeat % len(options)]]
 
 
-class Target(Protocol):
-    """The class that an image is drawn as: a label, or weights of labels that sum to 1."""
+Weights = Mapping[int, float]
+"""Shares of classes in an image, by label; they sum to 1."""
 
-    def __call__(self, label: int, classes: int, draw: Draw) -> int | Mapping[int, float]:
+
+class Target(Protocol):
+    """The class that an image is drawn as: a label, or weights of labels that sum to 1.
+
+    Of weights the heaviest class is drawn; with both, the label is drawn and the weights are
+    trained on.
+    """
+
+    def __call__(self, label: int, classes: int, draw: Draw) -> int | Weights | tuple[int, Weights]:
         """From the label of the original, of as many `classes`."""
         ...
 
@@ -78,7 +86,10 @@ class Target(Protocol):
 class Preparation(Protocol):
     """An artifact that is computed once from the training images: tokens, a LoRA, prototypes.
 
-    It is cached under the fingerprint of the images, the models and its own arguments.
+    It is cached under the fingerprint of the images, the models and its own arguments. One that
+    leaves `tokens.safetensors` (see `sgid.models.lora`) gives prompts their `{token}`. One with
+    `check`, `check(images, phrases, models, *, option)` is asked before any work: it raises a
+    `ValueError` for what cannot be, naming `option`, and returns a line on what is to come.
     """
 
     def __call__(
@@ -117,6 +128,14 @@ class Changes(Protocol):
         ...
 
 
+class Adapters(Protocol):
+    """The LoRAs that an image is drawn with."""
+
+    def __call__(self, artifact: Path | None, key: str, label: int) -> Sequence[Adapter]:
+        """Of the original `key`, drawn as `label`; `artifact` is what the method prepared."""
+        ...
+
+
 class PixelHook(Protocol):
     """A change to an image after it is decoded."""
 
@@ -144,6 +163,7 @@ class Method:
             images to generate; `None` for `expansion` of each original.
         fewest: the training images that a class must have at least.
         prepare: what is computed once from the training images.
+        adapters: the LoRAs that images are drawn with.
         changes: what else is to be changed in a request.
         select: a choice among several images that are drawn for each request.
         on_latents: a change to the latents while they are denoised.
@@ -165,6 +185,7 @@ class Method:
     prepare: Preparation | None = None
     changes: Changes | None = None
     select: Selection | None = None
+    adapters: Adapters | None = None
     on_latents: LatentHook | None = None
     on_pixels: PixelHook | None = None
     use: Use | None = None
@@ -180,6 +201,10 @@ class Method:
     def fields(self) -> set[str]:
         """The fields of its prompts."""
         return fields(self.prompt) | fields(self.negative_prompt)
+
+    def learns_tokens(self) -> bool:
+        """Whether a learned token is in a prompt."""
+        return TOKEN in self.fields
 
 
 def make_method(

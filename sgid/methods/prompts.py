@@ -16,7 +16,10 @@ from typing import Any, TypeAlias
 OF_CLASSES = ("label", "superclass", "description", "confusable")
 """Fields that are filled in by class; `confusable` is the class that it is most taken for."""
 
-FIELDS = (*OF_CLASSES, "caption")
+TOKEN = "token"
+"""Field that is filled in by the learned token of a class."""
+
+FIELDS = (*OF_CLASSES, "caption", TOKEN)
 
 Pool: TypeAlias = "str | Sequence[str] | Mapping[str, Sequence[str]]"
 """One template, several, or several by the name of a class."""

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from sgid.methods.method import Draw
-from sgid.methods.prompts import render
+from sgid.methods.prompts import TOKEN, render
 from sgid.methods.requests import RequestPlan
+from sgid.models.lora import tokens_per_class
 from sgid.models.weights import read_json
 
 log = logging.getLogger(__name__)
@@ -59,7 +60,7 @@ def check_prompts(plan: RequestPlan, folder: Path, *, strict: bool, toy: bool = 
 def _prompts(plan: RequestPlan) -> list[tuple[str, int]]:
     """Each prompt, and where its label ends; 0 where it has none."""
     longest = max(range(len(plan.phrases)), key=lambda label: len(plan.phrases[label]))
-    found = []
+    found, vectors = [], tokens_per_class(plan.tokens) if plan.tokens else 0
     for sample in range(len(plan.images)):
         described = plan.described[sample]
         label = described.label if plan.method.target is None else longest
@@ -68,6 +69,8 @@ def _prompts(plan: RequestPlan) -> list[tuple[str, int]]:
             draw = Draw(plan.seed, described.key, repeat)
             template = plan.template(label, draw)
             texts = plan.texts(label, plan.caption(sample, label, draw))
+            if TOKEN in texts:  # as many words of one token
+                texts[TOKEN] = " ".join(["a"] * vectors)
             prompt = render(template, **texts)
             if prompt in drawn:
                 continue

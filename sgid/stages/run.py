@@ -272,6 +272,7 @@ def prepare(
             size_multiple=config.models.generator.size_multiple,
             shard_size=config.store.shard_size,
             format=config.store.format,
+            size=config.store.size,
             verify=config.store.verify,
             strict=config.dataset.strict,
         )
@@ -313,4 +314,6 @@ def on_workers(run: Run) -> partial[Run]:
             model.weights.path = absolute(model.weights.path)
     if generator.tiny_vae is not None:
         generator.tiny_vae = absolute(generator.tiny_vae)
+    for one in generator.lora:
+        one.path = absolute(one.path)
     return partial(prepare, config, {}, [])

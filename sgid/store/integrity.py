@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from sgid.runtime.files import file_lock
+from sgid.store.reviews import REVIEWS
 from sgid.store.store import (
     DOUBTFUL,
     CorruptStore,
@@ -120,6 +121,7 @@ def _reopen(store: Store, bad: Sequence[int]) -> None:
     record_shard(store.ledger, notes)
     good = {store.part(shard) for shard in range(store.shards) if shard not in bad}
     kept = {*good, store.ledger, store.manifest, store.folder / "spec.json"}
+    kept.add(store.folder / REVIEWS)  # people's work; the images are made again as they were
     for path in store.folder.iterdir():
         if path not in kept and not path.name.startswith("."):
             path.unlink(missing_ok=True)

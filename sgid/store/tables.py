@@ -23,6 +23,7 @@ from sgid.store.store import CorruptStore, Store
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from PIL import Image
 
 
 T = TypeVar("T")
@@ -234,12 +235,26 @@ FORMATS: dict[str, dict[str, Any]] = {
 }
 
 
-def schema(*, targets: bool = False, negatives: bool = False, selected: bool = False) -> pa.Schema:
+def encode(image: Image.Image, format: str) -> bytes:
+    """The file of an image, in one of `FORMATS`."""
+    buffer = io.BytesIO()
+    image.save(buffer, **FORMATS[format])
+    return buffer.getvalue()
+
+
+def schema(
+    *,
+    targets: bool = False,
+    negatives: bool = False,
+    adapters: bool = False,
+    selected: bool = False,
+) -> pa.Schema:
     """The columns of a generated store; `datasets.load_dataset("parquet")` decodes `image`.
 
     Args:
         targets: whether images may be of other classes than their originals.
         negatives: whether there are negative prompts.
+        adapters: whether images are drawn with LoRAs.
         selected: whether images were selected among several, or may be rejected.
     """
     from datasets import Features, Image, Value
@@ -251,6 +266,8 @@ def schema(*, targets: bool = False, negatives: bool = False, selected: bool = F
         some["label_weights"] = [{"label": whole, "weight": real}]
     if negatives:
         some["negative_prompt"] = text
+    if adapters:
+        some["adapters"] = [{"file": text, "scale": real}]
     if selected:
         some |= {"attempts": whole, "accepted": Value("bool"), "score": real}
     return Features(
@@ -282,9 +299,7 @@ def to_row(generated: Generated, *, format: str) -> dict[str, Any]:
     `format` is one of `FORMATS`; png and webp are lossless.
     """
     request, described = generated.request, generated.request.described
-    buffer = io.BytesIO()
-    generated.image.save(buffer, **FORMATS[format])
-    data = buffer.getvalue()
+    data = encode(generated.image, format)
     return {
         "key": described.key,
         "repeat": request.repeat,
@@ -306,6 +321,7 @@ def to_row(generated: Generated, *, format: str) -> dict[str, Any]:
         "source_class": described.class_name,
         "label_weights": [{"label": one, "weight": w} for one, w in request.label_weights.items()],
         "negative_prompt": request.negative_prompt,
+        "adapters": [{"file": one.file.name, "scale": one.scale} for one in request.adapters],
         "attempts": generated.attempts,
         "accepted": generated.accepted,
         "score": generated.score,

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from experiments.benchmarks import captions, methods, training
+from experiments.benchmarks import captions, concepts, methods, training
 
 
 @pytest.mark.parametrize(
@@ -14,6 +14,7 @@ from experiments.benchmarks import captions, methods, training
         (captions, "captions", ["--images", "8", "--alone", "2"]),
         (methods, "methods", ["--images", "4", "--methods", "real_guidance,gif"]),
         (training, "training", ["--steps", "2", "--workers", "0"]),
+        (concepts, "concepts", ["--steps", "3", "--images", "8"]),
     ],
 )
 def test_it_runs_and_leaves_its_figures(benchmark, name, options, tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ import pytest
 
 from sgid.store.claims import Claims
 from sgid.store.integrity import invalidate_corrupt_shards
+from sgid.store.reviews import REVIEWS
 from sgid.store.store import CorruptStore, Store, read_records, stamp
 from tests.store.test_store import fill, make, rows_of
 
@@ -145,8 +146,9 @@ def test_older_manifests_without_sizes_are_read(store):
     assert invalidate_corrupt_shards(store) == [] and store.complete
 
 
-def test_other_processes_locks_and_unfinished_files_stay(store):
-    others = [store.folder / ".part-00001.lock", store.folder / ".part-00002.parquet.ab12.tmp"]
+def test_other_processes_locks_and_unfinished_files_stay_and_what_people_said(store):
+    names = (".part-00001.lock", ".part-00002.parquet.ab12.tmp", REVIEWS)
+    others = [store.folder / name for name in names]
     for path in others:
         path.write_bytes(b"")
     flip(store.part(1), 0.5)
