@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
 from itertools import chain
 from pathlib import Path
@@ -257,20 +258,20 @@ def schema(
         adapters: whether images are drawn with LoRAs.
         selected: whether images were selected among several, or may be rejected.
     """
-    from datasets import Features, Image, Value
+    import pyarrow as pa
 
-    text, real, whole = Value("string"), Value("float64"), Value("int64")
+    text, real, whole = pa.string(), pa.float64(), pa.int64()
     some: dict[str, Any] = {}
     if targets:
         some["source_class"] = text
-        some["label_weights"] = [{"label": whole, "weight": real}]
+        some["label_weights"] = pa.list_(pa.struct({"label": whole, "weight": real}))
     if negatives:
         some["negative_prompt"] = text
     if adapters:
-        some["adapters"] = [{"file": text, "scale": real}]
+        some["adapters"] = pa.list_(pa.struct({"file": text, "scale": real}))
     if selected:
-        some |= {"attempts": whole, "accepted": Value("bool"), "score": real}
-    return Features(
+        some |= {"attempts": whole, "accepted": pa.bool_(), "score": real}
+    return _with_features(
         {
             "key": text,
             "repeat": whole,
@@ -284,13 +285,36 @@ def schema(
             "seed": whole,
             "method": text,
             "dtype": text,
-            "image": Image(),
+            "image": pa.struct({"bytes": pa.binary(), "path": text}),
             "width": whole,
             "height": whole,
             "checksum": text,
             **some,
         }
-    ).arrow_schema
+    )
+
+
+def _with_features(columns: Mapping[str, pa.DataType]) -> pa.Schema:
+    """Schema with the metadata that `datasets.Features` writes, which takes a second to import."""
+    import pyarrow as pa
+
+    features = {name: _feature(kind) for name, kind in columns.items()}
+    metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+    return pa.schema(columns.items(), metadata=metadata)
+
+
+def _feature(kind: pa.DataType) -> dict[str, Any]:
+    import pyarrow as pa
+
+    if isinstance(kind, pa.StructType):
+        fields = {field.name: field.type for field in kind}
+        if list(fields) == ["bytes", "path"]:
+            return {"_type": "Image"}
+        return {name: _feature(one) for name, one in fields.items()}
+    if isinstance(kind, pa.ListType):
+        return {"feature": _feature(kind.value_type), "_type": "List"}
+    dtype = "float64" if pa.types.is_float64(kind) else str(kind)
+    return {"dtype": dtype, "_type": "Value"}
 
 
 def to_row(generated: Generated, *, format: str) -> dict[str, Any]:
