@@ -202,6 +202,7 @@ class Method:
         """The fields of its prompts."""
         return fields(self.prompt) | fields(self.negative_prompt)
 
+    @property
     def learns_tokens(self) -> bool:
         """Whether a learned token is in a prompt."""
         return TOKEN in self.fields

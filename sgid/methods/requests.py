@@ -52,9 +52,8 @@ class RequestPlan:
     """All requests of a method over a training set, made when they are asked for.
 
     Requests are sample by sample, and each sample's repeat by repeat: `expansion` of each, or as
-    many as the method's budget says. `described` are the records of
-    the samples, perhaps read from a file; `similarities` are those of all of them, NaN where there
-    is no caption. `words` are what prompts say of each class, by the field of their template, and
+    many as the method's budget says. `described` are the records of the samples, perhaps read from
+    a file; `similarities` are those of all of them, NaN where there is no caption. `words` are what prompts say of each class, by the field of their template, and
     `artifact` is the folder that the method prepared.
     """
 
@@ -152,7 +151,11 @@ class RequestPlan:
             return self.described[sample].caption
         if how == "same_class":
             return self._captions[draw.turn("caption", self.members[label])]
-        return self._captions[draw.choice("caption", self.members[~label])]
+        place = draw.choice("caption", range(len(self.images) - len(self.members[label])))
+        # In the order of the classes, those of this one are skipped.
+        before = int(self.counts[:label].sum())
+        place += len(self.members[label]) if place >= before else 0
+        return self._captions[int(self._class_order[place])]
 
     @cached_property
     def index(self) -> dict[str, int]:
@@ -161,11 +164,14 @@ class RequestPlan:
 
     @cached_property
     def members(self) -> dict[int, list[int]]:
-        """The samples of each class, and under `~label` those of all others."""
-        labels = np.asarray(self.images.labels)
-        own = {label: np.flatnonzero(labels == label) for label in range(len(self.counts))}
-        others = {~label: np.flatnonzero(labels != label) for label in own}
-        return {label: found.tolist() for label, found in {**own, **others}.items()}
+        """The samples of each class."""
+        parts = np.split(self._class_order, self.counts.cumsum()[:-1])
+        return {label: part.tolist() for label, part in enumerate(parts)}
+
+    @cached_property
+    def _class_order(self) -> NDArray[np.int64]:
+        """(N,): the samples, class by class."""
+        return np.argsort(np.asarray(self.images.labels), kind="stable")
 
     @cached_property
     def _captions(self) -> Sequence[str]:
