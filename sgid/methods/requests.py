@@ -53,8 +53,9 @@ class RequestPlan:
 
     Requests are sample by sample, and each sample's repeat by repeat: `expansion` of each, or as
     many as the method's budget says. `described` are the records of the samples, perhaps read from
-    a file; `similarities` are those of all of them, NaN where there is no caption. `words` are what prompts say of each class, by the field of their template, and
-    `artifact` is the folder that the method prepared.
+    a file; `similarities` are those of all of them, NaN where there is no caption. `words` are what
+    prompts say of each class, by the field of their template, and `artifact` is the folder that the
+    method prepared.
     """
 
     images: ImageSet
