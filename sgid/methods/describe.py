@@ -18,8 +18,10 @@ if TYPE_CHECKING:
 PLACES = 4
 """Decimals of a similarity: 1e-4 is far below what steers guidance or tells captions apart."""
 
-CAPTIONS = ("best", "random")
-"""Which of an image's candidate captions a method takes: the most similar one, or any."""
+CAPTIONS = ("best", "random", "same_class", "other_class")
+"""Captions that a method takes: the most similar of an image's candidates, any of them, or the best
+one of another image, of the class that is drawn or of another class.
+"""
 
 
 def describe(
@@ -53,13 +55,13 @@ def describe(
 
 
 def choose(described: Described, how: str, seed: int) -> Described:
-    """`described` as it is (`best`), or with one of its captions drawn at random (`random`).
+    """`described` as it is, or, for `random`, with one of its captions drawn at random.
 
     The similarity becomes that of the caption drawn. The draw hangs on `seed` and the key alone.
     """
-    if how == "best":
+    if how in CAPTIONS and how != "random":
         return described
-    if how != "random":
+    if how not in CAPTIONS:
         raise ValueError(f"caption={how}: unknown; one of {', '.join(CAPTIONS)}")
     drawn = derive_seed(seed, "random caption", described.key) % len(described.candidates)
     return replace(

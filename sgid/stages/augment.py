@@ -25,10 +25,13 @@ from tqdm import tqdm
 from sgid.data.dataset import Dataset
 from sgid.data.image_set import ImageSet
 from sgid.data.shrink import shrunk
+from sgid.evaluation.features import class_features, image_features
+from sgid.evaluation.filters import confusable
+from sgid.generation.hooks import LatentState
 from sgid.methods.describe import PLACES, describe
 from sgid.methods.method import Method
-from sgid.methods.prompts import OF_CLASSES, fields
-from sgid.methods.requests import RequestPlan, Undescribed
+from sgid.methods.prompts import OF_CLASSES, by_class, fields
+from sgid.methods.requests import RequestPlan, Undescribed, class_counts, repeat_counts
 from sgid.models.loader import Models
 from sgid.records import Generated, Request, Sample
 from sgid.reproducibility import CODE, fingerprint
@@ -77,16 +80,37 @@ class Augmentation:
     settings: GenerationSettings
 
     def __post_init__(self) -> None:
+        name, names = self.method.name, self.dataset.class_names
         for option in ("prompt", "negative_prompt"):
-            for field in sorted(fields(getattr(self.method, option)) & set(OF_CLASSES)):
-                self._require(field, f"aug.{self.method.name}.{option}")
+            pool, lacking = by_class(getattr(self.method, option), names)
+            if lacking:
+                raise ValueError(
+                    f"aug.{name}.{option} has no prompts for {_few(lacking)}: its file needs a "
+                    "list of each class, by its name"
+                )
+            object.__setattr__(self, "method", replace(self.method, **{option: pool}))
+            for field in sorted((fields(pool) & set(OF_CLASSES)) - {"confusable"}):
+                self._require(field, f"aug.{name}.{option}")
+        counts = class_counts(self.dataset.train)
+        if short := [
+            names[i] for i in np.flatnonzero((counts > 0) & (counts < self.method.fewest))
+        ]:
+            raise ValueError(
+                f"aug={name} needs {self.method.fewest} training images of each class, and "
+                f"{_few(short)} {'has' if len(short) == 1 else 'have'} fewer: raise dataset.shots, "
+                "or take another method"
+            )
+        if not repeat_counts(self.method, self.dataset.train, self.settings.expansion).any():
+            raise ValueError(
+                f"aug.{name}.budget leaves no image to generate for {counts.sum():,} training "
+                "images: raise its total"
+            )
 
     def _require(self, field: str, option: str) -> None:
         by_class = zip(self.dataset.class_names, self.dataset.words[field], strict=True)
         if lacking := [name for name, text in by_class if not text]:
-            more = f" and {len(lacking) - 3:,} more" if len(lacking) > 3 else ""
             raise ValueError(
-                f"{option} has {{{field}}}, which {', '.join(lacking[:3])}{more} lack: "
+                f"{option} has {{{field}}}, which {_few(lacking)} lack: "
                 f"dataset.classes=FILE gives it (YAML, of each class a line `name: {{words: ..., "
                 f"{field}: ...}}`)"
             )
@@ -148,9 +172,14 @@ class Augmentation:
             "shard_size": settings.shard_size,
             "format": settings.format,
         }
-        used = fields(method.prompt) | fields(method.negative_prompt)
+        used = method.fields
         if "label" in used:
             spec["noun"] = self.dataset.nouns
+        if "confusable" in used or method.select is not None:
+            spec["scorer"], spec["phrases"] = (
+                self.models.identity("scorer"),
+                [*self.dataset.phrases],
+            )
         for name in sorted(used & {"superclass", "description"}):
             spec[name] = list(self.dataset.words[name])
         if settings.size is not None:
@@ -160,11 +189,12 @@ class Augmentation:
         if self.artifact is not None:
             spec["artifact"] = self.artifact.name
         columns = schema(
-            targets=method.target is not None,
+            targets=method.target is not None or method.changes is not None,
             negatives=bool(method.negative_prompt),
             adapters=method.adapters is not None,
+            selected=method.select is not None,
         )
-        rows = len(images) * settings.expansion
+        rows = int(repeat_counts(method, images, settings.expansion).sum())
         return Store(settings.artifacts / "generated", spec, columns, rows, settings.shard_size)
 
     @property
@@ -285,13 +315,24 @@ class Augmentation:
             described=described,
             similarities=similarities,
             method=self.method,
-            words=self.dataset.words,
+            words=self._words(),
             expansion=settings.expansion,
             seed=settings.seed,
             resolution=settings.resolution,
             multiple=settings.size_multiple,
             artifact=self.prepared(),
         )
+
+    def _words(self) -> dict[str, Sequence[str]]:
+        """By field what prompts say of each class."""
+        words: dict[str, Sequence[str]] = {**self.dataset.words}
+        if "confusable" in self.method.fields:
+            data, models, artifacts = self.dataset, self.models, self.settings.artifacts
+            vectors = image_features(data.train, models, artifacts).vectors
+            names = class_features(data, models, artifacts)
+            taken_for = confusable(vectors, np.asarray(data.train.labels), names)
+            words["confusable"] = [data.phrases[other] for other in taken_for]
+        return words
 
     def prepared(self) -> Path | None:
         """The artifact, made if it is not whole; another process that makes it is waited for."""
@@ -395,7 +436,7 @@ def generate_shards(
             rows: dict[tuple[str, int], Future[dict[str, Any]]] = {}
             first: list[Generated] = []
             started = time.perf_counter()
-            for generated in models.generator.generate(requests, _latent_hook(plan)):
+            for generated in drawn(requests, plan, models):
                 row = encoder.call(_row, generated, plan, format, size)
                 rows[_which(generated.request)] = row
                 if look and len(first) < LOOKED_AT:
@@ -409,9 +450,27 @@ def generate_shards(
                 look = None
 
 
-def _latent_hook(plan: RequestPlan) -> Any:
-    hook = plan.method.on_latents
-    return None if hook is None else partial(hook, artifact=plan.artifact)
+def drawn(requests: Sequence[Request], plan: RequestPlan, models: Models) -> Iterator[Generated]:
+    """The images of requests, in any order, as the method's hook and its selection have them."""
+    hook, engine = _latent_hook(plan, models), models.generator
+    if (select := plan.method.select) is None:
+        return engine.generate(requests, hook)
+    return select(requests, lambda some: engine.generate(some, hook), plan, models)
+
+
+def _latent_hook(plan: RequestPlan, models: Models) -> Any:
+    if (hook := plan.method.on_latents) is None:
+        return None
+
+    def call(state: LatentState) -> Any:
+        return hook(replace(state, features=models.scorer.features), plan.artifact)
+
+    return call
+
+
+def _few(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 3:,} more" if len(names) > 3 else ""
+    return f"{', '.join(names[:3])}{more}"
 
 
 def _row(generated: Generated, plan: RequestPlan, format: str, size: int | None) -> dict[str, Any]:

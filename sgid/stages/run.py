@@ -104,7 +104,7 @@ class Run:
         }
         if self.augmentations:
             uses = [one.method.use or self._mix for one in self.augmentations]
-            spec["use"] = [asdict(use) for use in uses]
+            spec["use"] = [use.spec for use in uses]
             spec["scorer"] = self.models.identity("scorer")
             spec["filter"] = config.filter
         if config.trainer.devices > 1:  # others round and draw otherwise

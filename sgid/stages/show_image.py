@@ -195,7 +195,9 @@ def _trained_on(found: StoredRows, filter: dict[str, Any]) -> list[str]:
     """`yes`, or the reason why not, for each row: what `filter` makes of CLIP's scores."""
     if not filter:
         return ["yes"] * len(found.rows)
-    files = sorted(found.store.folder.glob("judged-*.npz"), key=lambda file: file.stat().st_mtime)
+    files = sorted(
+        found.store.folder.glob("clip_scores-*.npz"), key=lambda file: file.stat().st_mtime
+    )
     if not files:  # no run with a filter has looked at this store
         return ["unknown: no run with a filter has scored it"] * len(found.rows)
     with np.load(files[-1]) as arrays:

@@ -30,7 +30,7 @@ from sgid.models.loader import Models
 from sgid.reproducibility import fingerprint
 from sgid.runtime.files import atomic_path, write_atomic
 from sgid.store.store import Store
-from sgid.store.tables import stored_images
+from sgid.store.tables import accepted, stored_images
 
 OF_ALL = ("cosine", "label_agreement", "diversity")
 """The measures that a result also gives for the images of all its methods together."""
@@ -56,17 +56,24 @@ class StoreEvaluation:
     evaluator: Evaluator
 
     def kept(self) -> NDArray[np.bool_] | None:
-        """Mask of the rows that the filter keeps; `None` without a filter.
+        """Mask of the rows that the method accepted and the filter keeps; `None` without either.
 
         Raises:
-            ValueError: if it lets none through.
+            ValueError: if none is left.
         """
+        own, name = accepted(self.store), self.store.spec["method"]
+        if own is not None and not own.any():
+            raise ValueError(
+                f"aug={name} accepts none of its {len(own):,} images: change aug.{name}.select, "
+                "or take another models.generator"
+            )
         if self.filter is None:
-            return None
+            return own
         kept = self.filter.keep(self._judged)
+        kept = kept if own is None else kept & own
         if not kept.any():
             raise ValueError(
-                f"the filter drops all {len(kept):,} images of {self.store.spec['method']} "
+                f"the filter drops all {len(kept):,} images of {name} "
                 f"({self.filter.text}): loosen it, or take filter=none"
             )
         return kept
@@ -118,12 +125,18 @@ class StoreEvaluation:
 
     def _dropped(self) -> dict[str, Any] | None:
         kept = self.kept()
-        if kept is None or self.filter is None:
+        if kept is None:
             return None
         lost = labels(self.store)[~kept]
         names = self.dataset.class_names
+        texts = [self.filter.text] if self.filter else []
+        if "attempts" in self.store.columns:
+            drawn = sum(
+                table["attempts"].to_numpy().sum() for table in self.store.tables(["attempts"])
+            )
+            texts.insert(0, f"the method's own selection of {int(drawn):,} images drawn")
         return {
-            "name": self.filter.text,
+            "name": " and ".join(texts),
             "kept": int(kept.sum()),
             "dropped": len(lost),
             "dropped_per_class": {
@@ -139,7 +152,7 @@ class StoreEvaluation:
     @cached_property
     def _judged(self) -> ClipScores:
         mark = fingerprint([self.models.identity("scorer"), self.dataset.phrases])
-        path = self.store.folder / f"judged-{mark}.npz"
+        path = self.store.folder / f"clip_scores-{mark}.npz"
         if not path.is_file():
             train = self.dataset.train
             artifacts = self.artifacts

@@ -20,6 +20,7 @@ from sgid.generation.diffusers_pipeline import OWN_LOOP, PipelineEngine
 from sgid.methods import prompts
 from sgid.methods.describe import CAPTIONS
 from sgid.methods.method import Method
+from sgid.methods.strength import extremes
 from sgid.records import Use
 from sgid.runtime.batching import AUTO
 from sgid.runtime.device import DEVICES, DTYPES
@@ -208,7 +209,13 @@ def _recipe(option: str, recipe: dict[str, Any], config: Config) -> Iterator[str
     taken_over = str(given) == str(config.noise_rate)
     if not isinstance(from_image, bool):
         yield f"{option}.from_image={from_image}: must be true or false"
-    for strength in given if isinstance(given, list) and given else [given]:
+    if isinstance(given, dict) and "_target_" not in given and set(given) != {"min", "max"}:
+        yield f"{option}.strength={given}: a range has min and max, and a rule a _target_"
+        return
+    fewest = recipe.get("fewest", 1)
+    if not isinstance(fewest, int) or fewest < 1:
+        yield f"{option}.fewest={fewest}: must be at least 1"
+    for strength in extremes(given) or [given]:
         if not isinstance(strength, int | float) or not 0 < strength <= 1:
             if not taken_over:
                 yield f"{option}.strength={strength}: must be above 0, at most 1, or a list of such"
@@ -230,8 +237,8 @@ def _recipe(option: str, recipe: dict[str, Any], config: Config) -> Iterator[str
     learned = bool(recipe.get("adapters"))
     for key in ("prompt", "negative_prompt"):
         try:
-            used = prompts.fields(recipe.get(key) or "")
-        except ValueError as error:
+            used = prompts.fields(_pool(recipe.get(key)))
+        except (ValueError, TypeError, FileNotFoundError) as error:
             yield f"{option}.{key}: {error}"
             continue
         learned |= prompts.TOKEN in used
@@ -245,6 +252,22 @@ def _recipe(option: str, recipe: dict[str, Any], config: Config) -> Iterator[str
             f"{option} draws with what it has learned, which models={config.models.name} cannot; "
             "take one of models=sd15, sd21, sdxl, ..."
         )
+
+
+def _pool(given: Any) -> prompts.Pool:
+    """The templates that an entry of `conf/aug/` names."""
+    from hydra.errors import InstantiationException
+    from hydra.utils import instantiate
+
+    if isinstance(given, dict) and "_target_" in given:
+        try:
+            given = instantiate(given)
+        except InstantiationException as error:
+            raise ValueError(error.__cause__ or error) from error
+    texts = [] if isinstance(given, str) or not given else prompts.templates(given)
+    if wrong := [text for text in texts if not isinstance(text, str)]:
+        raise ValueError(f"{wrong[0]!r} is no text")
+    return given or ""
 
 
 def _parts() -> tuple[set[str], set[str]]:
