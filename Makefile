@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup wheel demo paper-tiny benchmarks chaos test cluster-tests lint tiny-models photo-models clean
+.PHONY: help setup wheel demo paper-tiny benchmarks chaos test slow-tests cluster-tests lint tiny-models photo-models clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -40,8 +40,11 @@ benchmarks: $(STAMP) ## how fast, against what others do: BENCHMARKS="generation
 chaos: $(STAMP) ## kill, stop, fill, damage: what survives, into docs/reliability.md (ten minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m experiments.chaos
 
-test: $(STAMP) ## all tests but the slow ones of make chaos, three at a time
+test: $(STAMP) ## all tests but the slow ones, three at a time
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+
+slow-tests: $(STAMP) ## the tests that `make test` leaves out: kills, full disks, compilers (half an hour)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -n 2 --dist loadfile
 
 cluster-tests: $(STAMP) ## install SLURM and a local S3 (Debian, root), and run the tests that need them
 	apt-get install -y --no-install-recommends slurm-wlm munge

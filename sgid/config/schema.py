@@ -56,6 +56,7 @@ class DatasetConfig:
     duplicates: str = "keep"
     group: str | None = None
     full_scale: float | None = None
+    size: int | None = None
     strict: bool = False
     licence: str | None = None
 
@@ -139,6 +140,7 @@ class StoreConfig:
     path: str | None = None
     shard_size: int = 256
     format: str = "png"
+    size: int | None = None
     verify: bool = False
 
 

@@ -24,6 +24,7 @@ from tqdm import tqdm
 
 from sgid.data.dataset import Dataset
 from sgid.data.image_set import ImageSet
+from sgid.data.shrink import shrunk
 from sgid.methods.describe import PLACES, describe
 from sgid.methods.method import Method
 from sgid.methods.prompts import OF_CLASSES, fields
@@ -34,6 +35,7 @@ from sgid.reproducibility import CODE, fingerprint
 from sgid.runtime.files import PATIENCE, file_lock, write_atomic
 from sgid.runtime.terminal import progress
 from sgid.runtime.threads import THREADS, BackgroundWriter, parallel_map, prefetch
+from sgid.stages.estimate import Rate, announce, denoising_steps
 from sgid.stages.first_look import look_first
 from sgid.stages.prompt_length import check_prompts
 from sgid.store.claims import Claim, Claims
@@ -48,8 +50,8 @@ log = logging.getLogger(__name__)
 class GenerationSettings:
     """The options of generation that all methods of a run share.
 
-    `resolution` and `size_multiple` are in pixels; `verify` hashes every shard that is there;
-    `strict` makes an error of every remark.
+    `resolution`, `size_multiple` and `size`, of the shorter side of what is kept, are in pixels;
+    `verify` hashes every shard that is there; `strict` makes an error of every remark.
     """
 
     artifacts: Path
@@ -60,6 +62,7 @@ class GenerationSettings:
     size_multiple: int
     shard_size: int
     format: str
+    size: int | None
     verify: bool
     strict: bool
 
@@ -150,6 +153,8 @@ class Augmentation:
             spec["noun"] = self.dataset.nouns
         for name in sorted(used & {"superclass", "description"}):
             spec[name] = list(self.dataset.words[name])
+        if settings.size is not None:
+            spec["size"] = settings.size
         if method.from_image:
             spec["size_multiple"] = settings.size_multiple
         if self.artifact is not None:
@@ -198,10 +203,29 @@ class Augmentation:
         if not self.complete:
             look = None if self.begun else self.look
             self.check_prompts(plan)
+            self._estimate(plan)
             generate_shards(
-                self.generated, plan, self.models, format=self.settings.format, look=look
-            )
+                self.generated, plan, self.models,
+                format=self.settings.format, size=self.settings.size,
+                look=look, on_shard=partial(self._note_rate, plan),
+            )  # fmt: skip
             self.generated.finish()
+
+    @property
+    def _rate(self) -> Rate:
+        file = self.settings.artifacts / "rates.json"
+        return Rate(file, self.models.identity("generator"), self.models.device)
+
+    def _estimate(self, plan: RequestPlan) -> None:
+        store, settings = self.generated, self.settings
+        rows = sum(len(store.range(shard)) for shard in store.missing())
+        announce(
+            plan, rows, self._rate, settings.artifacts,
+            steps=settings.steps, format=settings.format, size=settings.size,
+        )  # fmt: skip
+
+    def _note_rate(self, plan: RequestPlan, images: int, seconds: float) -> None:
+        self._rate.note(images * denoising_steps(plan, self.settings.steps), seconds)
 
     def check_prompts(self, plan: RequestPlan) -> None:
         """Warn of prompts that the generator would cut; see `sgid.stages.prompt_length`."""
@@ -319,12 +343,16 @@ def generate_shards(
     shards: Sequence[int] | None = None,
     *,
     format: str,
+    size: int | None = None,
     look: Callable[[Sequence[Generated]], None] | None = None,
+    on_shard: Callable[[int, float], None] = lambda images, seconds: None,
 ) -> None:
     """Draw `shards`, or all; what is there or being made elsewhere is left alone.
 
     `look` is called with the first images of this process, up to `LOOKED_AT`, after its first
-    shard. The engine draws in this thread; requests are made ahead of it, and rows behind it.
+    shard, and `on_shard` with the number of images of each shard and the seconds that they took.
+    The shorter side of what is kept has at most `size` pixels. The engine draws in this thread;
+    requests are made ahead of it, and rows behind it.
     Returns when all of them are there. What is lost with the process is the shard being drawn, and
     the one before it while its file is written.
     """
@@ -342,14 +370,16 @@ def generate_shards(
                 continue
             rows: dict[tuple[str, int], Future[dict[str, Any]]] = {}
             first: list[Generated] = []
+            started = time.perf_counter()
             for generated in models.generator.generate(requests, _latent_hook(plan)):
-                row = encoder.call(_row, generated, plan, format)
+                row = encoder.call(_row, generated, plan, format, size)
                 rows[_which(generated.request)] = row
                 if look and len(first) < LOOKED_AT:
                     first.append(generated)
                 bar.update()
                 writer.wait()  # the shard before this one; a full disk is told now
             writer.call(_write, claim, [_which(request) for request in requests], rows)
+            on_shard(len(requests), time.perf_counter() - started)
             if look:
                 look(first)
                 look = None
@@ -360,11 +390,12 @@ def _latent_hook(plan: RequestPlan) -> Any:
     return None if hook is None else partial(hook, artifact=plan.artifact)
 
 
-def _row(generated: Generated, plan: RequestPlan, format: str) -> dict[str, Any]:
+def _row(generated: Generated, plan: RequestPlan, format: str, size: int | None) -> dict[str, Any]:
     if (hook := plan.method.on_pixels) is not None:
         image = hook(generated.image, generated.request, plan.artifact)
         generated = replace(generated, image=image)
-    return to_row(generated, format=format)
+    kept = shrunk(generated.image, size)
+    return to_row(replace(generated, image=kept), format=format)
 
 
 def _write(

@@ -275,6 +275,7 @@ def prepare(
             size_multiple=config.models.generator.size_multiple,
             shard_size=config.store.shard_size,
             format=config.store.format,
+            size=config.store.size,
             verify=config.store.verify,
             strict=config.dataset.strict,
         )

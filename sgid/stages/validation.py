@@ -32,10 +32,10 @@ LONGEST_TEMPORARY = 107 - len("/pymp-12345678/listener-12345678")
 
 AT_LEAST = {
     1: (
-        *("expansion", "steps", "store.shard_size"),
+        *("expansion", "steps", "store.shard_size", "store.size"),
         *("trainer.validations", "trainer.devices"),
         *(f"cluster.{key}" for key in ("min_workers", "max_workers", "cpus", "attempts")),
-        *(f"dataset.{key}" for key in ("shots", "train_per_class", "imbalance")),
+        *(f"dataset.{key}" for key in ("shots", "train_per_class", "imbalance", "size")),
         *(f"backbone.{key}" for key in ("batch_size", "epochs", "steps", "image_size")),
         *("models.captioner.batch_size", "models.scorer.batch_size", "models.generator.deep_cache"),
         *(f"models.captioner.{key}" for key in ("candidates", "max_tokens")),
