@@ -159,7 +159,11 @@ class Augmentation:
             spec["size_multiple"] = settings.size_multiple
         if self.artifact is not None:
             spec["artifact"] = self.artifact.name
-        columns = schema(targets=method.target is not None, negatives=bool(method.negative_prompt))
+        columns = schema(
+            targets=method.target is not None,
+            negatives=bool(method.negative_prompt),
+            adapters=method.adapters is not None,
+        )
         rows = len(images) * settings.expansion
         return Store(settings.artifacts / "generated", spec, columns, rows, settings.shard_size)
 
@@ -180,10 +184,27 @@ class Augmentation:
             "images": self.dataset.train.digest(),
             "phrases": list(self.dataset.phrases),
             "prepare": self.method.spec["prepare"],
-            "models": self.models.identities(),
+            # Not of the captioner that another method of the run may need.
+            "models": {
+                name: self.models.identity(name)
+                for name in ("captioner", "generator", "scorer")
+                if name != "captioner" or self.method.needs_captions
+            },
             "seed": self.settings.seed,
         }
         return self.settings.artifacts / "prepared" / fingerprint(spec)
+
+    def check_preparation(self) -> str | None:
+        """A line about what is to be prepared; `None` where there is nothing to say.
+
+        Raises:
+            ValueError: for what would make it fail.
+        """
+        check = getattr(self.method.prepare, "check", None)
+        if self.artifact is None or check is None or (self.artifact / PREPARED).is_file():
+            return None
+        option = f"aug.{self.method.name}.prepare"
+        return check(self.dataset.train, self.dataset.phrases, self.models, option=option)
 
     def repair(self) -> bool:
         """Invalidate the damaged shards of the stores; whether anything is to be made."""
@@ -269,15 +290,15 @@ class Augmentation:
             seed=settings.seed,
             resolution=settings.resolution,
             multiple=settings.size_multiple,
-            artifact=self._prepared(),
+            artifact=self.prepared(),
         )
 
-    def _prepared(self) -> Path | None:
+    def prepared(self) -> Path | None:
         """The artifact, made if it is not whole; another process that makes it is waited for."""
         if self.artifact is None:
             return None
         assert self.method.prepare is not None
-        done = self.artifact / "prepared.json"
+        done = self.artifact / PREPARED
         if not done.is_file():
             self.artifact.mkdir(parents=True, exist_ok=True)
             waiting = partial(log.info, "another process prepares %s: waiting", self.artifact)
@@ -291,6 +312,9 @@ class Augmentation:
                     write_atomic(done, json.dumps(said).encode())
         return self.artifact
 
+
+PREPARED = "prepared.json"
+"""The file that is in an artifact when it is whole."""
 
 PIECE = 64
 """Originals that are captioned at a time: photographs take some 30 MB each, decoded."""

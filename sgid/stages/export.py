@@ -42,7 +42,7 @@ from sgid.runtime.files import atomic_path, file_lock, write_atomic
 from sgid.runtime.terminal import progress
 from sgid.store.reviews import read_reviews
 from sgid.store.store import ROW_GROUP, Store
-from sgid.store.tables import FORMATS, source_digest, stored_class_names
+from sgid.store.tables import FORMATS, encode, source_digest, stored_class_names
 
 ABOUT: dict[str, type] = {
     "class_name": str,
@@ -409,7 +409,7 @@ class _Files:
                 image = image.resize(size, Image.Resampling.LANCZOS)
             elif not to_png:
                 image = None  # the bytes are right
-        return data if image is None else _encode(image, form), EXTENSIONS[FORMATS[form]["format"]]
+        return data if image is None else encode(image, form), EXTENSIONS[FORMATS[form]["format"]]
 
     def _size_of(self, key: str) -> tuple[int, int]:
         """The size of an original, (width, height); rows of one original follow each other."""
@@ -442,13 +442,7 @@ def portable(images: ImageSet, index: int) -> tuple[bytes, str]:
             and not opened.info.get("transparency")
         ):
             return data, EXTENSIONS[opened.format]
-    return _encode(images[index].image, "png"), "png"
-
-
-def _encode(image: Image.Image, form: str) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, **FORMATS[form])
-    return buffer.getvalue()
+    return encode(images[index].image, "png"), "png"
 
 
 def _write_json(path: Path, value: Any) -> None:

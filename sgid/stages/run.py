@@ -317,4 +317,6 @@ def on_workers(run: Run) -> partial[Run]:
             model.weights.path = absolute(model.weights.path)
     if generator.tiny_vae is not None:
         generator.tiny_vae = absolute(generator.tiny_vae)
+    for one in generator.lora:
+        one.path = absolute(one.path)
     return partial(prepare, config, {}, [])

@@ -287,12 +287,13 @@ def encode(image: Image.Image, format: str) -> bytes:
     return buffer.getvalue()
 
 
-def schema(*, targets: bool = False, negatives: bool = False) -> pa.Schema:
+def schema(*, targets: bool = False, negatives: bool = False, adapters: bool = False) -> pa.Schema:
     """The columns of a generated store; `datasets.load_dataset("parquet")` decodes `image`.
 
     Args:
         targets: whether images may be of other classes than their originals.
         negatives: whether there are negative prompts.
+        adapters: whether images are drawn with LoRAs.
     """
     import pyarrow as pa
 
@@ -303,6 +304,8 @@ def schema(*, targets: bool = False, negatives: bool = False) -> pa.Schema:
         some["label_weights"] = pa.list_(pa.struct({"label": whole, "weight": real}))
     if negatives:
         some["negative_prompt"] = text
+    if adapters:
+        some["adapters"] = pa.list_(pa.struct({"file": text, "scale": real}))
     return _with_features(
         {
             "key": text,
@@ -377,4 +380,5 @@ def to_row(generated: Generated, *, format: str) -> dict[str, Any]:
         "source_class": described.class_name,
         "label_weights": [{"label": one, "weight": w} for one, w in request.label_weights.items()],
         "negative_prompt": request.negative_prompt,
+        "adapters": [{"file": one.file.name, "scale": one.scale} for one in request.adapters],
     }
