@@ -165,6 +165,10 @@ def _generated(
     """The images to export, and how many are left out, by the reason."""
     reviews, scores = read_reviews(store.folder), _scores(store)
     columns = [name for name in store.columns if name not in ("image", "checksum")]
+
+    def nearest(label: int) -> str:  # perhaps a class of which nothing was drawn
+        return names[label] if label < len(names) else f"class {label}"
+
     items: list[Item] = []
     left_out = {"rejected by people are left out": 0, "dropped by the filter are left out": 0}
     for number, row in enumerate(store.read(columns).to_pylist()):
@@ -183,7 +187,9 @@ def _generated(
                 "negative_prompt": row.get("negative_prompt"),
                 **{name: row[name] for name in ("similarity", "guidance_scale", "strength")},
                 "cosine": None if scores is None else float(scores["cosines"][number]),
-                "nearest_class": None if scores is None else names[int(scores["nearest"][number])],
+                "nearest_class": None
+                if scores is None
+                else nearest(int(scores["nearest"][number])),
                 "accepted": "yes" if verdict == "accept" else None,
                 "label_weights": _weights({one["label"]: one["weight"] for one in weights}, names),
             }
