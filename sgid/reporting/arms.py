@@ -30,10 +30,10 @@ IMAGES = "dataset.images"
 
 # Decides where and how a run is computed, and at most which random numbers it draws.
 INCIDENTAL = (
-    *("seed", "stage", "paths", "logger", "evaluation", "cluster", "allow_targets"),
-    *("store.shard_size", "store.verify"),
+    *("seed", "stage", "paths", "logger", "evaluation", "export", "cluster", "allow_targets"),
+    *("store.path", "store.shard_size", "store.verify"),
     # Where images lie: `IMAGES` identifies them.
-    *(f"dataset.{key}" for key in ("root", "download", "show", "strict", "max_bad")),
+    *(f"dataset.{key}" for key in ("root", "download", "show", "strict", "max_bad", "licence")),
     *(f"dataset.source.{key}" for key in ("root", "id", "download")),
     *(f"trainer.{key}" for key in ("device", "workers", "cache_gib", "compile")),
     *(f"models.{model}.batch_size" for model in ("captioner", "scorer", "generator")),

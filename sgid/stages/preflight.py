@@ -240,7 +240,9 @@ def check_models(config: Config, ready: Prepared) -> None:
 def _wanted(config: Config) -> dict[str, WeightsConfig]:
     """Config key -> weights, of the models that this run uses."""
     wanted = {}
-    if config.evaluation.images is not None:
+    if config.stage is Stage.export and not config.filter:
+        return wanted
+    if config.evaluation.images is not None or config.stage is Stage.export:
         return {"models.scorer": config.models.scorer.weights}
     if chosen := list(in_slot(config.aug, "offline").values()):
         models = config.models

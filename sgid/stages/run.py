@@ -35,6 +35,7 @@ from sgid.stages.preflight import Prepared, preflight
 from sgid.stages.reference_classifier import find_reference_classifier
 from sgid.stages.store_evaluation import Filter, StoreEvaluation
 from sgid.store.integrity import invalidate_corrupt_shards
+from sgid.store.store import Store
 from sgid.training.distributed import check_devices
 
 if TYPE_CHECKING:
@@ -143,14 +144,15 @@ class Run:
     @cached_property
     def store_evaluations(self) -> list[StoreEvaluation]:
         """The evaluation of each augmentation's images, in their order."""
+        return [self.store_evaluation(one.generated) for one in self.augmentations]
+
+    def store_evaluation(self, store: Store) -> StoreEvaluation:
+        """The evaluation of a complete store that was made of the run's training images."""
         node = self.config.filter
         filter = Filter(instantiate(node), call_text(node)) if node else None
-        return [
-            StoreEvaluation(
-                one.generated, self.dataset, self.models, self.artifacts, filter, self.evaluator
-            )
-            for one in self.augmentations
-        ]
+        return StoreEvaluation(
+            store, self.dataset, self.models, self.artifacts, filter, self.evaluator
+        )
 
     @cached_property
     def folder(self) -> Path:
@@ -260,8 +262,9 @@ def prepare(
         loaded=loaded,
     )
     augmentations = []
-    # To look at images, or to evaluate those that are given, nothing is generated.
-    if config.stage is not Stage.data and config.evaluation.images is None:
+    # To look at images, or to evaluate or export those that are given, nothing is generated.
+    given = config.evaluation.images is not None or config.stage is Stage.export
+    if config.stage is not Stage.data and not given:
         check_devices(models.device, config.trainer.devices, scored=len(dataset.validation))
         settings = GenerationSettings(
             artifacts=artifacts,

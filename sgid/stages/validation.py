@@ -62,6 +62,8 @@ CHOICES = {
     "mix.how": ("concatenate", "replace"),
     "backbone.trained": ("all", "head"),
     "store.format": ("png", "webp", "jpeg"),
+    "export.format": ("imagefolder", "webdataset", "datasets", "yolo"),
+    "export.size": ("generator", "original"),
     "trainer.precision": (
         *("auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true"),
     ),
@@ -120,6 +122,7 @@ def _names(config: Config) -> Iterator[str]:
         if value not in choices:
             yield f"{option}={value}: must be one of {', '.join(map(_written, choices))}"
     yield from _evaluation(config)
+    yield from _export(config)
     yield from cluster_problems(config.cluster)
     workers = config.trainer.workers
     if workers != AUTO and not (isinstance(workers, int) and workers >= 0):
@@ -143,6 +146,23 @@ def _evaluation(config: Config) -> Iterator[str]:
         )
     if asked.lpips not in ("auto", True, False):
         yield f"evaluation.lpips={asked.lpips}: must be one of auto, true, false"
+
+
+def _export(config: Config) -> Iterator[str]:
+    given = {"store": config.store.path, "export.to": config.export.to}
+    if config.stage is Stage.export:
+        for option, value in given.items():
+            if value is None:
+                yield f"stage=export needs {option}={_PLACES[option]}"
+        return
+    for option, value in given.items():
+        if value is not None:
+            yield (
+                f"{option}={value}: used by stage=export alone, not by stage={config.stage.value}"
+            )
+
+
+_PLACES = {"store": "PATH, artifacts/generated/<fingerprint>", "export.to": "DIR, a new folder"}
 
 
 def _generator(settings: GeneratorConfig) -> Iterator[str]:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from sgid.data.image_set import ImageSet
 from sgid.methods.describe import choose
 from sgid.records import Described, Generated
+from sgid.reproducibility import CODE, fingerprint
 from sgid.runtime.files import atomic_path, file_lock
 from sgid.store.store import CorruptStore, Store
 
@@ -81,6 +82,62 @@ class StoredDescriptions(Sequence[Described]):
             described = Described(**row, candidates=candidates, scores=scores)
             found.append(choose(described, self.caption, self.seed))
         return found
+
+
+def open_generated(path: Path, *, option: str) -> Store:
+    """The complete store of generated images in a folder, which `option` names.
+
+    Raises:
+        FileNotFoundError: if there is no such folder.
+        ValueError: if it is no such store, or was made by another version.
+    """
+    import pyarrow as pa
+
+    path = path.expanduser()
+    if not path.is_dir():
+        raise FileNotFoundError(
+            f"{option}={path} is not a folder. It takes artifacts/generated/<fingerprint>"
+        )
+    if not (path / "spec.json").is_file():
+        within = sorted(one.parent.name for one in path.glob("*/spec.json"))
+        hint = f": take one of the stores in it, {', '.join(within[:5])}" if within else ""
+        raise ValueError(f"{option}={path} is no store of generated images{hint}")
+    if not (path / "manifest.json").is_file():
+        raise ValueError(
+            f"{option}={path} is a store that is not finished: run again what makes it, then give "
+            "it"
+        )
+    spec = json.loads((path / "spec.json").read_text(encoding="utf-8"))
+    if spec.get("kind") != "generated":
+        raise ValueError(f"{option}={path} is a store of {spec.get('kind')}: take one of generated")
+    if (code := spec.get("code")) != CODE:
+        which = "an earlier" if (code or 0) < CODE else "a later"
+        raise ValueError(
+            f"{option}={path} was made by {which} version of sgid: generate its images again"
+        )
+    if fingerprint(spec) != path.resolve().name:
+        raise ValueError(f"{option}={path}: a store's folder is to be named {fingerprint(spec)}")
+    manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
+    where = path.resolve().parent
+    return Store(where, spec, pa.schema([]), manifest["rows"], manifest["shard_size"])
+
+
+def stored_class_names(store: Store) -> tuple[str, ...]:
+    """The names of the classes 0, 1, ... of a store; of one that has no image, its number."""
+    table = store.read(["label", "class_name"])
+    names = dict(zip(table["label"].to_pylist(), table["class_name"].to_pylist(), strict=True))
+    return tuple(names.get(label, f"class {label}") for label in range(max(names) + 1))
+
+
+def source_digest(store: Store) -> str | None:
+    """The digest of the images that a generated store was made of, or `None` if that lies in
+    descriptions that are gone.
+    """
+    described = store.parent.parent / "described" / str(store.spec.get("described"))
+    spec = described / "spec.json"
+    if "images" in store.spec or not spec.is_file():
+        return store.spec.get("images")
+    return json.loads(spec.read_text(encoding="utf-8"))["images"]
 
 
 def stored_images(store: Store, class_names: tuple[str, ...]) -> ImageSet:

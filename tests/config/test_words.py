@@ -123,3 +123,8 @@ def test_a_file_without_options(text, tmp_path):
     (tmp_path / "aug" / "m.yaml").write_text(text)
     with pytest.raises(ValueError, match=r"m.yaml: holds a .* lines of option: value"):
         check_mappings(tmp_path)
+
+
+def test_a_store_is_given_by_the_name_of_its_section():
+    assert typed(["store=a b/c"], CONF) == ['store.path="a b/c"']
+    assert compose(["store=artifacts/x", "store.shard_size=3"]).store.path == "artifacts/x"
