@@ -25,6 +25,8 @@ class Stage(StrEnum):
     train = "train"
     evaluate = "evaluate"
     report = "report"
+    review = "review"
+    check = "check"
     all = "all"
 
 
@@ -52,6 +54,7 @@ class DatasetConfig:
     max_bad: float = 0.05
     show: str | None = None
     classes: str | None = None
+    captions: str | None = None
     duplicates: str = "keep"
     group: str | None = None
     full_scale: float | None = None
@@ -134,6 +137,7 @@ class MixConfig:
 
 @dataclass
 class StoreConfig:
+    path: str | None = None
     shard_size: int = 256
     format: str = "png"
     verify: bool = False
@@ -170,6 +174,12 @@ class EvaluationConfig:
 
 
 @dataclass
+class ReviewConfig:
+    who: str | None = None
+    port: int = 8000
+
+
+@dataclass
 class Config:
     stage: Stage = Stage.all
     seed: int = 0
@@ -187,6 +197,7 @@ class Config:
     store: StoreConfig = field(default_factory=StoreConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    review: ReviewConfig = field(default_factory=ReviewConfig)
     logger: dict[str, Any] = field(default_factory=dict)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     allow_targets: list[str] = field(default_factory=list)
