@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo paper-tiny benchmarks chaos test cluster-tests lint tiny-models photo-models clean
+.PHONY: help setup wheel demo paper-tiny benchmarks chaos test slow-tests cluster-tests lint tiny-models photo-models clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -20,6 +20,10 @@ $(STAMP): pyproject.toml $(CONSTRAINTS)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
 		$(if $(CONSTRAINTS),--constraint $(CONSTRAINTS)) -e ".[dev]"
 	touch $(STAMP)
+
+wheel: $(STAMP) ## build dist/sgid-*.whl, which gives the command sgid where it is installed
+	rm -rf build
+	$(BIN)/python -m build --wheel --no-isolation
 
 demo: $(STAMP) ## five augmentations over SEEDS=5 seeds on the bundled images, one table
 	$(BIN)/python run.py experiment=demo 'hydra.sweeper.params.seed="range($(SEEDS))"'
@@ -36,8 +40,11 @@ benchmarks: $(STAMP) ## how fast, against what others do: BENCHMARKS="generation
 chaos: $(STAMP) ## kill, stop, fill, damage: what survives, into docs/reliability.md (ten minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m experiments.chaos
 
-test: $(STAMP) ## all tests but the slow ones of make chaos, three at a time
+test: $(STAMP) ## all tests but the slow ones, three at a time
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+
+slow-tests: $(STAMP) ## the tests that `make test` leaves out: kills, full disks, compilers (half an hour)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -n 2 --dist loadfile
 
 cluster-tests: $(STAMP) ## install SLURM and a local S3 (Debian, root), and run the tests that need them
 	apt-get install -y --no-install-recommends slurm-wlm munge
@@ -59,4 +66,4 @@ photo-models: $(STAMP) ## make the models of photographs from PHOTOS=DIR (hours;
 	$(BIN)/python -m experiments.models --world photographs --images "$(PHOTOS)" --device $(DEVICE) --scale $(SCALE)
 
 clean: ## remove results and generated images; the environment stays
-	rm -rf artifacts results outputs
+	rm -rf artifacts results outputs build

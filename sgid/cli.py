@@ -1,4 +1,4 @@
-"""The command line of `run.py`: Hydra's, with errors for people and a help of every option."""
+"""The command line: Hydra's, with errors for people and a help of every option."""
 
 from __future__ import annotations
 
@@ -13,16 +13,23 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
-from sgid.config.compose import CONF
+from sgid.config.compose import CONF, PACKAGE
 from sgid.config.help import own_folders
 from sgid.errors import _raised_here, message
 from sgid.runtime.launcher import ERROR, POINTER
 from sgid.runtime.signals import Stopped, find_stop, stop_on_signals
+from sgid.runtime.terminal import program
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
     from sgid.models.loader import Loaded
+
+
+WINDOWS = (
+    "SGID does not run on Windows itself, which lacks the signals and file locks that it relies "
+    "on; it runs there in WSL 2 (wsl --install)"
+)
 
 
 class Failed(Exception):
@@ -34,6 +41,9 @@ def main() -> int:
     for stream in (sys.stdout, sys.stderr):  # a printed line must not end a run
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="replace")
+    if sys.platform == "win32":
+        print(WINDOWS, file=sys.stderr)
+        return 1
     if {"--help", "-h"} & set(sys.argv[1:]):
         from sgid.config.help import help_text
 
@@ -42,7 +52,8 @@ def main() -> int:
         except BrokenPipeError:  # `| head`
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    line = shlex.join(["python", *sys.argv])
+    typed = ["sgid"] if program() == "sgid" else ["python", sys.argv[0]]
+    line = shlex.join([*typed, *sys.argv[1:]])
     try:
         with stop_on_signals():
             return _main()
@@ -54,9 +65,9 @@ def _main() -> int:
     # Hydra then raises instead of printing a traceback of its own; what people see is below.
     debug = os.environ.get("HYDRA_FULL_ERROR") == "1"
     os.environ["HYDRA_FULL_ERROR"] = "1"
-    # The processes of a launcher start elsewhere, where this package need not be installed.
-    paths = [str(CONF.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
-    os.environ["PYTHONPATH"] = os.pathsep.join(paths)
+    if CONF.parent != PACKAGE:  # a clone: the processes of a launcher start elsewhere
+        paths = [str(CONF.parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+        os.environ["PYTHONPATH"] = os.pathsep.join(paths)
     # Hydra's parser wants its flags before the options or after them, not among them.
     sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: "=" in word and not word.startswith("-"))
     for name in ("SGID_ARTIFACTS", "SGID_RESULTS", "SGID_DATA"):

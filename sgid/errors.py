@@ -63,7 +63,8 @@ def fault(error: BaseException, places: Mapping[str, str | Path]) -> str | None:
     if number == errno.EFBIG:
         return f"{_named(error)} is larger than a file may be here (`ulimit -f`). {WORTH}"
     if number is not None and number in AWAY:
-        what = _named(error) or "A file system"
+        which = ", ".join(f"{option}={place}" for option, place in places.items())
+        what = _named(error) or (f"The file system of one of {which}" if which else "A file system")
         return f"{what}: {os.strerror(number)}. Its server may have been away. {WORTH}"
     if number in CLOSED and _named(error):
         said = f"{_named(error)} cannot be used: {os.strerror(number)}"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sgid.errors import fault
+from sgid.errors import AWAY, fault
 
 
 @pytest.fixture
@@ -50,6 +50,16 @@ def test_a_place_whose_parent_cannot_be_made(tmp_path):
         (place / "described").mkdir(parents=True)
     said = fault(caught.value, {"paths.artifacts": place})
     assert said is not None and f"paths.artifacts=DIR (now {place})" in said
+
+
+@pytest.mark.parametrize("number", sorted(AWAY))
+def test_a_server_that_was_away(places, tmp_path, number):
+    file = tmp_path / "a" / "described" / "part"
+    said = fault(OSError(number, os.strerror(number), str(file)), places)
+    assert said is not None and said.startswith(f"{file}: {os.strerror(number)}. Its server may")
+    said = fault(OSError(number, os.strerror(number)), places)  # of an open file: without its name
+    assert said is not None and f"paths.artifacts={tmp_path / 'a'}, paths.results=" in said
+    assert "the same command goes on" in said
 
 
 def test_too_many_open_files_and_too_large_ones(places):

@@ -27,6 +27,7 @@ LAYERS = (
     ("sgid.cluster", "sgid.human_study", "sgid.review"),
     ("sgid.pipeline",),
     ("sgid.cli",),
+    ("sgid.__main__",),
 )
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 MODULES = {

@@ -1,4 +1,4 @@
-"""Compose the typed config of a run from options as `run.py` takes them."""
+"""Compose the typed config of a run from options as the command line has them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,16 @@ if TYPE_CHECKING:
     from sgid.config.schema import Config
 
 
-CONF = Path(__file__).resolve().parents[2] / "conf"
+PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def find_conf() -> Path:
+    """The folder of all choices: in the package where it is installed, beside it in a clone."""
+    inside = PACKAGE / "conf"
+    return inside if inside.is_dir() else PACKAGE.parent / "conf"
+
+
+CONF = find_conf()
 
 
 def compose(options: Sequence[str]) -> Config:

@@ -12,6 +12,8 @@ from typing import Any
 
 import yaml
 
+from sgid.runtime.terminal import program
+
 USAGE = """\
 SGID: augment labelled images with a diffusion model steered by each image's label and caption,
 train a classifier on originals plus generated images, and say whether it helped.
@@ -66,7 +68,7 @@ def help_text(conf: Path, *own: Path) -> str:
 
     `own` are folders beside `conf`; what they have in groups that `conf` has is listed with it.
     """
-    parts = [USAGE]
+    parts = [USAGE.replace("python run.py", program())]
     for group in sorted(path.name for path in conf.iterdir() if path.is_dir()):
         if group == "hydra":
             continue
@@ -78,7 +80,7 @@ def help_text(conf: Path, *own: Path) -> str:
     text = (conf / "config.yaml").read_text()
     body = text[text.index("\nstage:") : text.index("\nhydra:")]
     parts += [f"  {line}" if line else "" for line in body.strip().splitlines()]
-    parts.append("\nMore: conf/<group>/<option>.yaml. Hydra's own flags: --hydra-help")
+    parts.append(f"\nMore: {conf}/<group>/<option>.yaml. Hydra's own flags: --hydra-help")
     return "\n".join(parts)
 
 

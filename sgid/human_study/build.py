@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import secrets
-import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -25,6 +24,7 @@ from sgid.human_study.questions import (
     originals,
 )
 from sgid.human_study.study import FILE, Picture, must_be_new, write_study
+from sgid.reporting.format import command
 from sgid.reproducibility import derive_seed
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def build(
     count = originals(questions, len(methods), config.expansion, len(dataset.train))
     stores = {one.method.name: one.generated for one in run.augmentations}
     if lacking := [method for method, store in stores.items() if not store.complete]:
-        again = shlex.join(["python", "run.py", *options, "stage=augment"])
+        again = command([*options, "stage=augment"])
         raise FileNotFoundError(
             f"{', '.join(lacking)}: not all images have been generated. This makes them:\n{again}"
         )

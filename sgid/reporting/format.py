@@ -9,6 +9,7 @@ from typing import Any
 
 from sgid.evaluation.statistics import Estimate
 from sgid.reporting.results import Example, Result
+from sgid.runtime.terminal import program
 
 ABSENT = "–"
 
@@ -98,7 +99,7 @@ def steering_text(example: Example) -> str:
 
 def command(overrides: Sequence[str], *, sweep: bool = False) -> str:
     """The line to type for a run, or a sweep of runs, with these overrides."""
-    return shlex.join(["python", "run.py", *(["-m"] if sweep else []), *overrides])
+    return f"{program()} {shlex.join([*(['-m'] if sweep else []), *overrides])}"
 
 
 def run_command(result: Result, *, sweep: bool = False, **changed: str) -> str:

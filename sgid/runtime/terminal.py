@@ -5,8 +5,16 @@ from __future__ import annotations
 import logging
 import sys
 import warnings
+from pathlib import Path
 
 from tqdm import tqdm
+
+
+def program() -> str:
+    """The command that is typed for this program: `sgid`, or `python run.py` in a clone."""
+    if Path(sys.argv[0]).stem == "sgid":
+        return "sgid"
+    return "python run.py" if Path(__file__).parents[2].joinpath("run.py").is_file() else "sgid"
 
 
 def progress(what: str, total: int, unit: str, *, done: int = 0) -> tqdm:

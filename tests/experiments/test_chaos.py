@@ -1,4 +1,4 @@
-"""The short version of `make chaos`: three kills in every stage, and each other fault once."""
+"""The short version of `make chaos`: damage, and each other fault once (`make slow-tests`)."""
 
 from __future__ import annotations
 
@@ -27,10 +27,12 @@ def held(story: Story | None) -> None:
     assert story.failures == []
 
 
+@pytest.mark.slow
 def test_kills_in_every_stage(whole):
     held(stops.killed(whole, 3 * stops.IN, in_a_row=len(stops.IN)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "stages"), [(signal.SIGINT, stops.IN[::2]), (signal.SIGTERM, stops.IN[1::2])]
 )
@@ -38,14 +40,17 @@ def test_stops_in_every_stage(whole, number, stages):
     held(stops.asked(whole, number, stages, in_a_row=len(stages)))
 
 
+@pytest.mark.slow
 def test_three_processes_at_once(whole):
     held(stops.together(whole, times=2))
 
 
+@pytest.mark.slow
 def test_a_full_disk(whole):
     held(disks.full(whole, times=1))
 
 
+@pytest.mark.slow
 def test_a_quota(whole):
     held(disks.quota(whole, times=1))
 

@@ -146,6 +146,7 @@ def files(root: Path) -> dict[str, bytes]:
     return {str(f.relative_to(root)): f.read_bytes() for f in root.rglob("*") if f.is_file()}
 
 
+@pytest.mark.slow
 def test_every_stage_goes_on_as_if_it_had_not_been_killed(world, tmp_path):
     """Killed by SIGKILL after a checkpoint, and once while it wrote one: the same weights."""
     stages = TRAINED if world[0] == "photographs" else ("vae", "sd")  # the code is the same

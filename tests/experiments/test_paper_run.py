@@ -149,6 +149,7 @@ def test_a_process_that_dies_is_named_with_its_log(tmp_path):
     assert "hydra/launcher" in (tmp_path / "logs" / "000.log").read_text()
 
 
+@pytest.mark.slow
 def test_a_classifier_that_is_not_there_is_trained_first(made, capsys):
     """Also where the runs whose images it labels were finished before."""
     with (

@@ -92,6 +92,7 @@ def test_a_shortcut_changes_images_and_neither_batches_nor_order_do(make_engine,
     assert all(difference(fast[name], other[name]) <= 1 for name in fast)
 
 
+@pytest.mark.slow  # two minutes of a C++ compiler
 @pytest.mark.skipif(not (shutil.which("g++") or shutil.which("clang++")), reason="no C++ compiler")
 def test_compiled_it_draws_the_same(make_engine):
     some = [request(i, init=picture(i, 0, 32)) for i in range(2)]

@@ -107,7 +107,11 @@ def test_each_is_named_once(overrides, said):
 
 def test_a_prompt_names_its_unknown_field():
     (line,) = lines("aug.sgid.prompt='a {labl}'")
-    assert line.startswith("aug.sgid.prompt: ") and "labl" in line and "label, superclass, description, caption" in line
+    assert (
+        line.startswith("aug.sgid.prompt: ")
+        and "labl" in line
+        and "label, superclass, description, caption" in line
+    )
 
 
 def test_all_are_named_at_once():

@@ -82,6 +82,7 @@ def learnable(fashion):
     return classifier, data
 
 
+@pytest.mark.slow
 def test_a_killed_process_ends_the_training_and_the_rerun_goes_on(fashion, tmp_path):
     """As it would have; and what comes of it is what one process makes, within noise."""
     whole = together(learnable(fashion), tmp_path / "whole")

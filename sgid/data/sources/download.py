@@ -15,6 +15,7 @@ from textwrap import indent
 from typing import final
 
 from sgid.runtime.files import file_lock
+from sgid.runtime.terminal import program
 
 PATIENCE = 60.0
 """Seconds without an answer after which a server is taken to be gone."""
@@ -109,7 +110,7 @@ class DatasetInfo:
         if self.size is None:
             return FileNotFoundError(f"{what}\n{self.title} is expected as\n{self._by_hand}")
         place = shlex.quote(f"dataset.root={root}") if root else ""
-        command = f"python run.py stage=data dataset={self.option} {place}".rstrip()
+        command = f"{program()} stage=data dataset={self.option} {place}".rstrip()
         return FileNotFoundError(
             f"{what}\nFetch it ({self.size}): {command}\nBy hand, it is\n{self._by_hand}"
         )
@@ -150,7 +151,7 @@ class DatasetInfo:
             self.hub
             and f"""\
 Others keep copies on the Hugging Face hub; compare what stage=data shows. The same options run it:
-  python run.py stage=data dataset=hub dataset.name={self.option} \\
+  {program()} stage=data dataset=hub dataset.name={self.option} \\
     dataset.source.id={self.hub}"""
         )
         return "\n".join(filter(None, (indent(self.layout, "  "), where, self.elsewhere, copy)))

@@ -17,6 +17,7 @@ from sgid.data.classes import name_classes
 from sgid.data.image_set import Texts
 from sgid.data.listing import Listing, Splits, read, stamp
 from sgid.data.sources.folder import count_images, files_below, folder, split_of
+from sgid.runtime.terminal import program
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -414,7 +415,7 @@ def _from_hub(id: str, download: bool, config: str | None, revision: str | None)
     if not cached:
         options = f" dataset.source.config={config}" if config else ""
         options += f" dataset.source.revision={revision}" if revision else ""
-        command = f"python run.py stage=data dataset=hub dataset.source.id={id}{options}"
+        command = f"{program()} stage=data dataset=hub dataset.source.id={id}{options}"
         raise FileNotFoundError(
             f"{id}{options and f' with{options}'} is not in the cache of the Hugging Face hub.\n"
             f"Fetch it: {command}\n{USAGE}"
