@@ -124,12 +124,9 @@ class Queue:
     def progress(self) -> dict[int, Progress]:
         """Counts of each class that has images, by label."""
         labels, verdicts = self.scores.labels, self.verdicts()
-        counts = {}
-        for label in self.pages:
-            own = verdicts[labels == label]
-            accepted, rejected = (int((own == one).sum()) for one in range(len(VERDICTS)))
-            counts[label] = Progress(len(own), accepted, rejected)
-        return counts
+        among = [labels, *(labels[verdicts == one] for one in range(len(VERDICTS)))]
+        counts = np.stack([np.bincount(some, minlength=max(self.pages) + 1) for some in among], 1)
+        return {label: Progress(*counts[label].tolist()) for label in self.pages}
 
     def waiting(self, after: tuple[int, int] | None = None) -> tuple[int, int] | None:
         """Label and number of the first page with an image that has no verdict.

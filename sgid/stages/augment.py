@@ -231,7 +231,8 @@ class Augmentation:
         See `sgid.stages.first_look` and `sgid.stages.prompt_length`.
         """
         if self.described is not None:
-            captions = [one.caption for one in plan.described]
+            columns = (table["caption"] for table in self.described.tables(["caption"]))
+            captions = [caption for column in columns for caption in column.to_pylist()]
             look_at_captions(captions, strict=self.settings.strict)
         generator = self.models.weights["models.generator"].folder
         known = self.models.settings

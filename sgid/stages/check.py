@@ -6,7 +6,7 @@ float32. Devices, drivers and libraries that compute wrong images are found by t
 
 from __future__ import annotations
 
-import logging
+import gc
 from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
@@ -28,8 +28,6 @@ from sgid.models.weights import Weights
 from sgid.records import Request
 from sgid.reporting.table import Cell, Table
 from sgid.runtime.device import pick_dtype
-
-log = logging.getLogger(__name__)
 
 IMAGES = 4
 """Images that are drawn together on the device."""
@@ -168,15 +166,11 @@ def compare_ways(
     """
     device, dtype = names
     limit = EXACT if dtype == "float32" else NARROW
-    made = here()
-    together, alone = draw(made, requests), draw_one_by_one(made, requests)
-    del made
+    together, alone = _both(here, requests)
     found = [compare(f"{device}, {dtype}: one batch, one by one", together, alone, limit)]
     exact = alone
     if exact_here is not None:
-        made = exact_here()
-        together, exact = draw(made, requests), draw_one_by_one(made, requests)
-        del made
+        together, exact = _both(exact_here, requests)
         found += [
             compare(f"{device}, float32: one batch, one by one", together, exact, EXACT),
             compare(f"{device}: {dtype}, float32", alone, exact, NARROW),
@@ -188,6 +182,15 @@ def compare_ways(
             compare(f"float32: {device}, CPU", exact[: len(some)], reference, OTHER_DEVICE)
         )
     return found
+
+
+def _both(make: Callable[[], Engine], requests: Sequence[Request]) -> tuple[Images, Images]:
+    """The images of one batch, and one by one; the engine is let go of."""
+    engine = make()
+    together, alone = draw(engine, requests), draw_one_by_one(engine, requests)
+    del engine
+    gc.collect()  # hooks hold on to it
+    return together, alone
 
 
 def table_of(comparisons: Sequence[Comparison], console: Console, title: str) -> None:
