@@ -117,7 +117,8 @@ class Queue:
     def decide(self, rows: Sequence[int], verdict: str | None, who: str) -> None:
         """Write a verdict on images; it is on the disk when this returns. `None` takes it back."""
         when = now()
-        reviews = [Review(*self.names[row], verdict, who, when) for row in rows]
+        names = [self.names[row] for row in rows]
+        reviews = [Review(key, repeat, verdict, who, when) for key, repeat in names]
         with self._lock:
             append_reviews(self.store.folder, reviews)
 

@@ -7,7 +7,7 @@ float32. Devices, drivers and libraries that compute wrong images are found by t
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
@@ -222,7 +222,7 @@ def machine(device: object) -> str:
 
 
 def _engine(
-    settings: ModelsConfig, weights: dict[str, Weights], device: str, dtype: str, steps: int
+    settings: ModelsConfig, weights: Mapping[str, Weights], device: str, dtype: str, steps: int
 ) -> Engine:
     import torch
 

@@ -45,7 +45,7 @@ FEWEST = 20
 FEWEST_OF_CLASS = 5
 """Images of a class below which nothing is said of it."""
 
-COMPARED = 300
+COMPARED = 1000
 """Classes up to which every two names are compared letter by letter."""
 
 SLIP = 0.93
