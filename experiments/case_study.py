@@ -1,11 +1,12 @@
 """The images that each augmentation makes of the same originals. (The paper's Figure 4.)
 
-    python -m experiments.case_study                                   all of them, bundled images
+    python -m experiments.case_study                                   most of them, bundled images
     python -m experiments.case_study dataset=cars 'aug=[cutmix,sgid]'  any dataset, any of them
 
 One row per augmentation, eight originals across. Options are those of run.py; the generated images
 are the very ones that a run with the same options trains on. Guidance is calibrated on the whole
-training set, so all of it is captioned: dataset.shots=20 makes that short.
+training set, so all of it is captioned: dataset.shots=20 makes that short. Methods that learn
+concepts first take minutes or hours, and are drawn where `aug` names them.
 """
 
 from __future__ import annotations
@@ -69,15 +70,15 @@ def chosen(options: Sequence[str]) -> list[str]:
 
 
 def every_augmentation() -> list[str]:
-    """The names in conf/aug/, perturbations before generative methods."""
+    """The names in conf/aug/ but of methods that learn concepts, perturbations first."""
     import yaml
 
-    def slot(name: str) -> str:
-        return yaml.safe_load((CONF / "aug" / f"{name}.yaml").read_text())[name]["slot"]
-
+    files = sorted((CONF / "aug").glob("*.yaml"))
+    entries = {file.stem: yaml.safe_load(file.read_text())[file.stem] for file in files}
+    learn = [name for name, entry in entries.items() if "sgid.methods.concepts" in str(entry)]
     order = ("base", "online", "batch", "offline")
-    names = sorted(file.stem for file in (CONF / "aug").glob("*.yaml"))
-    return sorted(names, key=lambda name: order.index(slot(name)))
+    names = [name for name in entries if name not in learn]
+    return sorted(names, key=lambda name: order.index(entries[name]["slot"]))
 
 
 def figure(config: Config) -> Figure:

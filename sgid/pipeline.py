@@ -79,13 +79,18 @@ def run(this: Run, console: Console) -> Path | None:
     require_writable(this.results, "paths.results")
     if Stage.train in stages and not (this.folder / "result.json").is_file():
         rehearse_classifier(this.config, this.ready, this.dataset.train)
-    if Stage.augment in stages and not this.stored:
+    if {Stage.concepts, Stage.augment} & set(stages) and not this.stored:
         check_models(this.config, this.ready)
+        for one in this.augmentations:
+            if line := one.check_preparation():
+                console.print(f"{one.method.name}: {line}", highlight=False, markup=False)
     names = {"config": this.settings, "choices": this.choices, "seed": this.seed}
     with tracking(this.logger, this.folder, **names):
+        if Stage.concepts in stages:
+            _prepare(this, console)
         if Stage.augment in stages:
             _augment(this, console)  # which several processes may share
-        alone_in = [stage for stage in stages if stage is not Stage.augment]
+        alone_in = [stage for stage in stages if stage not in (Stage.concepts, Stage.augment)]
         with _alone(this, console) if alone_in else nullcontext():
             for stage in alone_in:
                 _STAGES[stage](this, console)
@@ -120,6 +125,19 @@ def _alone(run: Run, console: Console) -> Iterator[None]:
         for left in run.folder.rglob(".*.tmp"):  # of a process that was killed
             left.unlink(missing_ok=True)
         yield
+
+
+def _prepare(run: Run, console: Console) -> None:
+    """Make what methods prepare from the training images, and nothing else."""
+    prepared = [(one, one.prepared()) for one in run.augmentations]
+    if not any(folder for _, folder in prepared):
+        raise ValueError(
+            f"stage=concepts: aug=[{','.join(run.choices['aug'])}] learns nothing from the images; "
+            "aug=da_fusion is one that does"
+        )
+    for one, folder in prepared:
+        if folder is not None:
+            console.print(f"{one.method.name}: {folder}", highlight=False, markup=False)
 
 
 def _augment(run: Run, console: Console) -> None:

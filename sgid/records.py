@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -38,13 +39,22 @@ class Described:
 
 
 @dataclass(frozen=True, slots=True)
+class Adapter:
+    """The LoRA in `file`, added to the weights of the generator `scale` times."""
+
+    file: Path
+    scale: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """One image to generate.
 
     `init_image` is what img2img starts from, `None` for text-to-image. `strength` in (0, 1] is the
     share of the noise schedule that is re-drawn (the paper's noise rate). `label` is the class that
     the image is drawn as, and `label_weights`, which sum to 1, what training takes it as: mostly
-    all of that class. Guidance leads away from `negative_prompt`.
+    all of that class. Guidance leads away from `negative_prompt`. `tokens` is the file of the
+    learned tokens that prompts name, and `adapters` are the LoRAs that the image is drawn with.
     """
 
     described: Described
@@ -59,6 +69,8 @@ class Request:
     class_name: str
     negative_prompt: str = ""
     label_weights: Mapping[int, float] = field(default_factory=dict)
+    tokens: Path | None = None
+    adapters: tuple[Adapter, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

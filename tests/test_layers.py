@@ -104,7 +104,7 @@ def test_these_import_nothing_heavy(module):
 
 def test_what_comes_before_the_first_progress_bar_imports_no_more_than_it_uses():
     """torchvision brings torch._dynamo along, and timm torchvision; the rest is avoidable."""
-    late = {"pytorch_lightning", "torchmetrics", "pandas", "matplotlib", "scipy.signal"}
+    late = {"pytorch_lightning", "torchmetrics", "pandas", "datasets", "matplotlib", "scipy.signal"}
     late |= {"transformers", "diffusers", "open_clip"}
     code = (
         "import sys, sgid.pipeline; assert 'torch' not in sys.modules; "

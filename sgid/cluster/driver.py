@@ -53,6 +53,12 @@ def make_stores(run: Run, augmentation: Augmentation, console: Console) -> None:
     """
     if not augmentation.repair():
         return
+    if augmentation.artifact is not None and run.cluster.storage is not None:
+        raise ValueError(
+            f"cluster.storage={run.cluster.storage}: each machine would prepare its own "
+            f"{augmentation.method.name} from the images, and draw other images; take a folder for "
+            "paths.artifacts that the machines share, without cluster.storage"
+        )
     stores, cluster = augmentation.stores, run.cluster
     storages = {kind: _storage(cluster, store) for kind, store in stores.items()}
     missing = {

@@ -85,7 +85,8 @@ class ShardWorker:
                 self._augmentation.check_prompts(self._plan)
             generate_shards(
                 store, self._plan, run.models, shards,
-                format=store.spec["format"], look=self._augmentation.look if first else None,
+                format=store.spec["format"], size=store.spec.get("size"),
+                look=self._augmentation.look if first else None,
             )  # fmt: skip
         if storage is not None:
             for shard in shards:

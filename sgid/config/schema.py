@@ -21,6 +21,7 @@ from omegaconf import MISSING, OmegaConf
 
 class Stage(StrEnum):
     data = "data"
+    concepts = "concepts"
     augment = "augment"
     train = "train"
     evaluate = "evaluate"
@@ -58,6 +59,7 @@ class DatasetConfig:
     duplicates: str = "keep"
     group: str | None = None
     full_scale: float | None = None
+    size: int | None = None
     strict: bool = False
 
 
@@ -90,6 +92,14 @@ class CaptionerConfig(ModelConfig):
 
 
 @dataclass
+class LoraConfig:
+    """The file of a LoRA, and how strongly it counts."""
+
+    path: str = MISSING
+    scale: float = 1.0
+
+
+@dataclass
 class GeneratorConfig(ModelConfig):
     batch_size: Any = MISSING  # a number, or "auto"
     resolution: int = MISSING
@@ -99,6 +109,7 @@ class GeneratorConfig(ModelConfig):
     guidance_interval: list[float] = field(default_factory=lambda: [0.0, 1.0])
     deep_cache: int = 1
     tiny_vae: str | None = None
+    lora: list[LoraConfig] = field(default_factory=list)
 
 
 @dataclass
@@ -140,6 +151,7 @@ class StoreConfig:
     path: str | None = None
     shard_size: int = 256
     format: str = "png"
+    size: int | None = None
     verify: bool = False
 
 

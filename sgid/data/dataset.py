@@ -18,6 +18,7 @@ from sgid.data.decode import NOTES, Scale
 from sgid.data.image_set import ImageSet, join
 from sgid.data.listing import ClassText, Splits, phrase
 from sgid.data.scan import Finding, common_scale, scan
+from sgid.data.shrink import named, shrink
 from sgid.reproducibility import derive_seed, fingerprint
 
 # What is held out is the same in every run, whatever its seed, so that runs can be compared.
@@ -145,10 +146,12 @@ def load_dataset(
     cache: Path,
     full_scale: float | None = None,
     strict: bool = False,
+    size: int | None = None,
 ) -> Dataset:
     """Read every listed image once (`scan`, which keeps its findings in `cache`); then divide.
 
-    `full_scale` is what is white in images of more than 8 bits, where it is known.
+    `full_scale` is what is white in images of more than 8 bits, where it is known. Images whose
+    shorter side has more than `size` pixels are shrunk to it, in copies beside `cache`.
 
     Raises:
         ValueError: if too many images are bad, or a class has too few for what is asked; if
@@ -161,6 +164,8 @@ def load_dataset(
         findings |= special
     scale = common_scale(findings.values(), full_scale)
     given = {split: replace(images, scale=scale) for split, images in given.items()}
+    if size:
+        given = {split: named(images, size) for split, images in given.items()}
     left_out = [f"{key}: {one.problem}" for key, one in findings.items() if one.problem]
     remarks = list(splits.remarks)
     if left_out:
@@ -192,6 +197,8 @@ def load_dataset(
         **{f"{split}_from": _held_from(split, given, protocol, splits.places) for split in held},
     }
     parts = {"train": train, "validation": held["validation"], "test": held["test"]}
+    if size:
+        parts = {name: shrink(one, size, cache.parent / "shrunk") for name, one in parts.items()}
     summary = {
         "name": name,
         "classes": len(train.class_names),
@@ -203,6 +210,7 @@ def load_dataset(
         "fraction": protocol.fraction,
         "imbalance": protocol.imbalance,
         "seed": seed,
+        **({"size": size} if size else {}),
         **{split: len(images) for split, images in held.items()},
         "note": splits.note,
         **origins,
@@ -216,8 +224,8 @@ def load_dataset(
     }
     texts = splits.texts or tuple(map(ClassText, train.class_names))
     return Dataset(
-        name, train, held["validation"], held["test"], train.class_names, noun, summary, texts,
-        splits.captions,
+        name, **parts, class_names=train.class_names, noun=noun, protocol=summary, texts=texts,
+        captions=splits.captions,
     )  # fmt: skip
 
 

@@ -37,13 +37,16 @@ class ConditioningCache:
 
     def forget(self) -> None:
         """Let go of all."""
-        self._texts = LRUCache[tuple[str, ...], dict[str | None, PromptEmbedding]](LIMIT, _bytes)
+        self._texts = LRUCache[Hashable, dict[str | None, PromptEmbedding]](LIMIT, _bytes)
         self._posteriors = LRUCache[tuple[bytes, ...], "dict[bytes, torch.Tensor]"](LIMIT, _bytes)
 
     def texts(
-        self, prompts: Iterable[str], *, batches: AdaptiveBatcher
+        self, prompts: Iterable[str], *, batches: AdaptiveBatcher, concepts: Hashable = None
     ) -> dict[str | None, PromptEmbedding]:
-        """Those of the prompts; under `None`, what guidance leads away from."""
+        """Those of the prompts; under `None`, what guidance leads away from.
+
+        `concepts` are the tokens and LoRAs that they are encoded with.
+        """
         import torch
 
         distinct = tuple(dict.fromkeys(prompts))
@@ -62,7 +65,7 @@ class ConditioningCache:
             wanted: list[str | None] = [None, *distinct]
             return dict(batches.child().run(wanted, start, alike=lambda prompt: prompt is None))
 
-        return self._texts.get(distinct, compute)
+        return self._texts.get((concepts, distinct), compute)
 
     def posteriors(
         self, images: Sequence[Image], *, batches: AdaptiveBatcher

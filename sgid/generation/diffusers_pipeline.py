@@ -21,7 +21,7 @@ from PIL import ImageOps
 from sgid.generation.engine import Drawn, redrawn
 from sgid.generation.hooks import LatentState
 from sgid.models.diffusers import load
-from sgid.records import Generated, Request
+from sgid.records import Adapter, Generated, Request
 from sgid.runtime.batching import adaptive_batcher, out_of_memory
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ class PipelineEngine:
         resolution: side in pixels of images drawn from text alone.
         batch_size: images per call; halved, for good, when the device runs out of memory. "auto"
             finds it: see `sgid.runtime.batching`.
+        lora: what is added to the weights, for all images.
         remembered: where the sizes that "auto" finds are written down, or `None`.
         own_loop: what only `sgid.generation.stable_diffusion` has, and must be off here.
 
@@ -61,6 +62,7 @@ class PipelineEngine:
         batch_size: int | str,
         device: torch.device,
         dtype: torch.dtype,
+        lora: Sequence[Adapter] = (),
         remembered: Path | None = None,
         **own_loop: Any,
     ) -> None:
@@ -68,7 +70,7 @@ class PipelineEngine:
             raise ValueError(f"{asked}: only sgid.generation.stable_diffusion has these")
         import torch
 
-        self.loaded = load(folder, scheduler=scheduler, device=device, dtype=dtype)
+        self.loaded = load(folder, scheduler=scheduler, device=device, dtype=dtype, lora=lora)
         self.folder = folder
         self.dtype = dtype
         self.steps = steps
@@ -82,7 +84,7 @@ class PipelineEngine:
         self.in_float32 = partial(
             PipelineEngine, folder,
             scheduler=scheduler, resolution=resolution, batch_size=1, device=device,
-            dtype=torch.float32,
+            dtype=torch.float32, lora=lora,
         )  # fmt: skip
 
     def generate(
@@ -101,6 +103,11 @@ class PipelineEngine:
             raise ValueError(
                 f"aug={requests[0].method} looks at latents, which models=any does not show; take "
                 "one of models=sd15, sd21, sdxl, ..."
+            )
+        if any(one.tokens or one.adapters for one in requests):
+            raise ValueError(
+                f"aug={requests[0].method} draws with learned tokens or a LoRA of its own, which "
+                "models=any cannot; take one of models=sd15, sd21, sdxl, ..."
             )
         return redrawn(
             self.draw(requests),

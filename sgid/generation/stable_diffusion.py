@@ -17,13 +17,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, final
 
+from sgid.generation.adapters import Concepts, LoadedConcepts
 from sgid.generation.autoencoder import Autoencoder
 from sgid.generation.cache import ConditioningCache
 from sgid.generation.denoising import Denoiser, PromptEmbedding
 from sgid.generation.engine import Drawn, redrawn
 from sgid.generation.hooks import LatentState
 from sgid.models.diffusers import load
-from sgid.records import Generated, Request
+from sgid.records import Adapter, Generated, Request
 from sgid.runtime.batching import adaptive_batcher
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ class StableDiffusionEngine:
         compile: mode of `torch.compile` for the UNet, or `None` for none.
         guidance_interval, deep_cache, tiny_vae: trade exactness for speed, each off as it is; see
             `sgid.generation.acceleration`.
+        lora: what is added to the weights, for all images.
         remembered: where the sizes that "auto" finds are written down, or `None`.
 
     Raises:
@@ -81,12 +83,13 @@ class StableDiffusionEngine:
         guidance_interval: Sequence[float] = (0.0, 1.0),
         deep_cache: int = 1,
         tiny_vae: str | None = None,
+        lora: Sequence[Adapter] = (),
         remembered: Path | None = None,
     ) -> None:
         import diffusers
         import torch
 
-        pipe = load(folder, scheduler=scheduler, device=device, dtype=dtype)
+        pipe = load(folder, scheduler=scheduler, device=device, dtype=dtype, lora=lora)
         if why := _not_served(pipe):
             raise ValueError(
                 f"models.generator.weights: {folder} {why}; this engine draws with "
@@ -124,8 +127,9 @@ class StableDiffusionEngine:
             StableDiffusionEngine, folder,
             scheduler=scheduler, resolution=resolution, batch_size=1, device=device,
             dtype=torch.float32, guidance_interval=guidance_interval, deep_cache=deep_cache,
-            tiny_vae=tiny_vae,
+            tiny_vae=tiny_vae, lora=lora,
         )  # fmt: skip
+        self.concepts = LoadedConcepts(self.pipe)
         self.known = ConditioningCache(self.pipe, self.autoencoder)
 
     def generate(
@@ -148,9 +152,24 @@ class StableDiffusionEngine:
     ) -> Drawn:
         """As `generate`, but nothing is drawn a second time."""
         self.stopped.clear()
+        # Batches at work share the weights, so that those of other ones have to wait.
+        alike: dict[Concepts, list[Request]] = {}
+        for one in requests:
+            alike.setdefault((one.tokens, one.adapters), []).append(one)
+        for concepts, some in alike.items():
+            self.concepts.use(concepts)
+            yield from self._draw_with(concepts, some, hook)
+
+    def _draw_with(
+        self,
+        concepts: Concepts,
+        requests: Sequence[Request],
+        hook: Callable[[LatentState], Any] | None,
+    ) -> Drawn:
+        """Draw requests with the tokens and LoRAs that are loaded."""
         prompts = [one.prompt for one in requests]
         prompts += [one.negative_prompt for one in requests if one.negative_prompt]
-        texts = self.known.texts(prompts, batches=self.batches)
+        texts = self.known.texts(prompts, concepts=concepts, batches=self.batches)
         posteriors = self.known.posteriors(
             [one.init_image for one in requests if one.init_image], batches=self.batches
         )

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from sgid.methods.guidance import Guidance, follows_similarity
-from sgid.methods.prompts import fields
+from sgid.methods.prompts import TOKEN, fields
 from sgid.records import Use
 from sgid.reproducibility import SEEDS, derive_seed
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from sgid.data.image_set import ImageSet
     from sgid.generation.hooks import LatentHook
-    from sgid.records import Request
+    from sgid.records import Adapter, Request
 
 T = TypeVar("T")
 
@@ -60,10 +60,18 @@ class Draw:
         return options[order[self.repeat % len(options)]]
 
 
-class Target(Protocol):
-    """The class that an image is drawn as: a label, or weights of labels that sum to 1."""
+Weights = Mapping[int, float]
+"""Shares of classes in an image, by label; they sum to 1."""
 
-    def __call__(self, label: int, classes: int, draw: Draw) -> int | Mapping[int, float]:
+
+class Target(Protocol):
+    """The class that an image is drawn as: a label, or weights of labels that sum to 1.
+
+    Of weights the heaviest class is drawn; with both, the label is drawn and the weights are
+    trained on.
+    """
+
+    def __call__(self, label: int, classes: int, draw: Draw) -> int | Weights | tuple[int, Weights]:
         """From the label of the original, of as many `classes`."""
         ...
 
@@ -71,7 +79,10 @@ class Target(Protocol):
 class Preparation(Protocol):
     """An artifact that is computed once from the training images: tokens, a LoRA, prototypes.
 
-    It is cached under the fingerprint of the images, the models and its own arguments.
+    It is cached under the fingerprint of the images, the models and its own arguments. One that
+    leaves `tokens.safetensors` (see `sgid.models.lora`) gives prompts their `{token}`. One with
+    `check`, `check(images, phrases, models, *, option)` is asked before any work: it raises a
+    `ValueError` for what cannot be, naming `option`, and returns a line on what is to come.
     """
 
     def __call__(
@@ -82,6 +93,14 @@ class Preparation(Protocol):
         `phrases` are the class names as prompts say them, and `models` the run's
         `sgid.models.loader.Models`.
         """
+        ...
+
+
+class Adapters(Protocol):
+    """The LoRAs that an image is drawn with."""
+
+    def __call__(self, artifact: Path | None, key: str, label: int) -> Sequence[Adapter]:
+        """Of the original `key`, drawn as `label`; `artifact` is what the method prepared."""
         ...
 
 
@@ -107,6 +126,7 @@ class Method:
         negative_prompt: a template of what guidance leads away from; empty for the empty prompt.
         target: the class that an image is drawn as; `None` for the class of its original.
         prepare: what is computed once from the training images.
+        adapters: the LoRAs that images are drawn with.
         on_latents: a change to the latents while they are denoised.
         on_pixels: a change to the decoded image.
         use: how training takes the images; `None` for as `mix` says.
@@ -122,6 +142,7 @@ class Method:
     negative_prompt: str = ""
     target: Target | None = None
     prepare: Preparation | None = None
+    adapters: Adapters | None = None
     on_latents: LatentHook | None = None
     on_pixels: PixelHook | None = None
     use: Use | None = None
@@ -132,6 +153,11 @@ class Method:
         """Whether captions are in a prompt, or their similarity steers the guidance."""
         used = fields(self.prompt) | fields(self.negative_prompt)
         return "caption" in used or follows_similarity(self.guidance)
+
+    @property
+    def learns_tokens(self) -> bool:
+        """Whether a learned token is in a prompt."""
+        return TOKEN in fields(self.prompt) | fields(self.negative_prompt)
 
     @property
     def strengths(self) -> tuple[float, ...]:

@@ -7,7 +7,10 @@ import string
 OF_CLASSES = ("label", "superclass", "description")
 """Fields that are filled in by class."""
 
-FIELDS = (*OF_CLASSES, "caption")
+TOKEN = "token"
+"""Field that is filled in by the learned token of a class."""
+
+FIELDS = (*OF_CLASSES, "caption", TOKEN)
 
 
 def fields(template: str) -> set[str]:

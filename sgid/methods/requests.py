@@ -16,8 +16,9 @@ from PIL import Image, ImageOps
 
 from sgid.data.image_set import ImageSet
 from sgid.methods.method import Draw, Method
-from sgid.methods.prompts import render
-from sgid.records import Described, Request
+from sgid.methods.prompts import TOKEN, render
+from sgid.models.lora import TOKENS, token_name
+from sgid.records import Adapter, Described, Request
 from sgid.runtime.threads import parallel_map
 
 
@@ -105,21 +106,38 @@ class RequestPlan:
             label=label,
             class_name=self.images.class_names[label],
             label_weights=weights,
+            tokens=self.tokens,
+            adapters=self._adapters(described.key, label),
         )
 
     def texts(self, label: int, caption: str) -> dict[str, str]:
         """What the fields of prompt templates are filled with."""
-        return {**{field: by[label] for field, by in self.words.items()}, "caption": caption}
+        texts = {**{field: by[label] for field, by in self.words.items()}, "caption": caption}
+        return {**texts, TOKEN: token_name(label)} if self.method.learns_tokens else texts
+
+    @property
+    def tokens(self) -> Path | None:
+        """The file of the learned tokens that prompts name."""
+        if not self.method.learns_tokens:
+            return None
+        assert self.artifact is not None, f"aug={self.method.name} has {{token}}, and no `prepare`"
+        return self.artifact / TOKENS
+
+    def _adapters(self, key: str, label: int) -> tuple[Adapter, ...]:
+        of = self.method.adapters
+        return () if of is None else tuple(of(self.artifact, key, label))
 
     def _target(self, label: int, draw: Draw) -> tuple[int, dict[int, float]]:
-        """The class that prompts name, the one of most weight; and the weights of all."""
+        """The class that prompts name, and the weights of all; see `sgid.methods.method.Target`."""
         if self.method.target is None:
             return label, {label: 1.0}
-        target = self.method.target(label, len(self.images.class_names), draw)
+        target, drawn = self.method.target(label, len(self.images.class_names), draw), None
+        if isinstance(target, tuple):
+            drawn, target = target
         weights = {target: 1.0} if isinstance(target, int) else dict(target)
         if abs(sum(weights.values()) - 1) > 1e-6 or min(weights.values()) < 0:
             raise ValueError(f"aug={self.method.name}: label weights {weights} do not sum to 1")
-        return max(weights, key=weights.__getitem__), weights
+        return max(weights, key=weights.__getitem__) if drawn is None else drawn, weights
 
 
 def target_size(

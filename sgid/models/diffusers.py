@@ -13,7 +13,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sgid.models.lora import merge
 from sgid.models.weights import read_json
+from sgid.records import Adapter
 
 if TYPE_CHECKING:
     import torch
@@ -32,8 +34,15 @@ _LEFT_OUT: dict[str, Any] = {
 }
 
 
-def load(folder: Path, *, scheduler: str, device: torch.device, dtype: torch.dtype) -> Any:
-    """The pipeline that `model_index.json` names, on `device` and silent.
+def load(
+    folder: Path,
+    *,
+    scheduler: str,
+    device: torch.device,
+    dtype: torch.dtype,
+    lora: Sequence[Adapter] = (),
+) -> Any:
+    """The pipeline that `model_index.json` names, on `device` and silent, with `lora` merged in.
 
     Raises:
         ValueError: when it is none of diffusers' own, or `scheduler` is none that it can take.
@@ -60,6 +69,7 @@ def load(folder: Path, *, scheduler: str, device: torch.device, dtype: torch.dty
         **left_out,
     ).to(device)
     pipe.set_progress_bar_config(disable=True)
+    merge(pipe, lora)
     pipe.scheduler = with_settings_of(pipe.scheduler, scheduler)
     return pipe
 

@@ -12,14 +12,16 @@ from hydra.utils import instantiate
 
 from sgid.config.schema import ModelConfig, ModelsConfig
 from sgid.config.targets import identity
+from sgid.models.lora import LORA, find_lora, lora_hash
 from sgid.models.weights import Weights, content_hash
+from sgid.records import Adapter
 from sgid.runtime.device import pick_dtype, widest_dtype
 from sgid.runtime.terminal import quiet_generation
 
 if TYPE_CHECKING:
     import torch
 
-UNUSED = {"guidance_interval": [0.0, 1.0], "deep_cache": 1, "tiny_vae": None}
+UNUSED = {"guidance_interval": [0.0, 1.0], "deep_cache": 1, "tiny_vae": None, "lora": []}
 """Options of a generator that are off, and so in no spec."""
 
 
@@ -70,6 +72,16 @@ class Models:
         self._loaded = loaded or Loaded()
         tiny = settings.generator.tiny_vae
         self._tiny_vae = content_hash(Path(tiny).expanduser()) if tiny else None
+        self._lora = [
+            {"content": lora_hash(find_lora(one.path, LORA)), "scale": one.scale}
+            for one in settings.generator.lora
+        ]
+
+    @property
+    def lora(self) -> list[Adapter]:
+        """The LoRAs that are merged into the generator."""
+        given = self.settings.generator.lora
+        return [Adapter(find_lora(one.path, LORA), one.scale) for one in given]
 
     def identity(self, name: str) -> dict[str, Any]:
         """All of a model that determines its results: weights, number format and settings."""
@@ -78,15 +90,12 @@ class Models:
             settings.pop(how, None)
         if settings.get("tiny_vae"):
             settings["tiny_vae"] = self._tiny_vae
+        if settings.get("lora"):
+            settings["lora"] = self._lora
         used = {key: value for key, value in settings.items() if UNUSED.get(key, ...) != value}
         dtype = str(self._dtype(name)).removeprefix("torch.")
         weights = self.weights[f"models.{_option(name)}"].identity
         return identity({**used, "dtype": dtype, "weights": weights})
-
-    def identities(self) -> dict[str, Any]:
-        """The identity of each model that the run has."""
-        names = (option.rpartition(".")[2] for option in self.weights if option != "backbone")
-        return {name: self.identity(name) for name in sorted(names)}
 
     @property
     def captioner(self) -> Any:
@@ -113,6 +122,8 @@ class Models:
         def make() -> Any:
             quiet_generation()
             given = {**more, "device": self.device, "dtype": self._dtype(name)}
+            if settings.get("lora"):
+                given["lora"] = self.lora
             return instantiate(settings, _convert_="all")(folder, **given)
 
         # The identity tells apart weights that have changed where they lie.
@@ -121,6 +132,8 @@ class Models:
 
     def _settings(self, name: str) -> dict[str, Any]:
         settings = asdict(self._config(name))
+        if not settings.get("lora"):
+            settings.pop("lora", None)  # engines of one's own need not know of it
         for key in ("weights", "dtype", "size_multiple"):
             settings.pop(key, None)
         return settings

@@ -127,7 +127,7 @@ def _transformers_misfit(kind: Any, folder: Path) -> Misfit:
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     config = kind.config_class.from_pretrained(folder, local_files_only=True)
-    shapes = _shapes(folder, FILES["transformers"])
+    shapes = tensor_shapes(folder, FILES["transformers"])
     # Tensors of the right shapes that take no memory.
     state = {name: torch.zeros(()).expand(shape) for name, shape in shapes.items()}
     # What is missing is drawn at random, which is nobody's business.
@@ -166,7 +166,7 @@ def _diffusers_misfit(kind: Any, folder: Path) -> Misfit:
 
     with torch.device("meta"):
         model = kind.from_config(kind.load_config(folder, local_files_only=True))
-    shapes = _shapes(folder, FILES["diffusers"])
+    shapes = tensor_shapes(folder, FILES["diffusers"])
     state = {name: torch.zeros(()).expand(shape) for name, shape in shapes.items()}
     model._fix_state_dict_keys_on_load(state)  # what tensors were called before
     return _misfit(state, model.state_dict())
@@ -211,7 +211,7 @@ def _open_clip(folder: Path, option: str) -> Iterator[tuple[Path, Misfit]]:
         f"local-dir:{folder}", load_weights=False, device="meta",
         pretrained_image=False, pretrained_text=False,
     )  # fmt: skip
-    shapes = _shapes(folder, FILES["open_clip"])
+    shapes = tensor_shapes(folder, FILES["open_clip"])
     state = {name: torch.zeros(()).expand(shape) for name, shape in shapes.items()}
     # As `open_clip.load_checkpoint` does to tensors of its own earlier versions and of others.
     state = factory.convert_state_dict(model, state)
@@ -230,7 +230,7 @@ def _open_clip(folder: Path, option: str) -> Iterator[tuple[Path, Misfit]]:
     yield folder, _misfit(state, wanted)
 
 
-def _shapes(folder: Path, name: str) -> dict[str, list[int]]:
+def tensor_shapes(folder: Path, name: str) -> dict[str, list[int]]:
     """The shape of each tensor, by name, in a file or its shards."""
     index = None if (folder / name).is_file() else read_json(folder / f"{name}.index.json")
     names = [name] if index is None else sorted(set(index["weight_map"].values()))

@@ -25,6 +25,7 @@ from tqdm import tqdm
 from sgid.data.captions import OPTION as CAPTIONS
 from sgid.data.dataset import Dataset
 from sgid.data.image_set import ImageSet
+from sgid.data.shrink import shrunk
 from sgid.methods.describe import PLACES, OwnCaptions, describe
 from sgid.methods.method import Method
 from sgid.methods.prompts import OF_CLASSES, fields
@@ -35,6 +36,7 @@ from sgid.reproducibility import CODE, fingerprint
 from sgid.runtime.files import PATIENCE, file_lock, write_atomic
 from sgid.runtime.terminal import progress
 from sgid.runtime.threads import THREADS, BackgroundWriter, parallel_map, prefetch
+from sgid.stages.estimate import Rate, announce, denoising_steps
 from sgid.stages.first_look import look_at_captions, look_first
 from sgid.stages.prompt_length import check_prompts
 from sgid.store.claims import Claim, Claims
@@ -52,9 +54,9 @@ log = logging.getLogger(__name__)
 class GenerationSettings:
     """The options of generation that all methods of a run share.
 
-    `resolution` and `size_multiple` are in pixels; `verify` hashes every shard that is there;
-    `strict` makes an error of every remark; `captions` is the use of captions that come with the
-    images, one of `sgid.data.captions.HOW`, or `None`.
+    `resolution`, `size_multiple` and `size`, of the shorter side of what is kept, are in pixels;
+    `verify` hashes every shard that is there; `strict` makes an error of every remark; `captions`
+    is the use of captions that come with the images, one of `sgid.data.captions.HOW`, or `None`.
     """
 
     artifacts: Path
@@ -65,6 +67,7 @@ class GenerationSettings:
     size_multiple: int
     shard_size: int
     format: str
+    size: int | None
     verify: bool
     strict: bool
     captions: str | None = None
@@ -172,11 +175,17 @@ class Augmentation:
             spec["noun"] = self.dataset.nouns
         for name in sorted(used & {"superclass", "description"}):
             spec[name] = list(self.dataset.words[name])
+        if settings.size is not None:
+            spec["size"] = settings.size
         if method.from_image:
             spec["size_multiple"] = settings.size_multiple
         if self.artifact is not None:
             spec["artifact"] = self.artifact.name
-        columns = schema(targets=method.target is not None, negatives=bool(method.negative_prompt))
+        columns = schema(
+            targets=method.target is not None,
+            negatives=bool(method.negative_prompt),
+            adapters=method.adapters is not None,
+        )
         rows = len(images) * settings.expansion
         return Store(settings.artifacts / "generated", spec, columns, rows, settings.shard_size)
 
@@ -197,10 +206,27 @@ class Augmentation:
             "images": self.dataset.train.digest(),
             "phrases": list(self.dataset.phrases),
             "prepare": self.method.spec["prepare"],
-            "models": self.models.identities(),
+            # Not of the captioner that another method of the run may need.
+            "models": {
+                name: self.models.identity(name)
+                for name in ("captioner", "generator", "scorer")
+                if name != "captioner" or self.method.needs_captions
+            },
             "seed": self.settings.seed,
         }
         return self.settings.artifacts / "prepared" / fingerprint(spec)
+
+    def check_preparation(self) -> str | None:
+        """A line about what is to be prepared; `None` where there is nothing to say.
+
+        Raises:
+            ValueError: for what would make it fail.
+        """
+        check = getattr(self.method.prepare, "check", None)
+        if self.artifact is None or check is None or (self.artifact / PREPARED).is_file():
+            return None
+        option = f"aug.{self.method.name}.prepare"
+        return check(self.dataset.train, self.dataset.phrases, self.models, option=option)
 
     def repair(self) -> bool:
         """Invalidate the damaged shards of the stores; whether anything is to be made."""
@@ -220,10 +246,29 @@ class Augmentation:
         if not self.complete:
             look = None if self.begun else self.look
             self.check_prompts(plan)
+            self._estimate(plan)
             generate_shards(
-                self.generated, plan, self.models, format=self.settings.format, look=look
-            )
+                self.generated, plan, self.models,
+                format=self.settings.format, size=self.settings.size,
+                look=look, on_shard=partial(self._note_rate, plan),
+            )  # fmt: skip
             self.generated.finish()
+
+    @property
+    def _rate(self) -> Rate:
+        file = self.settings.artifacts / "rates.json"
+        return Rate(file, self.models.identity("generator"), self.models.device)
+
+    def _estimate(self, plan: RequestPlan) -> None:
+        store, settings = self.generated, self.settings
+        rows = sum(len(store.range(shard)) for shard in store.missing())
+        announce(
+            plan, rows, self._rate, settings.artifacts,
+            steps=settings.steps, format=settings.format, size=settings.size,
+        )  # fmt: skip
+
+    def _note_rate(self, plan: RequestPlan, images: int, seconds: float) -> None:
+        self._rate.note(images * denoising_steps(plan, self.settings.steps), seconds)
 
     def check_prompts(self, plan: RequestPlan) -> None:
         """Warn of captions that are all the same, and of prompts that the generator would cut.
@@ -272,7 +317,7 @@ class Augmentation:
             seed=settings.seed,
             resolution=settings.resolution,
             multiple=settings.size_multiple,
-            artifact=self._prepared(),
+            artifact=self.prepared(),
         )
 
     @property
@@ -282,12 +327,12 @@ class Augmentation:
         written = None if how == "own" else self.models.captioner
         return OwnCaptions(self.dataset.captions, written) if how else self.models.captioner
 
-    def _prepared(self) -> Path | None:
+    def prepared(self) -> Path | None:
         """The artifact, made if it is not whole; another process that makes it is waited for."""
         if self.artifact is None:
             return None
         assert self.method.prepare is not None
-        done = self.artifact / "prepared.json"
+        done = self.artifact / PREPARED
         if not done.is_file():
             self.artifact.mkdir(parents=True, exist_ok=True)
             waiting = partial(log.info, "another process prepares %s: waiting", self.artifact)
@@ -301,6 +346,9 @@ class Augmentation:
                     write_atomic(done, json.dumps(said).encode())
         return self.artifact
 
+
+PREPARED = "prepared.json"
+"""The file that is in an artifact when it is whole."""
 
 PIECE = 64
 """Originals that are captioned at a time: photographs take some 30 MB each, decoded."""
@@ -357,12 +405,16 @@ def generate_shards(
     shards: Sequence[int] | None = None,
     *,
     format: str,
+    size: int | None = None,
     look: Callable[[Sequence[Generated]], None] | None = None,
+    on_shard: Callable[[int, float], None] = lambda images, seconds: None,
 ) -> None:
     """Draw `shards`, or all; what is there or being made elsewhere is left alone.
 
     `look` is called with the first images of this process, up to `LOOKED_AT`, after its first
-    shard. The engine draws in this thread; requests are made ahead of it, and rows behind it.
+    shard, and `on_shard` with the number of images of each shard and the seconds that they took.
+    The shorter side of what is kept has at most `size` pixels. The engine draws in this thread;
+    requests are made ahead of it, and rows behind it.
     Returns when all of them are there. What is lost with the process is the shard being drawn, and
     the one before it while its file is written.
     """
@@ -380,14 +432,16 @@ def generate_shards(
                 continue
             rows: dict[tuple[str, int], Future[dict[str, Any]]] = {}
             first: list[Generated] = []
+            started = time.perf_counter()
             for generated in models.generator.generate(requests, _latent_hook(plan)):
-                row = encoder.call(_row, generated, plan, format)
+                row = encoder.call(_row, generated, plan, format, size)
                 rows[_which(generated.request)] = row
                 if look and len(first) < LOOKED_AT:
                     first.append(generated)
                 bar.update()
                 writer.wait()  # the shard before this one; a full disk is told now
             writer.call(_write, claim, [_which(request) for request in requests], rows)
+            on_shard(len(requests), time.perf_counter() - started)
             if look:
                 look(first)
                 look = None
@@ -398,11 +452,12 @@ def _latent_hook(plan: RequestPlan) -> Any:
     return None if hook is None else partial(hook, artifact=plan.artifact)
 
 
-def _row(generated: Generated, plan: RequestPlan, format: str) -> dict[str, Any]:
+def _row(generated: Generated, plan: RequestPlan, format: str, size: int | None) -> dict[str, Any]:
     if (hook := plan.method.on_pixels) is not None:
         image = hook(generated.image, generated.request, plan.artifact)
         generated = replace(generated, image=image)
-    return to_row(generated, format=format)
+    kept = shrunk(generated.image, size)
+    return to_row(replace(generated, image=kept), format=format)
 
 
 def _write(

@@ -52,6 +52,7 @@ def load(chosen: DatasetConfig, ready: Prepared, *, seed: int, artifacts: Path) 
         cache=artifacts / "scans",
         full_scale=chosen.full_scale,
         strict=chosen.strict,
+        size=chosen.size,
     )
 
 

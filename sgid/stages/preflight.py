@@ -22,6 +22,7 @@ from sgid.data.listing import Splits
 from sgid.evaluation.lpips import lacks_weights
 from sgid.methods.guidance import follows_similarity
 from sgid.methods.method import make_method
+from sgid.models.lora import LORA, check_lora, find_lora
 from sgid.models.weights import Weights, locate
 from sgid.reporting.wandb import unready
 from sgid.reproducibility import derive_seed
@@ -68,6 +69,8 @@ def preflight(config: Config) -> Prepared:
     weights = {name: attempt(lambda name=name: _locate(name, wanted[name])) for name in wanted}
     if "models.generator" in wanted and (tiny := config.models.generator.tiny_vae):
         attempt(lambda: _tiny_vae(Path(tiny).expanduser()))
+    for one in config.models.generator.lora if "models.generator" in wanted else ():
+        attempt(lambda one=one: find_lora(one.path, LORA))
     if why := unready(config.logger):
         problems.append(why)
     if config.evaluation.lpips is True and (lacking := lacks_weights()):
@@ -222,6 +225,8 @@ def check_models(config: Config, ready: Prepared) -> None:
     chosen = list(in_slot(config.aug, "offline").values())
     if (weights := ready.weights.get("models.generator")) is not None:
         folder, scheduler = weights.folder, config.models.generator
+        for one in scheduler.lora:
+            check_lora(find_lora(one.path, LORA), folder, LORA)
         strengths = {1.0 for entry in chosen if not entry["from_image"]}
         for given in (entry["strength"] for entry in chosen if entry["from_image"]):
             strengths |= set(given) if isinstance(given, list | tuple) else {given}

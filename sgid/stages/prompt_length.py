@@ -6,8 +6,9 @@ import logging
 from pathlib import Path
 from typing import Any
 
-from sgid.methods.prompts import render
+from sgid.methods.prompts import TOKEN, render
 from sgid.methods.requests import RequestPlan
+from sgid.models.lora import tokens_per_class
 from sgid.models.weights import read_json
 
 log = logging.getLogger(__name__)
@@ -59,11 +60,13 @@ def _prompts(plan: RequestPlan) -> list[tuple[str, int]]:
     """Each prompt, and where its label ends; 0 where it has none."""
     template = plan.method.prompt
     longest = max(range(len(plan.phrases)), key=lambda label: len(plan.phrases[label]))
-    found = []
+    found, vectors = [], tokens_per_class(plan.tokens) if plan.tokens else 0
     for sample in range(len(plan.images)):
         described = plan.described[sample]
         label = described.label if plan.method.target is None else longest
         texts = plan.texts(label, described.caption)
+        if TOKEN in texts:  # as many words of one token
+            texts[TOKEN] = " ".join(["a"] * vectors)
         prompt = render(template, **texts)
         before, field, _ = template.partition("{label}")
         head = render(before + field, **texts)

@@ -300,6 +300,7 @@ def prepare(
             size_multiple=config.models.generator.size_multiple,
             shard_size=config.store.shard_size,
             format=config.store.format,
+            size=config.store.size,
             verify=config.store.verify,
             strict=config.dataset.strict,
             captions=config.dataset.captions,
@@ -308,7 +309,7 @@ def prepare(
             Augmentation(method, dataset, models, settings) for method in methods(config.aug)
         ]
     run = Run(config, choices, overrides, ready, dataset, models, augmentations)
-    if config.stage is not Stage.review:
+    if config.stage not in (Stage.review, Stage.concepts):
         _ = run.rejected  # that nobody has reviewed them is said before any work
     return run
 
@@ -346,4 +347,6 @@ def on_workers(run: Run) -> partial[Run]:
             model.weights.path = absolute(model.weights.path)
     if generator.tiny_vae is not None:
         generator.tiny_vae = absolute(generator.tiny_vae)
+    for one in generator.lora:
+        one.path = absolute(one.path)
     return partial(prepare, config, {}, [])

@@ -12,6 +12,9 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+
 from sgid.config.schema import SLOTS, ClusterConfig, Config, GeneratorConfig, Stage, in_slot
 from sgid.data.captions import HOW
 from sgid.generation.diffusers_pipeline import OWN_LOOP, PipelineEngine
@@ -33,10 +36,10 @@ LONGEST_TEMPORARY = 107 - len("/pymp-12345678/listener-12345678")
 
 AT_LEAST = {
     1: (
-        *("expansion", "steps", "store.shard_size"),
+        *("expansion", "steps", "store.shard_size", "store.size"),
         *("trainer.validations", "trainer.devices"),
         *(f"cluster.{key}" for key in ("min_workers", "max_workers", "cpus", "attempts")),
-        *(f"dataset.{key}" for key in ("shots", "train_per_class", "imbalance")),
+        *(f"dataset.{key}" for key in ("shots", "train_per_class", "imbalance", "size")),
         *(f"backbone.{key}" for key in ("batch_size", "epochs", "steps", "image_size")),
         *("models.captioner.batch_size", "models.scorer.batch_size", "models.generator.deep_cache"),
         *(f"models.captioner.{key}" for key in ("candidates", "max_tokens")),
@@ -167,6 +170,9 @@ def _generator(settings: GeneratorConfig) -> Iterator[str]:
                     f"own pipeline, which cannot; take models.generator.{option}={_written(off)}, "
                     "or one of models=sd15, sd21, sdxl, ..."
                 )
+    for one in settings.lora:
+        if not -10 <= one.scale <= 10:
+            yield f"models.generator.lora: scale={one.scale}: must be within -10 and 10"
     scheduler, size = settings.scheduler, settings.batch_size
     if scheduler != "own" and scheduler not in _schedulers():
         yield (
@@ -231,13 +237,31 @@ def _recipe(option: str, recipe: dict[str, Any], config: Config) -> Iterator[str
             Use(**use)
         except (TypeError, ValueError) as error:
             yield f"{option}.use: {error}"
+    if (prepare := recipe.get("prepare")) is not None:
+        try:
+            instantiate(prepare)
+        except InstantiationException as error:
+            yield f"{option}.prepare: {error.__cause__ or error}"
     if recipe["guidance"] != config.guidance:
         yield from _guidance(f"{option}.guidance", recipe["guidance"])
+    learned = bool(recipe.get("adapters"))
     for key in ("prompt", "negative_prompt"):
         try:
-            prompts.fields(recipe.get(key) or "")
+            used = prompts.fields(recipe.get(key) or "")
         except ValueError as error:
             yield f"{option}.{key}: {error}"
+            continue
+        learned |= prompts.TOKEN in used
+        if prompts.TOKEN in used and not recipe.get("prepare"):
+            yield (
+                f"{option}.{key} has {{token}}, and nothing learns tokens; give {option}.prepare, "
+                "such as that of aug=da_fusion, or take {label}"
+            )
+    if learned and config.models.generator._target_.endswith(f".{PipelineEngine.__name__}"):
+        yield (
+            f"{option} draws with what it has learned, which models={config.models.name} cannot; "
+            "take one of models=sd15, sd21, sdxl, ..."
+        )
 
 
 def _parts() -> tuple[set[str], set[str]]:

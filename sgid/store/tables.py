@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import logging
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
 from itertools import chain
 from pathlib import Path
@@ -23,6 +24,7 @@ from sgid.store.store import CorruptStore, Store
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    from PIL import Image
 
 
 T = TypeVar("T")
@@ -221,23 +223,33 @@ FORMATS: dict[str, dict[str, Any]] = {
 }
 
 
-def schema(*, targets: bool = False, negatives: bool = False) -> pa.Schema:
+def encode(image: Image.Image, format: str) -> bytes:
+    """The file of an image, in one of `FORMATS`."""
+    buffer = io.BytesIO()
+    image.save(buffer, **FORMATS[format])
+    return buffer.getvalue()
+
+
+def schema(*, targets: bool = False, negatives: bool = False, adapters: bool = False) -> pa.Schema:
     """The columns of a generated store; `datasets.load_dataset("parquet")` decodes `image`.
 
     Args:
         targets: whether images may be of other classes than their originals.
         negatives: whether there are negative prompts.
+        adapters: whether images are drawn with LoRAs.
     """
-    from datasets import Features, Image, Value
+    import pyarrow as pa
 
-    text, real, whole = Value("string"), Value("float64"), Value("int64")
+    text, real, whole = pa.string(), pa.float64(), pa.int64()
     some: dict[str, Any] = {}
     if targets:
         some["source_class"] = text
-        some["label_weights"] = [{"label": whole, "weight": real}]
+        some["label_weights"] = pa.list_(pa.struct({"label": whole, "weight": real}))
     if negatives:
         some["negative_prompt"] = text
-    return Features(
+    if adapters:
+        some["adapters"] = pa.list_(pa.struct({"file": text, "scale": real}))
+    return _with_features(
         {
             "key": text,
             "repeat": whole,
@@ -251,13 +263,36 @@ def schema(*, targets: bool = False, negatives: bool = False) -> pa.Schema:
             "seed": whole,
             "method": text,
             "dtype": text,
-            "image": Image(),
+            "image": pa.struct({"bytes": pa.binary(), "path": text}),
             "width": whole,
             "height": whole,
             "checksum": text,
             **some,
         }
-    ).arrow_schema
+    )
+
+
+def _with_features(columns: Mapping[str, pa.DataType]) -> pa.Schema:
+    """Schema with the metadata that `datasets.Features` writes, which takes a second to import."""
+    import pyarrow as pa
+
+    features = {name: _feature(kind) for name, kind in columns.items()}
+    metadata = {"huggingface": json.dumps({"info": {"features": features}})}
+    return pa.schema(columns.items(), metadata=metadata)
+
+
+def _feature(kind: pa.DataType) -> dict[str, Any]:
+    import pyarrow as pa
+
+    if isinstance(kind, pa.StructType):
+        fields = {field.name: field.type for field in kind}
+        if list(fields) == ["bytes", "path"]:
+            return {"_type": "Image"}
+        return {name: _feature(one) for name, one in fields.items()}
+    if isinstance(kind, pa.ListType):
+        return {"feature": _feature(kind.value_type), "_type": "List"}
+    dtype = "float64" if pa.types.is_float64(kind) else str(kind)
+    return {"dtype": dtype, "_type": "Value"}
 
 
 def to_row(generated: Generated, *, format: str) -> dict[str, Any]:
@@ -266,9 +301,7 @@ def to_row(generated: Generated, *, format: str) -> dict[str, Any]:
     `format` is one of `FORMATS`; png and webp are lossless.
     """
     request, described = generated.request, generated.request.described
-    buffer = io.BytesIO()
-    generated.image.save(buffer, **FORMATS[format])
-    data = buffer.getvalue()
+    data = encode(generated.image, format)
     return {
         "key": described.key,
         "repeat": request.repeat,
@@ -290,4 +323,5 @@ def to_row(generated: Generated, *, format: str) -> dict[str, Any]:
         "source_class": described.class_name,
         "label_weights": [{"label": one, "weight": w} for one, w in request.label_weights.items()],
         "negative_prompt": request.negative_prompt,
+        "adapters": [{"file": one.file.name, "scale": one.scale} for one in request.adapters],
     }

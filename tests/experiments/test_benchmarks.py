@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from experiments.benchmarks import captions, training
+from experiments.benchmarks import captions, concepts, training
 
 
 @pytest.mark.parametrize(
@@ -13,6 +13,7 @@ from experiments.benchmarks import captions, training
     [
         (captions, "captions", ["--images", "8", "--alone", "2"]),
         (training, "training", ["--steps", "2", "--workers", "0"]),
+        (concepts, "concepts", ["--steps", "3", "--images", "8"]),
     ],
 )
 def test_it_runs_and_leaves_its_figures(benchmark, name, options, tmp_path, monkeypatch):

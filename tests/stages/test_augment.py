@@ -166,12 +166,12 @@ def prepared(prepare, images, artifacts, **spec):
         "coloured", "a {label}", True, 0.5, partial(fixed, scale=3),
         prepare=prepare, spec={"prepare": "mean_colour", **spec},
     )  # fmt: skip
-    settings = GenerationSettings(artifacts, REPEATS, 4, 0, 32, 8, SHARD, "png", False, False)
+    settings = GenerationSettings(artifacts, REPEATS, 4, 0, 32, 8, SHARD, "png", None, False, False)
     names = images.class_names
     dataset: Any = SimpleNamespace(
         train=images, phrases=names, class_names=names, words={"label": names}, nouns=None
     )
-    models: Any = SimpleNamespace(identities=lambda: {"generator": "x"}, identity=lambda name: name)
+    models: Any = SimpleNamespace(identity=lambda name: name)
     return Augmentation(method, dataset, models, settings)
 
 
@@ -211,7 +211,7 @@ def test_what_prompts_say_of_classes_is_there_and_in_the_spec(
 ):
     names = fashion.class_names[:3]
     models: Any = SimpleNamespace(identity=lambda name: name)
-    settings = GenerationSettings(tmp_path, 1, 4, 0, 32, 8, SHARD, "png", False, False)
+    settings = GenerationSettings(tmp_path, 1, 4, 0, 32, 8, SHARD, "png", None, False, False)
     method = Method("told", prompt, False, 0.5, partial(fixed, scale=3))
 
     def augmentation(words):
@@ -226,3 +226,15 @@ def test_what_prompts_say_of_classes_is_there_and_in_the_spec(
     whole = augmentation({field: tuple(text or "some" for text in given)})
     other = augmentation({field: tuple(text or "other" for text in given)})
     assert whole.generated.folder != other.generated.folder  # the words are in the images
+
+
+def test_images_are_kept_at_a_size(plan, tmp_path):
+    small = Store(tmp_path, {"method": "turned"}, schema(), len(plan), SHARD)
+    shards: list[tuple[int, float]] = []
+    models: Any = SimpleNamespace(generator=Turned())
+    generate_shards(
+        small, plan, models, format="png", size=16, on_shard=lambda *one: shards.append(one)
+    )
+    small.finish()
+    assert {(row["width"], row["height"]) for row in small.read().to_pylist()} == {(16, 16)}
+    assert sum(images for images, _ in shards) == len(plan) and all(s > 0 for _, s in shards)

@@ -37,6 +37,22 @@ def test_a_long_folder_for_temporary_files(monkeypatch):
         ("aug.sgid.from_image=perhaps", "aug.sgid.from_image=perhaps: must be true or false"),
         ("aug.sgid.slot=offlin", "aug.sgid.slot=offlin: must be one of offline, base"),
         ("models.guidance_scale=99 aug=text2img_label", "aug.text2img_label.guidance.scale=99"),
+        (
+            "aug.sgid.prompt='a_{token}'",
+            "aug.sgid.prompt has {token}, and nothing learns tokens; give aug.sgid.prepare",
+        ),
+        (
+            "aug=da_fusion aug.da_fusion.prepare.epochs=3",
+            "aug.da_fusion.prepare: steps=1000, epochs=3: give one of them",
+        ),
+        (
+            "aug=da_fusion models=any",
+            "aug.da_fusion draws with what it has learned, which models=any cannot",
+        ),
+        (
+            "models.generator.lora=[{path:a.safetensors,scale:99}]",
+            "models.generator.lora: scale=99.0: must be within -10 and 10",
+        ),
         ("aug=[]", "aug=[]: name one; flip_crop is"),
         ("aug=[none,flip_crop]", "aug=none,flip_crop: each says what images go through first"),
         ("aug.sgid.caption=worst", "aug.sgid.caption=worst: must be one of best, random"),

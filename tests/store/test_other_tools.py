@@ -2,7 +2,9 @@
 
 import io
 
+import datasets
 import pytest
+from datasets import Value
 
 from sgid.records import Described, Generated, Request
 from sgid.store.store import Store
@@ -59,3 +61,20 @@ def test_it_opens_in_datasets_with_the_images_decoded(images, tmp_path):
     )
     assert [row["image"].tobytes() for row in rows] == [picture(0, i).tobytes() for i in range(5)]
     assert rows["key"][:] == ["k0", "k0", "k1", "k1", "k2"]
+
+
+def test_the_schema_is_that_of_datasets():
+    features = {
+        name: Value(str(kind).replace("double", "float64"))
+        for name, kind in zip(schema().names, schema().types, strict=True)
+        if name != "image"
+    }
+    whole, real = Value("int64"), Value("float64")
+    features["image"] = datasets.Image()
+    features["label_weights"] = [{"label": whole, "weight": real}]
+    features["adapters"] = [{"file": Value("string"), "scale": real}]
+    features |= {"source_class": Value("string"), "negative_prompt": Value("string")}
+    made = schema(targets=True, negatives=True, adapters=True)
+    expected = datasets.Features({name: features[name] for name in made.names}).arrow_schema
+    assert made.equals(expected, check_metadata=True)
+    assert made.metadata == expected.metadata  # also in its order: it is in the files
