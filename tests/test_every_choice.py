@@ -32,7 +32,7 @@ PROMISED = {
     "da_fusion_plain real_guidance disef discl alia diagen genie_ada gif distdiff feedback_guided "
     "noise_cutmix diff_ii da_fusion diff_mix diff_aug real_mix datadream real_fake",
     "models": "tiny sd15 sd21 sd_turbo sdxl sdxl_turbo any",
-    "filter": "none label band above_chance quantile",
+    "filter": "none label band above_chance quantile reviewed",
 }
 
 

@@ -16,6 +16,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
 from sgid.config.schema import SLOTS, ClusterConfig, Config, GeneratorConfig, Stage, in_slot
+from sgid.data.captions import HOW
 from sgid.generation.diffusers_pipeline import OWN_LOOP, PipelineEngine
 from sgid.methods import prompts
 from sgid.methods.describe import CAPTIONS
@@ -45,7 +46,7 @@ AT_LEAST = {
         *(f"models.captioner.{key}" for key in ("candidates", "max_tokens")),
         *(f"models.generator.{key}" for key in ("resolution", "size_multiple")),
     ),
-    0: ("trainer.cache_gib", "cluster.gpus"),
+    0: ("trainer.cache_gib", "cluster.gpus", "review.port"),
 }
 """Smallest values of options that are numbers; `null` is left to its type."""
 
@@ -60,6 +61,7 @@ SHARES = {
 
 CHOICES = {
     "mix.how": ("concatenate", "replace"),
+    "dataset.captions": (None, *HOW),
     "backbone.trained": ("all", "head"),
     "store.format": ("png", "webp", "jpeg"),
     "export.format": ("imagefolder", "webdataset", "datasets", "yolo"),
@@ -122,7 +124,7 @@ def _names(config: Config) -> Iterator[str]:
         if value not in choices:
             yield f"{option}={value}: must be one of {', '.join(map(_written, choices))}"
     yield from _evaluation(config)
-    yield from _export(config)
+    yield from _of_stores(config)
     yield from cluster_problems(config.cluster)
     workers = config.trainer.workers
     if workers != AUTO and not (isinstance(workers, int) and workers >= 0):
@@ -148,18 +150,23 @@ def _evaluation(config: Config) -> Iterator[str]:
         yield f"evaluation.lpips={asked.lpips}: must be one of auto, true, false"
 
 
-def _export(config: Config) -> Iterator[str]:
-    given = {"store": config.store.path, "export.to": config.export.to}
-    if config.stage is Stage.export:
-        for option, value in given.items():
+def _of_stores(config: Config) -> Iterator[str]:
+    """Problems of the stages that look at the images of a store."""
+    stage, store, to = config.stage, config.store.path, config.export.to
+    if stage is Stage.export:
+        for option, value in (("store", store), ("export.to", to)):
             if value is None:
                 yield f"stage=export needs {option}={_PLACES[option]}"
-        return
-    for option, value in given.items():
-        if value is not None:
-            yield (
-                f"{option}={value}: used by stage=export alone, not by stage={config.stage.value}"
-            )
+    elif to is not None:
+        yield f"export.to={to}: used by stage=export alone, not by stage={stage.value}"
+    if store is not None and stage not in (Stage.export, Stage.review):
+        yield f"store={store}: used by stage=review and stage=export, not by stage={stage.value}"
+    if config.review.port > 65535:
+        yield f"review.port={config.review.port}: must be at most 65535"
+    if stage is Stage.review:
+        lacking = [one for one in ("fastapi", "uvicorn") if find_spec(one) is None]
+        if lacking:
+            yield f'stage=review needs {" and ".join(lacking)}: pip install "sgid[human]"'
 
 
 _PLACES = {"store": "PATH, artifacts/generated/<fingerprint>", "export.to": "DIR, a new folder"}
