@@ -39,12 +39,13 @@ SUITES = (
     Suite(
         "memory runs out",
         ("tests/runtime/test_batching.py", "tests/generation/test_memory.py"),
-        "batches are halved for good; what does not fit alone is reported with the option to change",
+        "batches are halved for good; what does not fit alone is reported with the option to "
+        "change",
     ),
     Suite(
         "a loss that is not finite, a dead loading process, no memory in training",
         ("tests/training/test_trainer.py",),
-        "told with the option to change; the same command goes on from the last validation",
+        "reported with the option to change; the same command goes on from the last validation",
     ),
     Suite(
         "checkpoints cut off, flipped, or with code in them",
@@ -80,7 +81,7 @@ SUITES = (
 
 
 def run(suite: Suite) -> Story:
-    """The tests of a suite; each that fails or is skipped is told."""
+    """The tests of a suite; each that fails or is skipped is named."""
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
         words = ["pytest", "-q", "-m", "slow or not slow", f"--junitxml={report}", *suite.files]
