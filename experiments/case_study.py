@@ -120,13 +120,14 @@ def figure(config: Config) -> Figure:
 
 def generated(config: Config, loaded: Any, chosen: Sequence[int]) -> list[Image]:
     """The first image that the config's generative method makes of each."""
+    from sgid.stages.augment import drawn
     from sgid.stages.run import prepare
 
     run = prepare(config, {}, [], loaded=loaded)
     (augmentation,) = run.augmentations
-    requests = augmentation.plan().requests([i * config.expansion for i in chosen])
-    drawn = run.models.generator.generate(requests)
-    made = {one.request.described.key: one.image for one in drawn}
+    plan = augmentation.plan()
+    requests = plan.requests([plan.rows(i).start for i in chosen])
+    made = {one.request.described.key: one.image for one in drawn(requests, plan, run.models)}
     return [made[request.described.key] for request in requests]
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from PIL.Image import Image
 
 
@@ -39,6 +41,26 @@ class Described:
 
 
 @dataclass(frozen=True, slots=True)
+class Blend:
+    """A second prompt, whose predicted noise takes the place of the first one's outside a mask.
+
+    `mask` (h, w) is 1 where the request's own prompt is followed; to the size of the latents it is
+    averaged by area, which leaves its mean.
+    """
+
+    prompt: str
+    mask: NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """The prompt that is followed once `share` of the noise schedule is done."""
+
+    share: float
+    prompt: str
+
+
+@dataclass(frozen=True, slots=True)
 class Adapter:
     """The LoRA in `file`, added to the weights of the generator `scale` times."""
 
@@ -53,7 +75,9 @@ class Request:
     `init_image` is what img2img starts from, `None` for text-to-image. `strength` in (0, 1] is the
     share of the noise schedule that is re-drawn (the paper's noise rate). `label` is the class that
     the image is drawn as, and `label_weights`, which sum to 1, what training takes it as: mostly
-    all of that class. Guidance leads away from `negative_prompt`. `tokens` is the file of the
+    all of that class. Guidance leads away from `negative_prompt`. Text-to-image begins with
+    `start`, latents (C, h, w) of mean 0 and variance 1, in the place of noise where it is given.
+    `tokens` is the file of the
     learned tokens that prompts name, and `adapters` are the LoRAs that the image is drawn with.
     """
 
@@ -71,15 +95,25 @@ class Request:
     label_weights: Mapping[int, float] = field(default_factory=dict)
     tokens: Path | None = None
     adapters: tuple[Adapter, ...] = ()
+    later: Later | None = None
+    blend: Blend | None = field(default=None, compare=False)
+    start: NDArray[np.float32] | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Generated:
-    """A request and its image; `dtype` is the number format in which it was drawn."""
+    """A request and its image; `dtype` is the number format in which it was drawn.
+
+    Of `attempts` images that were drawn for the request this one was selected. Training leaves it
+    out unless it is `accepted`, and may prefer images of a high `score`.
+    """
 
     request: Request
     image: Image
     dtype: str
+    attempts: int = 1
+    accepted: bool = True
+    score: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -90,13 +124,20 @@ class Use:
         how: `concatenate`, or `replace`: swap an original for a generated image.
         probability: with replace, the chance that an original is swapped.
         whose: with replace, `own`: one of the images generated from it; `any`: one of all.
-        weight: the weight of a generated image's loss; an original's is 1.
+        weight: the weight of a generated image's loss; an original's is 1. `equal`: those of all
+            images of the method together weigh as much as those of the originals.
+        scored: with replace, whether the chance of an image is in proportion to its score.
+        curriculum: the share of the training in which the strength of the images that replace
+            falls, from the highest to the lowest of each original; none replace after it. 0: they
+            replace at any time, whatever their strength.
     """
 
     how: str = "concatenate"
     probability: float = 0.5
     whose: str = "own"
-    weight: float = 1.0
+    weight: float | str = 1.0
+    scored: bool = False
+    curriculum: float = 0.0
 
     def __post_init__(self) -> None:
         if self.how not in ("concatenate", "replace"):
@@ -105,5 +146,18 @@ class Use:
             raise ValueError(f"whose={self.whose}: unknown; one of own, any")
         if not 0 <= self.probability <= 1:
             raise ValueError(f"probability={self.probability}: must be within 0 and 1")
-        if not self.weight > 0:
-            raise ValueError(f"weight={self.weight}: must be above 0")
+        number = isinstance(self.weight, int | float)
+        if self.weight != "equal" and not (number and float(self.weight) > 0):
+            raise ValueError(f"weight={self.weight}: must be above 0, or equal")
+        if not 0 <= self.curriculum <= 1:
+            raise ValueError(f"curriculum={self.curriculum}: must be within 0 and 1")
+        if (self.scored or self.curriculum) and self.how != "replace":
+            raise ValueError("scored and curriculum: with how=replace alone")
+        if self.curriculum and (self.scored or self.whose != "own"):
+            raise ValueError("curriculum: with whose=own, and without scored")
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """All of it but what was added later and is off."""
+        off = {"scored": False, "curriculum": 0.0}
+        return {key: value for key, value in asdict(self).items() if off.get(key, ...) != value}

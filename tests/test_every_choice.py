@@ -29,9 +29,10 @@ PROMISED = {
     "aug": "none flip_crop cutout random_erasing mixup cutmix autoaugment randaugment "
     "trivialaugment augmix gridmask text2img_label text2img_caption img2img_label img2img_caption "
     "img2img_plain sgid no_label no_caption fixed_guidance random_caption genie "
-    "da_fusion_plain da_fusion diff_mix diff_aug real_mix datadream real_fake",
+    "da_fusion_plain real_guidance disef discl alia diagen genie_ada gif distdiff feedback_guided "
+    "noise_cutmix diff_ii da_fusion diff_mix diff_aug real_mix datadream real_fake",
     "models": "tiny sd15 sd21 sd_turbo sdxl sdxl_turbo any",
-    "filter": "none label band",
+    "filter": "none label band above_chance quantile reviewed",
 }
 
 

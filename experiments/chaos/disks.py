@@ -77,7 +77,8 @@ def read_only(whole: Undisturbed) -> Story | None:
         mount("ro")
         story.check(ground.finish() == 0, f"a finished run: {ground.said()[-1000:]}")
     story.outcome = (
-        "told before any work, with the option to change, exit code 1; a finished run is still told"
+        "reported before any work, with the option to change, exit code 1; a finished run is "
+        "still reported"
     )
     return story
 

@@ -39,7 +39,7 @@ SUITES = (
     Suite(
         "memory runs out",
         ("tests/runtime/test_batching.py", "tests/generation/test_memory.py"),
-        "batches are halved for good; what does not fit alone is told with the option to change",
+        "batches are halved for good; what does not fit alone is reported with the option to change",
     ),
     Suite(
         "a loss that is not finite, a dead loading process, no memory in training",
@@ -49,7 +49,7 @@ SUITES = (
     Suite(
         "checkpoints cut off, flipped, or with code in them",
         ("tests/training/test_checkpoints.py",),
-        "set aside and said; no code is run",
+        "set aside with a warning; no code is run",
     ),
     Suite(
         "one of several training processes is killed",
@@ -64,7 +64,7 @@ SUITES = (
     Suite(
         "runs of a sweep fail, are killed, or are preempted by SLURM's stand-in",
         ("tests/end_to_end/test_sweep.py", "tests/end_to_end/test_launchers.py"),
-        "the others run; reason and command are told, exit code 1; the same command goes on",
+        "the others run; reason and command are reported, exit code 1; the same command goes on",
     ),
     Suite(
         "broken, huge, strange and hostile images and names",

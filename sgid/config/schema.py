@@ -27,6 +27,8 @@ class Stage(StrEnum):
     evaluate = "evaluate"
     report = "report"
     export = "export"
+    review = "review"
+    check = "check"
     all = "all"
 
 
@@ -54,6 +56,7 @@ class DatasetConfig:
     max_bad: float = 0.05
     show: str | None = None
     classes: str | None = None
+    captions: str | None = None
     duplicates: str = "keep"
     group: str | None = None
     full_scale: float | None = None
@@ -193,6 +196,12 @@ class ExportConfig:
 
 
 @dataclass
+class ReviewConfig:
+    who: str | None = None
+    port: int = 8000
+
+
+@dataclass
 class Config:
     stage: Stage = Stage.all
     seed: int = 0
@@ -211,6 +220,7 @@ class Config:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
+    review: ReviewConfig = field(default_factory=ReviewConfig)
     logger: dict[str, Any] = field(default_factory=dict)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     allow_targets: list[str] = field(default_factory=list)

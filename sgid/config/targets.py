@@ -31,7 +31,11 @@ PLACES = {
     r"backbone\.model": ("sgid.training.backbones", "sgid.training.clip_backbone"),
     r"backbone\.optimizer": ("torch.optim", "timm.optim"),
     r"(aug\.[^.]+\.)?guidance": ("sgid.methods.guidance",),
-    r"aug\.[^.]+\.(target|prepare|adapters|on_latents|on_pixels)": ("sgid.methods.*",),
+    r"aug\.[^.]+\.(prompt|negative_prompt)": ("sgid.methods.prompts",),
+    r"aug\.[^.]+\.strength": ("sgid.methods.strength",),
+    r"aug\.[^.]+\.(target|budget|prepare|adapters|changes|select|on_latents|on_pixels)": (
+        "sgid.methods.*",
+    ),
     r"aug\.[^.]+\.transform": (
         *("sgid.training.transforms", "sgid.training.erasing"),
         *("torchvision.transforms", "torchvision.transforms.v2"),

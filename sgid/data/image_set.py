@@ -6,7 +6,7 @@ import hashlib
 import json
 from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import chain, pairwise
 from typing import final, overload
@@ -25,7 +25,8 @@ class ImageSet:
     `checksums[j]` is a hash of those bytes, `scale` what is black and white in those of more than 8
     bits. The columns of a set of millions are not tuples, but what takes less memory: `Texts`, a
     `range`, an array, or a view of a file. `label_weights[j]` are the shares of classes in image
-    `j`, which sum to 1, where `labels` do not say it all.
+    `j`, which sum to 1, where `labels` do not say it all, and `numbers` are columns that training
+    may ask for by name: `strength` and `score` of generated images.
     """
 
     keys: Sequence[str]
@@ -36,6 +37,7 @@ class ImageSet:
     read: Callable[[int], bytes]
     scale: Scale = Scale()
     label_weights: Sequence[Mapping[int, float]] | None = None
+    numbers: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -55,6 +57,7 @@ class ImageSet:
         return replace(
             self,
             label_weights=weights and [weights[i] for i in indices],
+            numbers={name: [one[i] for i in indices] for name, one in self.numbers.items()},
             keys=Texts(self.keys[i] for i in indices),
             labels=array("q", (self.labels[i] for i in indices)),
             checksums=Texts(self.checksums[i] for i in indices),

@@ -1,7 +1,8 @@
-"""Filters of generated images by CLIP, as ALIA and others apply after generation.
+"""Filters of generated images by CLIP, as ALIA and others apply after generation, or by people.
 
-A filter is a pure function of `ClipScores`; it drops images from a training, never from a store.
-All functions take unit vectors, so that a dot product is a cosine.
+A filter is a pure function of `ClipScores` and, where it has an argument of that name, of
+`rejected`: (N,), whether people rejected each image (`stage=review`). It drops images from a
+training, never from a store. All functions take unit vectors, so that a dot product is a cosine.
 """
 
 from __future__ import annotations
@@ -25,17 +26,39 @@ def band(scores: ClipScores, *, min: float, max: float) -> NDArray[np.bool_]:
     return (scores.cosines >= min) & (scores.cosines <= max)
 
 
+def above_chance(scores: ClipScores) -> NDArray[np.bool_]:
+    """Keep an image whose label has zero-shot a probability above 1 / number of classes.
+
+    Real Guidance's filter (arXiv 2210.07574).
+    """
+    return scores.above_chance > 1
+
+
+def quantile(scores: ClipScores, *, drop: float) -> NDArray[np.bool_]:
+    """Drop the share of the images that are least similar to the name of their label."""
+    return scores.to_label >= np.quantile(scores.to_label, drop)
+
+
+def reviewed(scores: ClipScores, rejected: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Keep an image that nobody rejected."""
+    return ~rejected
+
+
 @dataclass(frozen=True)
 class ClipScores:
     """CLIP's view of each of N generated images.
 
     `labels` are the classes that they are trained as, `nearest` the classes whose names they are
-    most similar to, zero-shot, and `cosines` their similarities to their originals, in [-1, 1].
+    most similar to, zero-shot, and `cosines` their similarities to their originals, in [-1, 1];
+    `to_label` are those to the names of their labels, and `above_chance` the probabilities of their
+    labels, with cosines times 100 as CLIP has them, times the number of classes.
     """
 
     labels: NDArray[np.int64]
     nearest: NDArray[np.int64]
     cosines: NDArray[np.float32]
+    to_label: NDArray[np.float32]
+    above_chance: NDArray[np.float32]
 
 
 def clip_scores(
@@ -55,10 +78,31 @@ def clip_scores(
         classes: (C, D) text embeddings of the class names.
     """
     nearest, cosines = np.zeros(len(labels), np.int64), np.zeros(len(labels), generated.dtype)
+    to_label, above = np.zeros_like(cosines), np.zeros_like(cosines)
     for some in slices(len(labels)):
         cosines[some] = np.einsum("nd,nd->n", generated[some], originals[source_index[some]])
-        nearest[some] = (generated[some] @ classes.T).argmax(1)
-    return ClipScores(labels, nearest, cosines)
+        names = generated[some] @ classes.T  # (n, C)
+        nearest[some] = names.argmax(1)
+        to_label[some] = names[np.arange(len(names)), labels[some]]
+        shares = np.exp(100 * (names - to_label[some, None])).sum(1)
+        above[some] = len(classes) / shares
+    return ClipScores(labels, nearest, cosines, to_label, above)
+
+
+def confusable(images: NDArray, labels: NDArray, classes: NDArray) -> NDArray[np.int64]:
+    """(C,): of each class the other one whose name its images are most similar to, on average.
+
+    Of a class without images it is the one whose name is most similar to its own.
+
+    Args:
+        images: (N, D) embeddings of images, and `labels` (N,) their classes.
+        classes: (C, D) text embeddings of the class names.
+    """
+    similar = classes @ classes.T
+    for label in np.unique(labels):
+        similar[label] = (images[labels == label] @ classes.T).mean(0)
+    np.fill_diagonal(similar, -np.inf)
+    return similar.argmax(1)
 
 
 def per_class(values: NDArray, labels: NDArray, class_names: Sequence[str]) -> dict[str, float]:

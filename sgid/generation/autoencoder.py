@@ -26,7 +26,7 @@ class Autoencoder:
     def __init__(self, pipe: Any, *, dtype: torch.dtype, upcast: bool, tiny: Path | None) -> None:
         import torch
 
-        self.vae = pipe.vae.to(memory_format=torch.channels_last)
+        self.vae = pipe.vae.to(memory_format=torch.channels_last).requires_grad_(False)
 
         self.processor = pipe.image_processor
         self.dtype = dtype
@@ -48,6 +48,11 @@ class Autoencoder:
         pixels = pixels.to(self.vae.device, self.vae.dtype, memory_format=torch.channels_last)
         posterior = self.vae.encode(pixels).latent_dist
         return torch.stack([posterior.mean, posterior.std], dim=1)
+
+    def mean_latents(self, posteriors: torch.Tensor) -> torch.Tensor:
+        """The mean latents (B, C, h, w) of posteriors (B, 2, C, h, w)."""
+        mean, std = self.mean.to(self.dtype), self.std.to(self.dtype)
+        return (posteriors[:, 0].to(self.dtype) - mean) * self.vae.config.scaling_factor / std
 
     def sample(
         self, posteriors: Sequence[torch.Tensor], generators: list[torch.Generator]

@@ -12,18 +12,19 @@ import threading
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING, Any, final
 
 from sgid.generation.acceleration import DeepCache, guided_steps
-from sgid.generation.hooks import predicted_original
+from sgid.generation.hooks import deterministic_step, predicted_original
 
 if TYPE_CHECKING:
     import torch
 
 
-AfterStep = Callable[[Any, float, Callable[[], Any]], Any]
-"""From latents, the share of steps done, and the predicted clean latents, to latents."""
+AfterStep = Callable[[Any, int, int, Callable[[], Any], Callable[..., Any]], Any]
+"""From latents, the steps done and all steps, the predicted clean latents, and a look ahead (see
+`sgid.generation.hooks.LatentState.go_on`), to latents."""
 
 
 @final
@@ -49,6 +50,7 @@ class Denoiser:
         import torch
 
         self.pipe = pipe
+        pipe.unet.requires_grad_(False)  # hooks take gradients of latents alone
         unet = pipe.unet.to(memory_format=torch.channels_last)
         self.unet: Any = compiled(unet, compile) if compile else unet
         self.cache = None
@@ -81,42 +83,80 @@ class Denoiser:
         negatives: Sequence[PromptEmbedding],
         scales: Sequence[float],
         generators: list[torch.Generator],
+        later: tuple[float, Sequence[PromptEmbedding]] | None = None,
+        blend: tuple[torch.Tensor, Sequence[PromptEmbedding]] | None = None,
         after_step: AfterStep | None = None,
     ) -> torch.Tensor:
         """Clean latents (B, C, h, w), guided with a scale for each image (Ho & Salimans, 2022).
 
         Guidance leads away from `negatives`. The unconditional half is left out where no scale is
-        above 1. `after_step` may change the latents after each step.
+        above 1. `later` are texts that are followed once a share of the noise schedule is done.
+        `blend` is a mask (B, 1, h, w), and texts that are followed where it is 0. `after_step` may
+        change the latents after each step.
         """
         import torch
 
         extra = self.pipe.prepare_extra_step_kwargs(generators, 0.0)
         height, width = (side * self.pipe.vae_scale_factor for side in latents.shape[-2:])
-        conditional = unet_arguments(texts, width=width, height=height)  # of B rows
-        both = unet_arguments([*negatives, *texts], width=width, height=height)
         scale = torch.tensor(scales, device=latents.device, dtype=latents.dtype).view(-1, 1, 1, 1)
         total = scheduler.config.num_train_timesteps
         guided = guided_steps(timesteps, self.interval, total=total)
         if not any(scale > 1 for scale in scales):
             guided = [False] * len(timesteps)
         predict = self.cache.denoiser() if self.cache else self.unet
+        own = slice(None)
 
-        for step, (t, guide) in enumerate(zip(timesteps, guided, strict=True), start=1):
-            if self.stop():
-                raise Stopped
-            inputs = torch.cat([latents, latents]) if guide else latents
+        @cache
+        def conditioning(guide: bool, is_later: bool, start: int | None, stop: int | None) -> Any:
+            followed = later[1] if later and is_later else texts
+            parts = [*([negatives] if guide else []), followed, *([blend[1]] if blend else [])]
+            rows = slice(start, stop)
+            return unet_arguments([one for part in parts for one in part[rows]],
+                                  width=width, height=height)  # fmt: skip
+
+        def noise_at(
+            latents: torch.Tensor, step: int, network: Any, rows: slice = own
+        ) -> torch.Tensor:
+            t, guide = timesteps[step], guided[step]
+            is_later = later is not None and float(t) < total * (1 - later[0])
+            text = conditioning(guide, is_later, rows.start, rows.stop)
+            copies = 1 + guide + (blend is not None)
+            inputs = torch.cat([latents] * copies) if copies > 1 else latents
             inputs = scheduler.scale_model_input(inputs, t)
             inputs = inputs.contiguous(memory_format=torch.channels_last)
-            text = both if guide else conditional
-            noise = predict(inputs, t, **text, return_dict=False)[0]
-            if guide:
-                noise_uncond, noise_text = noise.chunk(2)
-                noise = noise_uncond + scale * (noise_text - noise_uncond)
+            noise = network(inputs, t, **text, return_dict=False)[0]
+            if copies == 1:
+                return noise
+            parts = list(noise.chunk(copies))
+            if blend is not None:
+                other, mask = parts.pop(), blend[0][rows]
+                parts[-1] = mask * parts[-1] + (1 - mask) * other
+            if not guide:
+                return parts[0]
+            noise_uncond, noise_text = parts
+            return noise_uncond + scale[rows] * (noise_text - noise_uncond)
+
+        def go_on(done: int, latents: torch.Tensor, rows: slice, count: int) -> torch.Tensor:
+            """Clean latents predicted `count` steps on, without the solver's memory of steps."""
+            for step in range(done, min(done + count, len(timesteps))):
+                noise = noise_at(latents, step, self.pipe.unet, rows)
+                t = timesteps[step]
+                original = predicted_original(scheduler, noise, t, latents)
+                if step + 1 in (done + count, len(timesteps)):
+                    return original
+                latents = deterministic_step(scheduler, original, latents, t, timesteps[step + 1])
+            return latents
+
+        for step, t in enumerate(timesteps):
+            if self.stop():
+                raise Stopped
+            noise = noise_at(latents, step, predict)
             before = latents
             latents = scheduler.step(noise, t, latents, **extra, return_dict=False)[0]
             if after_step is not None:
                 original = partial(predicted_original, scheduler, noise, t, before)
-                latents = after_step(latents, step / len(timesteps), original)
+                ahead = partial(go_on, step + 1)
+                latents = after_step(latents, step + 1, len(timesteps), original, ahead)
         return latents
 
 

@@ -99,10 +99,11 @@ class PipelineEngine:
                 has no strength, guidance scale or negative prompt while the requests do; or for a
                 hook, since pipelines keep their latents to themselves.
         """
-        if hook is not None:
+        beyond = any(one.later or one.blend or one.start is not None for one in requests)
+        if hook is not None or beyond:
             raise ValueError(
-                f"aug={requests[0].method} looks at latents, which models=any does not show; take "
-                "one of models=sd15, sd21, sdxl, ..."
+                f"aug={requests[0].method} looks at latents or several prompts of an image, which "
+                "models=any does not show; take one of models=sd15, sd21, sdxl, ..."
             )
         if any(one.tokens or one.adapters for one in requests):
             raise ValueError(

@@ -20,16 +20,28 @@ class LatentState:
     Args:
         latents: (B, C, h, w), the input of the next step, or clean after the last.
         progress: the share of the steps that are done, in (0, 1]; 1 after the last.
+        steps: the number of all steps.
         requests: those of the batch, in order.
         predict: the clean latents (B, C, h, w) that the last step predicted.
         decode: from clean latents to pixels (B, 3, H, W) in [-1, 1], which autograd can follow.
+        go_on: from latents, a slice of the batch's rows, and a number, to the clean latents
+            predicted after so many further steps, which autograd can follow.
+        features: from pixels to CLIP's unit features (B, D), which autograd can follow.
     """
 
     latents: torch.Tensor
     progress: float
+    steps: int
     requests: Sequence[Request]
     predict: Callable[[], torch.Tensor]
     decode: Callable[[torch.Tensor], torch.Tensor]
+    go_on: Callable[[torch.Tensor, slice, int], torch.Tensor]
+    features: Callable[[torch.Tensor], torch.Tensor] | None = None
+
+    @property
+    def done(self) -> int:
+        """The number of steps that are done."""
+        return round(self.progress * self.steps)
 
 
 class LatentHook(Protocol):
@@ -69,3 +81,20 @@ def predicted_original(
             return alpha.sqrt() * latents - (1 - alpha).sqrt() * output
         case _:  # "sample"
             return output
+
+
+def deterministic_step(
+    scheduler: Any,
+    original: torch.Tensor,
+    latents: torch.Tensor,
+    timestep: torch.Tensor,
+    following: torch.Tensor,
+) -> torch.Tensor:
+    """Latents (B, C, h, w) at `following`, given those at `timestep` and the predicted original.
+
+    DDIM without noise (Song et al., 2021, eq. 12).
+    """
+    alphas = scheduler.alphas_cumprod.to(latents.device)
+    before, after = (alphas[t.long()].to(latents.dtype) for t in (timestep, following))
+    noise = (latents - before.sqrt() * original) / (1 - before).sqrt()
+    return after.sqrt() * original + (1 - after).sqrt() * noise

@@ -23,12 +23,14 @@ from sgid.generation.cache import ConditioningCache
 from sgid.generation.denoising import Denoiser, PromptEmbedding
 from sgid.generation.engine import Drawn, redrawn
 from sgid.generation.hooks import LatentState
+from sgid.generation.inversion import invert
 from sgid.models.diffusers import load
 from sgid.records import Adapter, Generated, Request
 from sgid.runtime.batching import adaptive_batcher
 
 if TYPE_CHECKING:
     import torch
+    from PIL.Image import Image
 
 
 SERVED = tuple(
@@ -169,6 +171,8 @@ class StableDiffusionEngine:
         """Draw requests with the tokens and LoRAs that are loaded."""
         prompts = [one.prompt for one in requests]
         prompts += [one.negative_prompt for one in requests if one.negative_prompt]
+        prompts += [one.later.prompt for one in requests if one.later]
+        prompts += [one.blend.prompt for one in requests if one.blend]
         texts = self.known.texts(prompts, concepts=concepts, batches=self.batches)
         posteriors = self.known.posteriors(
             [one.init_image for one in requests if one.init_image], batches=self.batches
@@ -182,7 +186,7 @@ class StableDiffusionEngine:
             yield from self.batches.run(
                 requests,
                 lambda batch: begin(partial(self._draw, batch, texts, posteriors, hook)),
-                alike=_can_share_a_batch,
+                alike=partial(_can_share_a_batch, steps=self.steps),
                 ahead=ahead,
             )
 
@@ -200,10 +204,16 @@ class StableDiffusionEngine:
         generators = [torch.Generator("cpu").manual_seed(request.seed) for request in batch]
 
         def after_step(
-            latents: torch.Tensor, progress: float, predict: Callable[[], torch.Tensor]
+            latents: torch.Tensor,
+            done: int,
+            steps: int,
+            predict: Callable[[], torch.Tensor],
+            go_on: Callable[..., torch.Tensor],
         ) -> torch.Tensor:
             assert hook is not None
-            state = LatentState(latents, progress, batch, predict, self.autoencoder.pixels)
+            state = LatentState(
+                latents, done / steps, steps, batch, predict, self.autoencoder.pixels, go_on
+            )
             changed = hook(state)
             return latents if changed is None else changed
 
@@ -219,16 +229,41 @@ class StableDiffusionEngine:
                 latents = scheduler.add_noise(latents, noise, timesteps[:1].repeat(len(batch)))
             else:
                 shape = (len(batch), self.pipe.unet.config.in_channels, *self._sides())
-                latents = self._noise(shape, generators) * scheduler.init_noise_sigma
+                latents = self._noise(shape, generators)
+                if first.start is not None:
+                    latents = self._tensor([one.start for one in batch])
+                latents = latents * scheduler.init_noise_sigma
+            later, blend = None, None
+            if first.later is not None:
+                later = first.later.share, [texts[one.later.prompt] for one in batch if one.later]
+            if first.blend is not None:
+                mask = self._tensor([one.blend.mask for one in batch if one.blend])[:, None]
+                mask = torch.nn.functional.adaptive_avg_pool2d(mask, latents.shape[-2:])
+                blend = mask, [texts[one.blend.prompt] for one in batch if one.blend]
             latents = self.denoise(
                 latents, timesteps, scheduler,
                 texts=[texts[request.prompt] for request in batch],
                 negatives=[texts[request.negative_prompt or None] for request in batch],
                 scales=[request.guidance_scale for request in batch],
                 generators=generators,
+                later=later,
+                blend=blend,
                 after_step=after_step if hook else None,
             )  # fmt: skip
             return self.autoencoder.decode(latents)
+
+    def _tensor(self, arrays: Sequence[Any]) -> torch.Tensor:
+        """(B, ...) on the device."""
+        import numpy as np
+        import torch
+
+        return torch.from_numpy(np.stack(arrays)).to(self.device, self.dtype)
+
+    def invert(
+        self, images: Sequence[Image], prompts: Sequence[str], *, steps: int
+    ) -> torch.Tensor:
+        """The noise (B, C, h, w) that images come from; see `sgid.generation.inversion.invert`."""
+        return invert(self.pipe, self.autoencoder, images, prompts, steps=steps)
 
     def _sides(self) -> tuple[int, int]:
         """Height and width of the latents of what is drawn from text alone."""
@@ -258,10 +293,12 @@ def _not_served(pipe: Any) -> str | None:
     return None
 
 
-def _can_share_a_batch(request: Request) -> Hashable:
-    """Requests of one size, one strength, and guidance all above 1 or all not."""
+def _can_share_a_batch(request: Request, *, steps: int) -> Hashable:
+    """Requests of one size, as many steps to run, guidance all above 1 or all not, and the like."""
     size = request.init_image.size if request.init_image else None
-    return size, request.strength, request.guidance_scale > 1
+    run = min(int(steps * request.strength), steps) if request.init_image else steps
+    further = request.later and request.later.share, request.blend is None, request.start is None
+    return size, run, request.guidance_scale > 1, further
 
 
 SMALL = 32

@@ -72,6 +72,12 @@ def build(
         raise FileNotFoundError(
             f"{', '.join(lacking)}: not all images have been generated. This makes them:\n{again}"
         )
+    each = len(dataset.train) * config.expansion
+    if uneven := [method for method, store in stores.items() if store.rows != each]:
+        raise ValueError(
+            f"{', '.join(uneven)}: has a budget by class, and not expansion={config.expansion} "
+            "images of each original: it cannot be asked about with the others"
+        )
     chosen = choose(dataset.train, count, seed)
     pictures, asked = _questions(
         dataset.train, dataset.phrases, stores, chosen, config.expansion, seed

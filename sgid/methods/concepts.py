@@ -576,7 +576,7 @@ def learned_rows(weight: torch.Tensor, rows: torch.Tensor, first: int) -> Any:
     class LearnedEmbedding(nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.weight = weight
+            self.weight = weight.detach()  # no parameter
             setattr(self, ROWS, nn.Parameter(rows.detach().clone().float()))
 
         def forward(self, ids: torch.Tensor) -> torch.Tensor:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import repeat
+from typing import TYPE_CHECKING, final
 
 import numpy as np
 
@@ -12,14 +13,18 @@ from sgid.records import Described, Sample
 from sgid.reproducibility import derive_seed
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from sgid.models.blip import Captioner
     from sgid.models.clip import OpenClipScorer
 
 PLACES = 4
 """Decimals of a similarity: 1e-4 is far below what steers guidance or tells captions apart."""
 
-CAPTIONS = ("best", "random")
-"""Which of an image's candidate captions a method takes: the most similar one, or any."""
+CAPTIONS = ("best", "random", "same_class", "other_class")
+"""Captions that a method takes: the most similar of an image's candidates, any of them, or the best
+one of another image, of the class that is drawn or of another class.
+"""
 
 
 def describe(
@@ -52,14 +57,34 @@ def describe(
         )
 
 
+@final
+@dataclass(frozen=True)
+class OwnCaptions:
+    """Captioner of images that come with captions: gives these, and those of `captioner`, if any.
+
+    Args:
+        captions: of each image that has any, by its key.
+        captioner: writes further candidates; without it, every image has captions.
+    """
+
+    captions: Mapping[str, tuple[str, ...]]
+    captioner: Captioner | None
+
+    def __call__(self, images: Sequence[Image], keys: Sequence[str]) -> Iterator[tuple[str, ...]]:
+        """The distinct candidate captions of each image, its own first."""
+        written = self.captioner(images, keys) if self.captioner else repeat(())
+        for key, others in zip(keys, written):  # noqa: B905  the second may be endless
+            yield tuple(dict.fromkeys([*self.captions.get(key, ()), *others]))
+
+
 def choose(described: Described, how: str, seed: int) -> Described:
-    """`described` as it is (`best`), or with one of its captions drawn at random (`random`).
+    """`described` as it is, or, for `random`, with one of its captions drawn at random.
 
     The similarity becomes that of the caption drawn. The draw hangs on `seed` and the key alone.
     """
-    if how == "best":
+    if how in CAPTIONS and how != "random":
         return described
-    if how != "random":
+    if how not in CAPTIONS:
         raise ValueError(f"caption={how}: unknown; one of {', '.join(CAPTIONS)}")
     drawn = derive_seed(seed, "random caption", described.key) % len(described.candidates)
     return replace(

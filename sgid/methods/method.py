@@ -8,22 +8,25 @@ in no spec: a part that is added later leaves every older store valid.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from sgid.methods.guidance import Guidance, follows_similarity
-from sgid.methods.prompts import TOKEN, fields
+from sgid.methods.prompts import TOKEN, Pool, fields
+from sgid.methods.strength import Strength, needs_similarity
 from sgid.records import Use
-from sgid.reproducibility import SEEDS, derive_seed
+from sgid.reproducibility import SEEDS, derive_seed, fingerprint
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from PIL.Image import Image
 
     from sgid.data.image_set import ImageSet
     from sgid.generation.hooks import LatentHook
-    from sgid.records import Adapter, Request
+    from sgid.methods.requests import RequestPlan
+    from sgid.records import Adapter, Generated, Request
 
 T = TypeVar("T")
 
@@ -44,6 +47,10 @@ class Draw:
     def noise(self) -> int:
         """The seed of the image's noise."""
         return derive_seed(self.seed, self.key, self.repeat)
+
+    def again(self, attempt: int) -> int:
+        """The seed of the noise when the image is drawn again, after so many attempts."""
+        return derive_seed(self.seed, "again", self.key, self.repeat, attempt)
 
     def uniform(self, purpose: str) -> float:
         """A number in [0, 1)."""
@@ -96,6 +103,31 @@ class Preparation(Protocol):
         ...
 
 
+class Selection(Protocol):
+    """A choice among several images that are drawn for each request."""
+
+    def __call__(
+        self,
+        requests: Sequence[Request],
+        generate: Callable[[Sequence[Request]], Iterator[Generated]],
+        plan: RequestPlan,
+        models: Any,
+    ) -> Iterator[Generated]:
+        """One image for each request, whose own request says how it was drawn.
+
+        `generate` draws any requests, and `models` are the run's `sgid.models.loader.Models`.
+        """
+        ...
+
+
+class Changes(Protocol):
+    """Anything in a request that no other part of a method can say."""
+
+    def __call__(self, request: Request, plan: RequestPlan, draw: Draw) -> Request:
+        """The request to draw, for the same original and repeat."""
+        ...
+
+
 class Adapters(Protocol):
     """The LoRAs that an image is drawn with."""
 
@@ -118,15 +150,22 @@ class Method:
 
     Args:
         name: its name, as in `aug=`.
-        prompt: a template with the fields of `sgid.methods.prompts`; `{label}` is the target's.
+        prompt: a template with the fields of `sgid.methods.prompts`, or a pool of such, of which
+            the repeats of an original take one after the other; `{label}` is the target's.
         from_image: img2img from the sample's own image, else text-to-image.
-        strength: the paper's noise rate, in (0, 1]; of several, each image draws one.
+        strength: the paper's noise rate, in (0, 1], or what `sgid.methods.strength` knows.
         guidance: from the similarities of all samples to their guidance scales.
         caption: one of `sgid.methods.describe.CAPTIONS`.
-        negative_prompt: a template of what guidance leads away from; empty for the empty prompt.
+        negative_prompt: a template of what guidance leads away from, or a pool of such; empty for
+            the empty prompt.
         target: the class that an image is drawn as; `None` for the class of its original.
+        budget: from the numbers of training images by class, and `expansion`, to the numbers of
+            images to generate; `None` for `expansion` of each original.
+        fewest: the training images that a class must have at least.
         prepare: what is computed once from the training images.
         adapters: the LoRAs that images are drawn with.
+        changes: what else is to be changed in a request.
+        select: a choice among several images that are drawn for each request.
         on_latents: a change to the latents while they are denoised.
         on_pixels: a change to the decoded image.
         use: how training takes the images; `None` for as `mix` says.
@@ -134,14 +173,18 @@ class Method:
     """
 
     name: str
-    prompt: str
+    prompt: Pool
     from_image: bool
-    strength: float | Sequence[float]
+    strength: Strength
     guidance: Guidance
     caption: str = "best"
-    negative_prompt: str = ""
+    negative_prompt: Pool = ""
     target: Target | None = None
+    budget: Callable[[NDArray, int], NDArray] | None = None
+    fewest: int = 1
     prepare: Preparation | None = None
+    changes: Changes | None = None
+    select: Selection | None = None
     adapters: Adapters | None = None
     on_latents: LatentHook | None = None
     on_pixels: PixelHook | None = None
@@ -151,19 +194,18 @@ class Method:
     @property
     def needs_captions(self) -> bool:
         """Whether captions are in a prompt, or their similarity steers the guidance."""
-        used = fields(self.prompt) | fields(self.negative_prompt)
-        return "caption" in used or follows_similarity(self.guidance)
+        follows = follows_similarity(self.guidance) or needs_similarity(self.strength)
+        return "caption" in self.fields or follows
+
+    @property
+    def fields(self) -> set[str]:
+        """The fields of its prompts."""
+        return fields(self.prompt) | fields(self.negative_prompt)
 
     @property
     def learns_tokens(self) -> bool:
         """Whether a learned token is in a prompt."""
-        return TOKEN in fields(self.prompt) | fields(self.negative_prompt)
-
-    @property
-    def strengths(self) -> tuple[float, ...]:
-        """All strengths that an image may be drawn with."""
-        several = isinstance(self.strength, Sequence)
-        return tuple(self.strength) if several else (self.strength,)  # type: ignore[arg-type]
+        return TOKEN in self.fields
 
 
 def make_method(
@@ -185,6 +227,9 @@ def make_method(
     # How training takes an image does not change it; captions change nothing where none is used.
     unread = {"use"} if method.needs_captions else {"use", "caption"}
     spec = {key: identity(value) for key, value in given.items() if key not in unread}
+    for key in ("prompt", "negative_prompt"):
+        if isinstance(given.get(key), Mapping) and "_target_" in given[key]:
+            spec[key] = {"pool": fingerprint(parts[key])}  # the texts, wherever they lie
     if spec.get("caption") == "best":
         del spec["caption"]
     return Method(name, **{**parts, "spec": spec})

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import final, overload
 
+import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from sgid.data.image_set import ImageSet
+from sgid.data.image_set import ImageSet, Texts
+from sgid.methods import budget
 from sgid.methods.method import Draw, Method
-from sgid.methods.prompts import TOKEN, render
+from sgid.methods.prompts import TOKEN, render, templates
 from sgid.models.lora import TOKENS, token_name
 from sgid.records import Adapter, Described, Request
 from sgid.runtime.threads import parallel_map
@@ -48,10 +51,11 @@ class Undescribed(Sequence[Described]):
 class RequestPlan:
     """All requests of a method over a training set, made when they are asked for.
 
-    Request `i` is repeat `i % expansion` of sample `i // expansion`. `described` are the records of
-    the samples, perhaps read from a file; `similarities` are those of all of them, NaN where there
-    is no caption. `words` are what prompts say of each class, by the field of their template, and
-    `artifact` is the folder that the method prepared.
+    Requests are sample by sample, and each sample's repeat by repeat: `expansion` of each, or as
+    many as the method's budget says. `described` are the records of the samples, perhaps read from
+    a file; `similarities` are those of all of them, NaN where there is no caption. `words` are what
+    prompts say of each class, by the field of their template, and `artifact` is the folder that the
+    method prepared.
     """
 
     images: ImageSet
@@ -65,12 +69,35 @@ class RequestPlan:
     multiple: int
     artifact: Path | None = None
     scales: NDArray = field(init=False)
+    strengths: NDArray | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "scales", self.method.guidance(self.similarities))
+        if callable(rule := self.method.strength):
+            shots = self.counts[np.asarray(self.images.labels)]
+            object.__setattr__(self, "strengths", rule(self.similarities, shots))
 
     def __len__(self) -> int:
-        return len(self.images) * self.expansion
+        return int(self.ends[-1]) if len(self.ends) else 0
+
+    @cached_property
+    def counts(self) -> NDArray[np.int64]:
+        """(C,): the training images of each class."""
+        return class_counts(self.images)
+
+    @cached_property
+    def ends(self) -> NDArray[np.int64]:
+        """(N,): the first row after those of each sample."""
+        return repeat_counts(self.method, self.images, self.expansion).cumsum()
+
+    def rows(self, sample: int) -> range:
+        """The rows of a sample."""
+        return range(int(self.ends[sample - 1]) if sample else 0, int(self.ends[sample]))
+
+    def place(self, row: int) -> tuple[int, int]:
+        """The sample of a row, and which of its repeats it is."""
+        sample = int(np.searchsorted(self.ends, row, side="right"))
+        return sample, row - self.rows(sample).start
 
     @property
     def phrases(self) -> Sequence[str]:
@@ -79,9 +106,10 @@ class RequestPlan:
 
     def requests(self, rows: Sequence[int]) -> list[Request]:
         """The requests of `rows`; repeats of a sample share one image object."""
-        samples = list(dict.fromkeys(row // self.expansion for row in rows))
+        places = [self.place(row) for row in rows]
+        samples = list(dict.fromkeys(sample for sample, _ in places))
         inits = dict(zip(samples, parallel_map(self._init_image, samples), strict=True))
-        return [self._request(*divmod(row, self.expansion), inits) for row in rows]
+        return [self._request(*place, inits) for place in places]
 
     def _init_image(self, sample: int) -> Image.Image | None:
         if not self.method.from_image:
@@ -92,15 +120,15 @@ class RequestPlan:
         described, method = self.described[sample], self.method
         draw = Draw(self.seed, described.key, repeat)
         label, weights = self._target(described.label, draw)
-        texts = self.texts(label, described.caption)
-        return Request(
+        texts = self.texts(label, self.caption(sample, label, draw))
+        request = Request(
             described=described,
             repeat=repeat,
             method=method.name,
-            prompt=render(method.prompt, **texts),
-            negative_prompt=render(method.negative_prompt, **texts),
+            prompt=render(self.template(label, draw), **texts),
+            negative_prompt=render(self.template(label, draw, negative=True), **texts),
             init_image=inits[sample],
-            strength=draw.choice("strength", method.strengths),
+            strength=self._strength(sample, draw),
             guidance_scale=float(self.scales[sample]),
             seed=draw.noise,
             label=label,
@@ -109,6 +137,67 @@ class RequestPlan:
             tokens=self.tokens,
             adapters=self._adapters(described.key, label),
         )
+        return request if method.changes is None else method.changes(request, self, draw)
+
+    def template(self, label: int, draw: Draw, *, negative: bool = False) -> str:
+        """The prompt's template for an image of a class; or the negative prompt's."""
+        pool = self.method.negative_prompt if negative else self.method.prompt
+        some = templates(pool, self.images.class_names[label])
+        return draw.turn("negative prompt" if negative else "prompt", some)
+
+    def caption(self, sample: int, label: int, draw: Draw) -> str:
+        """The caption of a sample's image of a class: its own, or another image's."""
+        how = self.method.caption
+        if how not in ("same_class", "other_class") or "caption" not in self.method.fields:
+            return self.described[sample].caption
+        if how == "same_class":
+            return self._captions[draw.turn("caption", self.members[label])]
+        place = draw.choice("caption", range(len(self.images) - len(self.members[label])))
+        # In the order of the classes, those of this one are skipped.
+        before = int(self.counts[:label].sum())
+        place += len(self.members[label]) if place >= before else 0
+        return self._captions[int(self._class_order[place])]
+
+    @cached_property
+    def index(self) -> dict[str, int]:
+        """The sample of each key."""
+        return {key: sample for sample, key in enumerate(self.images.keys)}
+
+    @cached_property
+    def members(self) -> dict[int, list[int]]:
+        """The samples of each class."""
+        parts = np.split(self._class_order, self.counts.cumsum()[:-1])
+        return {label: part.tolist() for label, part in enumerate(parts)}
+
+    @cached_property
+    def _class_order(self) -> NDArray[np.int64]:
+        """(N,): the samples, class by class."""
+        return np.argsort(np.asarray(self.images.labels), kind="stable")
+
+    @cached_property
+    def _captions(self) -> Sequence[str]:
+        return Texts(one.caption for one in self.described)
+
+    def likely_strengths(self) -> NDArray[np.float64]:
+        """Strengths that images are drawn with, each as often as any other."""
+        match self.method.strength:
+            case {"min": low, "max": high}:
+                return np.linspace(low, high, 99)
+            case int() | float() | [*_] as given:
+                return np.atleast_1d(np.asarray(given, np.float64))
+        assert self.strengths is not None
+        return self.strengths
+
+    def _strength(self, sample: int, draw: Draw) -> float:
+        match self.method.strength:
+            case int() | float() as strength:
+                return strength
+            case {"min": low, "max": high}:
+                return low + (high - low) * draw.uniform("strength")
+            case [*several]:
+                return draw.choice("strength", several)
+        assert self.strengths is not None
+        return float(self.strengths[sample])
 
     def texts(self, label: int, caption: str) -> dict[str, str]:
         """What the fields of prompt templates are filled with."""
@@ -138,6 +227,19 @@ class RequestPlan:
         if abs(sum(weights.values()) - 1) > 1e-6 or min(weights.values()) < 0:
             raise ValueError(f"aug={self.method.name}: label weights {weights} do not sum to 1")
         return max(weights, key=weights.__getitem__) if drawn is None else drawn, weights
+
+
+def class_counts(images: ImageSet) -> NDArray[np.int64]:
+    """(C,): the images of each class."""
+    return np.bincount(np.asarray(images.labels, np.int64), minlength=len(images.class_names))
+
+
+def repeat_counts(method: Method, images: ImageSet, expansion: int) -> NDArray[np.int64]:
+    """(N,): the number of images that a method generates from each original."""
+    if method.budget is None:
+        return np.full(len(images), expansion)
+    totals = method.budget(class_counts(images), expansion)
+    return budget.repeats(totals, images.labels)
 
 
 def target_size(

@@ -47,7 +47,7 @@ class OpenClipScorer:
         model: Any
         preprocess: Any
         model, _, preprocess = open_clip.create_model_and_transforms(name)
-        self.model = model.to(device, dtype).eval()
+        self.model = model.to(device, dtype).eval().requires_grad_(False)
         # What a CPU does to each image, and what is left for the device to do to a batch.
         *shape, _to_tensor, self.normalize = preprocess.transforms
         self.shape: Any = Compose([*shape, PILToTensor()])
@@ -70,6 +70,28 @@ class OpenClipScorer:
         batches = pixel_batches(images, self.batches.size, shaped, self.device)
         parts = (self._embed(range(len(one)), partial(encode, one)) for one in batches)
         return _fetched([row for part in parts for row in part])
+
+    def features(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Unit features (B, D) of square images (B, 3, H, W) in [-1, 1], which autograd can follow.
+
+        They are resized as `embed_images` does it, on the device and without rounding.
+        """
+        import torch
+
+        side = self.model.visual.image_size
+        side = side if isinstance(side, tuple) else (side, side)
+        shares = (pixels.to(self.dtype) * 0.5 + 0.5).clamp(0, 1)
+        if shares.shape[-2:] != side:
+            shares = torch.nn.functional.interpolate(
+                shares, side, mode="bicubic", antialias=True, align_corners=False
+            )
+        rows = self.model.encode_image(self.normalize(shares))
+        return torch.nn.functional.normalize(rows, dim=-1)
+
+    @property
+    def logit_scale(self) -> float:
+        """The factor of cosines in the logits that the model was trained with."""
+        return float(self.model.logit_scale.detach().exp())
 
     def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """(N, D) unit vectors."""

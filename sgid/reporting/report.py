@@ -260,15 +260,26 @@ def _method(name: str, method: dict[str, Any]) -> list[tuple[str, str]]:
     if "transform" in method:
         rows.append((f"transform of {name}", call_text(method["transform"])))
     if "prompt" in method:
-        rows.append((f"prompt of {name}", method["prompt"] or "no text"))
-    if "{caption}" in method.get("prompt", "") and "caption" in method:
+        rows.append((f"prompt of {name}", _prompt(method["prompt"])))
+    if "{caption}" in str(method.get("prompt", "")) and "caption" in method:
         rows.append((f"caption of {name}", f"{method['caption']} of the candidates"))
     if method.get("from_image"):
-        strength = value_text(method["strength"])
+        strength = method["strength"]
+        called = isinstance(strength, dict) and "_target_" in strength
+        strength = call_text(strength) if called else value_text(strength)
         rows.append((f"noise rate of {name}", f"{strength} (img2img strength)"))
     if "guidance" in method:
         rows.append((f"guidance of {name}", call_text(method["guidance"])))
     return rows
+
+
+def _prompt(pool: str | list[str] | dict[str, Any]) -> str:
+    """A template, or the first of several; the call that gives them."""
+    if isinstance(pool, dict):
+        return call_text(pool)
+    if isinstance(pool, str):
+        return pool or "no text"
+    return pool[0] if len(pool) == 1 else f"{pool[0]} (one of {len(pool)})"
 
 
 def _images(protocol: dict[str, Any]) -> list[tuple[str, str]]:

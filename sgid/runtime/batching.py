@@ -240,3 +240,31 @@ def _write(path: Path | None, name: str, size: int) -> None:
         unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         unfinished.write_text(known, encoding="utf-8")
         os.replace(unfinished, path)
+
+
+def by_rows(count: int, at_once: int, compute: Callable[[slice], torch.Tensor]) -> torch.Tensor:
+    """What `compute` gives for the rows of a batch, `at_once` of them, or fewer if memory runs out.
+
+    Raises:
+        MemoryError: if there is no memory for a single row.
+    """
+    import torch
+
+    parts, start = [], 0
+    while start < count:
+        try:
+            parts.append(compute(slice(start, min(start + at_once, count))))
+            start += at_once
+            continue
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+            if at_once == 1:
+                raise MemoryError(
+                    "memory runs out at the gradient of a single image; take a smaller "
+                    "models.generator.batch_size or models.generator.resolution"
+                ) from error
+        at_once = max(1, at_once // 2)
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+    return torch.cat(parts)

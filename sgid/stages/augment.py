@@ -17,18 +17,22 @@ from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm import tqdm
 
+from sgid.data.captions import OPTION as CAPTIONS
 from sgid.data.dataset import Dataset
 from sgid.data.image_set import ImageSet
 from sgid.data.shrink import shrunk
-from sgid.methods.describe import PLACES, describe
+from sgid.evaluation.features import class_features, image_features
+from sgid.evaluation.filters import confusable
+from sgid.generation.hooks import LatentState
+from sgid.methods.describe import PLACES, OwnCaptions, describe
 from sgid.methods.method import Method
-from sgid.methods.prompts import OF_CLASSES, fields
-from sgid.methods.requests import RequestPlan, Undescribed
+from sgid.methods.prompts import OF_CLASSES, by_class, fields
+from sgid.methods.requests import RequestPlan, Undescribed, class_counts, repeat_counts
 from sgid.models.loader import Models
 from sgid.records import Generated, Request, Sample
 from sgid.reproducibility import CODE, fingerprint
@@ -36,12 +40,15 @@ from sgid.runtime.files import PATIENCE, file_lock, write_atomic
 from sgid.runtime.terminal import progress
 from sgid.runtime.threads import THREADS, BackgroundWriter, parallel_map, prefetch
 from sgid.stages.estimate import Rate, announce, denoising_steps
-from sgid.stages.first_look import look_first
+from sgid.stages.first_look import look_at_captions, look_first
 from sgid.stages.prompt_length import check_prompts
 from sgid.store.claims import Claim, Claims
 from sgid.store.integrity import invalidate_corrupt_shards
 from sgid.store.store import Store
 from sgid.store.tables import StoredDescriptions, schema, to_row
+
+if TYPE_CHECKING:
+    from sgid.models.blip import Captioner
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +58,8 @@ class GenerationSettings:
     """The options of generation that all methods of a run share.
 
     `resolution`, `size_multiple` and `size`, of the shorter side of what is kept, are in pixels;
-    `verify` hashes every shard that is there; `strict` makes an error of every remark.
+    `verify` hashes every shard that is there; `strict` makes an error of every remark; `captions`
+    is the use of captions that come with the images, one of `sgid.data.captions.HOW`, or `None`.
     """
 
     artifacts: Path
@@ -65,6 +73,7 @@ class GenerationSettings:
     size: int | None
     verify: bool
     strict: bool
+    captions: str | None = None
 
 
 @dataclass(frozen=True)
@@ -77,16 +86,49 @@ class Augmentation:
     settings: GenerationSettings
 
     def __post_init__(self) -> None:
+        name, names = self.method.name, self.dataset.class_names
         for option in ("prompt", "negative_prompt"):
-            for field in sorted(fields(getattr(self.method, option)) & set(OF_CLASSES)):
-                self._require(field, f"aug.{self.method.name}.{option}")
+            pool, lacking = by_class(getattr(self.method, option), names)
+            if lacking:
+                raise ValueError(
+                    f"aug.{name}.{option} has no prompts for {_few(lacking)}: its file needs a "
+                    "list of each class, by its name"
+                )
+            object.__setattr__(self, "method", replace(self.method, **{option: pool}))
+            for field in sorted((fields(pool) & set(OF_CLASSES)) - {"confusable"}):
+                self._require(field, f"aug.{name}.{option}")
+        counts = class_counts(self.dataset.train)
+        if short := [
+            names[i] for i in np.flatnonzero((counts > 0) & (counts < self.method.fewest))
+        ]:
+            raise ValueError(
+                f"aug={name} needs {self.method.fewest} training images of each class, and "
+                f"{_few(short)} {'has' if len(short) == 1 else 'have'} fewer: raise dataset.shots, "
+                "or take another method"
+            )
+        if not repeat_counts(self.method, self.dataset.train, self.settings.expansion).any():
+            raise ValueError(
+                f"aug.{name}.budget leaves no image to generate for {counts.sum():,} training "
+                "images: raise its total"
+            )
+        if self.settings.captions == "own" and self.method.needs_captions:
+            self._require_captions()
+
+    def _require_captions(self) -> None:
+        keys = self.dataset.train.keys
+        if bare := [key for key in keys if key not in self.dataset.captions]:
+            raise ValueError(
+                f"{CAPTIONS}=own: {len(bare):,} of {len(keys):,} training images have no caption, "
+                f"as {bare[0]}: write {Path(bare[0]).with_suffix('.txt')}, or a row of "
+                f"metadata.csv (file_name, text); {CAPTIONS}=join takes the captioner's where "
+                "there is none"
+            )
 
     def _require(self, field: str, option: str) -> None:
         by_class = zip(self.dataset.class_names, self.dataset.words[field], strict=True)
         if lacking := [name for name, text in by_class if not text]:
-            more = f" and {len(lacking) - 3:,} more" if len(lacking) > 3 else ""
             raise ValueError(
-                f"{option} has {{{field}}}, which {', '.join(lacking[:3])}{more} lack: "
+                f"{option} has {{{field}}}, which {_few(lacking)} lack: "
                 f"dataset.classes=FILE gives it (YAML, of each class a line `name: {{words: ..., "
                 f"{field}: ...}}`)"
             )
@@ -123,11 +165,15 @@ class Augmentation:
             "kind": "described",
             "code": CODE,
             "images": images.digest(),
-            "captioner": self.models.identity("captioner"),
             "scores": f"{PLACES} decimals",
             "scorer": self.models.identity("exact_scorer"),
             "shard_size": settings.shard_size,
         }
+        if settings.captions != "own":
+            spec["captioner"] = self.models.identity("captioner")
+        if settings.captions:
+            given = [self.dataset.captions.get(key) for key in images.keys]
+            spec["own_captions"] = {"use": settings.captions, "content": fingerprint(given)}
         columns_schema = pa.schema(columns.items())
         place = settings.artifacts / "described"
         return Store(place, spec, columns_schema, len(images), settings.shard_size)
@@ -148,9 +194,14 @@ class Augmentation:
             "shard_size": settings.shard_size,
             "format": settings.format,
         }
-        used = fields(method.prompt) | fields(method.negative_prompt)
+        used = method.fields
         if "label" in used:
             spec["noun"] = self.dataset.nouns
+        if "confusable" in used or method.select is not None:
+            spec["scorer"], spec["phrases"] = (
+                self.models.identity("scorer"),
+                [*self.dataset.phrases],
+            )
         for name in sorted(used & {"superclass", "description"}):
             spec[name] = list(self.dataset.words[name])
         if settings.size is not None:
@@ -160,11 +211,12 @@ class Augmentation:
         if self.artifact is not None:
             spec["artifact"] = self.artifact.name
         columns = schema(
-            targets=method.target is not None,
+            targets=method.target is not None or method.changes is not None,
             negatives=bool(method.negative_prompt),
             adapters=method.adapters is not None,
+            selected=method.select is not None,
         )
-        rows = len(images) * settings.expansion
+        rows = int(repeat_counts(method, images, settings.expansion).sum())
         return Store(settings.artifacts / "generated", spec, columns, rows, settings.shard_size)
 
     @property
@@ -249,7 +301,14 @@ class Augmentation:
         self._rate.note(images * denoising_steps(plan, self.settings.steps), seconds)
 
     def check_prompts(self, plan: RequestPlan) -> None:
-        """Warn of prompts that the generator would cut; see `sgid.stages.prompt_length`."""
+        """Warn of captions that are all the same, and of prompts that the generator would cut.
+
+        See `sgid.stages.first_look` and `sgid.stages.prompt_length`.
+        """
+        if self.described is not None:
+            columns = (table["caption"] for table in self.described.tables(["caption"]))
+            captions = [caption for column in columns for caption in column.to_pylist()]
+            look_at_captions(captions, strict=self.settings.strict)
         generator = self.models.weights["models.generator"].folder
         known = self.models.settings
         toy = known.knows is not None and self.dataset.name not in known.known
@@ -261,11 +320,9 @@ class Augmentation:
         return len(self.generated.missing()) < self.generated.shards
 
     def look(self, images: Sequence[Generated]) -> None:
-        """Judge the models by the first images of a process."""
-        own = {one.request.described.key: one.request.described.caption for one in images}
-        captions = list(own.values()) if self.method.needs_captions else []
+        """Judge the generator by the first images of a process."""
         drawn = [one.image for one in images]
-        look_first(drawn, captions, self.dataset, self.models, strict=self.settings.strict)
+        look_first(drawn, self.dataset, self.models, strict=self.settings.strict)
 
     def plan(self) -> RequestPlan:
         """All requests; captions and the artifact are made first, where they are missing."""
@@ -274,7 +331,7 @@ class Augmentation:
             described, similarities = Undescribed(images), np.full(len(images), np.nan)
         else:
             if not self.described.complete:
-                describe_shards(self.described, images, self.models)
+                describe_shards(self.described, images, self.models, self.captioner)
                 self.described.finish()
             described = StoredDescriptions(
                 self.described, caption=self.method.caption, seed=settings.seed
@@ -285,13 +342,31 @@ class Augmentation:
             described=described,
             similarities=similarities,
             method=self.method,
-            words=self.dataset.words,
+            words=self._words(),
             expansion=settings.expansion,
             seed=settings.seed,
             resolution=settings.resolution,
             multiple=settings.size_multiple,
             artifact=self.prepared(),
         )
+
+    def _words(self) -> dict[str, Sequence[str]]:
+        """By field what prompts say of each class."""
+        words: dict[str, Sequence[str]] = {**self.dataset.words}
+        if "confusable" in self.method.fields:
+            data, models, artifacts = self.dataset, self.models, self.settings.artifacts
+            vectors = image_features(data.train, models, artifacts).vectors
+            names = class_features(data, models, artifacts)
+            taken_for = confusable(vectors, np.asarray(data.train.labels), names)
+            words["confusable"] = [data.phrases[other] for other in taken_for]
+        return words
+
+    @property
+    def captioner(self) -> Captioner:
+        """What gives the candidate captions of the training images."""
+        how = self.settings.captions
+        written = None if how == "own" else self.models.captioner
+        return OwnCaptions(self.dataset.captions, written) if how else self.models.captioner
 
     def prepared(self) -> Path | None:
         """The artifact, made if it is not whole; another process that makes it is waited for."""
@@ -321,7 +396,11 @@ PIECE = 64
 
 
 def describe_shards(
-    store: Store, images: ImageSet, models: Models, shards: Sequence[int] | None = None
+    store: Store,
+    images: ImageSet,
+    models: Models,
+    captioner: Captioner,
+    shards: Sequence[int] | None = None,
 ) -> None:
     """Caption and score `shards`, or all; what is there or being made elsewhere is left alone.
 
@@ -347,7 +426,7 @@ def describe_shards(
             if claim is None:
                 _wait(bar)
                 continue
-            for described in describe(samples, models.captioner, models.exact_scorer):
+            for described in describe(samples, captioner, models.exact_scorer):
                 rows.append(asdict(described))
                 bar.update()
             writer.wait()
@@ -395,7 +474,7 @@ def generate_shards(
             rows: dict[tuple[str, int], Future[dict[str, Any]]] = {}
             first: list[Generated] = []
             started = time.perf_counter()
-            for generated in models.generator.generate(requests, _latent_hook(plan)):
+            for generated in drawn(requests, plan, models):
                 row = encoder.call(_row, generated, plan, format, size)
                 rows[_which(generated.request)] = row
                 if look and len(first) < LOOKED_AT:
@@ -409,9 +488,27 @@ def generate_shards(
                 look = None
 
 
-def _latent_hook(plan: RequestPlan) -> Any:
-    hook = plan.method.on_latents
-    return None if hook is None else partial(hook, artifact=plan.artifact)
+def drawn(requests: Sequence[Request], plan: RequestPlan, models: Models) -> Iterator[Generated]:
+    """The images of requests, in any order, as the method's hook and its selection have them."""
+    hook, engine = _latent_hook(plan, models), models.generator
+    if (select := plan.method.select) is None:
+        return engine.generate(requests, hook)
+    return select(requests, lambda some: engine.generate(some, hook), plan, models)
+
+
+def _latent_hook(plan: RequestPlan, models: Models) -> Any:
+    if (hook := plan.method.on_latents) is None:
+        return None
+
+    def call(state: LatentState) -> Any:
+        return hook(replace(state, features=models.scorer.features), plan.artifact)
+
+    return call
+
+
+def _few(names: Sequence[str]) -> str:
+    more = f" and {len(names) - 3:,} more" if len(names) > 3 else ""
+    return f"{', '.join(names[:3])}{more}"
 
 
 def _row(generated: Generated, plan: RequestPlan, format: str, size: int | None) -> dict[str, Any]:

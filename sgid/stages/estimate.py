@@ -73,10 +73,9 @@ class Rate:
 
 def denoising_steps(plan: RequestPlan, steps: int) -> float:
     """The mean number of denoising steps of an image: `int(steps * strength)`."""
-    method = plan.method
-    if not method.from_image:
+    if not plan.method.from_image:
         return steps
-    return float(np.mean([int(steps * strength) for strength in method.strengths]))
+    return float(np.floor(steps * plan.likely_strengths()).mean())
 
 
 def bytes_per_image(plan: RequestPlan, *, format: str, size: int | None) -> float:

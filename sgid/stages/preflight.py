@@ -22,6 +22,7 @@ from sgid.data.listing import Splits
 from sgid.evaluation.lpips import lacks_weights
 from sgid.methods.guidance import follows_similarity
 from sgid.methods.method import make_method
+from sgid.methods.strength import extremes
 from sgid.models.lora import LORA, check_lora, find_lora
 from sgid.models.weights import Weights, locate
 from sgid.reporting.wandb import unready
@@ -109,7 +110,8 @@ def warn(config: Config, console: Console) -> None:
         )
     for name, entry in chosen.items():
         strengths = entry["strength"] if entry["from_image"] else 1.0
-        for given in strengths if isinstance(strengths, list | tuple) else [strengths]:
+        named = [] if isinstance(strengths, dict) else extremes(strengths)
+        for given in named:  # of a range or a rule, hardly any runs a whole number of steps
             run = int(config.steps * given)
             if abs(run - config.steps * given) > 1e-6:
                 console.print(
@@ -229,7 +231,7 @@ def check_models(config: Config, ready: Prepared) -> None:
             check_lora(find_lora(one.path, LORA), folder, LORA)
         strengths = {1.0 for entry in chosen if not entry["from_image"]}
         for given in (entry["strength"] for entry in chosen if entry["from_image"]):
-            strengths |= set(given) if isinstance(given, list | tuple) else {given}
+            strengths |= set(extremes(given))
         check_scheduler(
             folder, scheduler=scheduler.scheduler, steps=config.steps, strengths=sorted(strengths)
         )
@@ -238,17 +240,20 @@ def check_models(config: Config, ready: Prepared) -> None:
 def _wanted(config: Config) -> dict[str, WeightsConfig]:
     """Config key -> weights, of the models that this run uses."""
     wanted = {}
+    if config.stage is Stage.check:
+        return {"models.generator": config.models.generator.weights}
     if config.stage is Stage.export and not config.filter:
         return wanted
-    if config.evaluation.images is not None or config.stage is Stage.export:
+    if config.evaluation.images is not None or config.store.path is not None:
         return {"models.scorer": config.models.scorer.weights}
     if chosen := list(in_slot(config.aug, "offline").values()):
         models = config.models
         wanted["models.generator"] = models.generator.weights
         wanted["models.scorer"] = models.scorer.weights
-        if any(needs_captions(entry) for entry in chosen):
+        written = config.dataset.captions != "own"  # else people wrote them all
+        if written and any(needs_captions(entry) for entry in chosen):
             wanted["models.captioner"] = models.captioner.weights
-    if config.backbone.weights is not None:
+    if config.backbone.weights is not None and config.stage is not Stage.review:
         wanted["backbone"] = config.backbone.weights
     return wanted
 

@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from sgid.methods.method import Draw
 from sgid.methods.prompts import TOKEN, render
 from sgid.methods.requests import RequestPlan
 from sgid.models.lora import tokens_per_class
@@ -58,19 +59,25 @@ def check_prompts(plan: RequestPlan, folder: Path, *, strict: bool, toy: bool = 
 
 def _prompts(plan: RequestPlan) -> list[tuple[str, int]]:
     """Each prompt, and where its label ends; 0 where it has none."""
-    template = plan.method.prompt
     longest = max(range(len(plan.phrases)), key=lambda label: len(plan.phrases[label]))
     found, vectors = [], tokens_per_class(plan.tokens) if plan.tokens else 0
     for sample in range(len(plan.images)):
         described = plan.described[sample]
         label = described.label if plan.method.target is None else longest
-        texts = plan.texts(label, described.caption)
-        if TOKEN in texts:  # as many words of one token
-            texts[TOKEN] = " ".join(["a"] * vectors)
-        prompt = render(template, **texts)
-        before, field, _ = template.partition("{label}")
-        head = render(before + field, **texts)
-        found.append((prompt, len(head) if field else 0))
+        drawn: set[str] = set()
+        for repeat in range(len(plan.rows(sample))):
+            draw = Draw(plan.seed, described.key, repeat)
+            template = plan.template(label, draw)
+            texts = plan.texts(label, plan.caption(sample, label, draw))
+            if TOKEN in texts:  # as many words of one token
+                texts[TOKEN] = " ".join(["a"] * vectors)
+            prompt = render(template, **texts)
+            if prompt in drawn:
+                continue
+            drawn.add(prompt)
+            before, field, _ = template.partition("{label}")
+            head = render(before + field, **texts)
+            found.append((prompt, len(head) if field else 0))
     return found
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
@@ -35,6 +35,7 @@ from sgid.stages.preflight import Prepared, preflight
 from sgid.stages.reference_classifier import find_reference_classifier
 from sgid.stages.store_evaluation import Filter, StoreEvaluation
 from sgid.store.integrity import invalidate_corrupt_shards
+from sgid.store.reviews import REVIEWS, read_reviews, rejected
 from sgid.store.store import Store
 from sgid.training.distributed import check_devices
 
@@ -105,9 +106,11 @@ class Run:
         }
         if self.augmentations:
             uses = [one.method.use or self._mix for one in self.augmentations]
-            spec["use"] = [asdict(use) for use in uses]
+            spec["use"] = [use.spec for use in uses]
             spec["scorer"] = self.models.identity("scorer")
             spec["filter"] = config.filter
+            if self.filter and self.filter.reads_reviews:
+                spec["rejected"] = [fingerprint(images) for images in self.rejected]
         if config.trainer.devices > 1:  # others round and draw otherwise
             spec["devices"] = config.trainer.devices
         return identity(spec)
@@ -142,16 +145,46 @@ class Run:
         return Evaluator(self.dataset, self.models, self.artifacts, classifier, lpips)
 
     @cached_property
+    def filter(self) -> Filter | None:
+        """The filter of generated images that the run trains with."""
+        node = self.config.filter
+        return Filter(instantiate(node), call_text(node)) if node else None
+
+    @cached_property
+    def rejected(self) -> list[list[tuple[str, int]]]:
+        """The images of each augmentation, by key and repeat, that people have rejected by now;
+        none where the filter does not ask.
+
+        They are read once: what is rejected during a run counts for the next one.
+
+        Raises:
+            ValueError: if nobody has reviewed the images of an augmentation.
+        """
+        if self.filter is None or not self.filter.reads_reviews:
+            return [[] for _ in self.augmentations]
+        for one in self.augmentations:
+            folder = one.generated.folder
+            if not (folder / REVIEWS).is_file():
+                raise ValueError(
+                    f"filter={self.filter.text}: nobody has reviewed the images of "
+                    f"aug={one.method.name} ({folder}). Run stage=augment and then stage=review "
+                    f"store={folder} with the options of this run, or take filter=none"
+                )
+        folders = [one.generated.folder for one in self.augmentations]
+        return [rejected(read_reviews(folder)) for folder in folders]
+
+    @cached_property
     def store_evaluations(self) -> list[StoreEvaluation]:
         """The evaluation of each augmentation's images, in their order."""
-        return [self.store_evaluation(one.generated) for one in self.augmentations]
+        pairs = zip(self.augmentations, self.rejected, strict=True)
+        return [self.store_evaluation(one.generated, images) for one, images in pairs]
 
-    def store_evaluation(self, store: Store) -> StoreEvaluation:
+    def store_evaluation(
+        self, store: Store, rejected: Collection[tuple[str, int]] = ()
+    ) -> StoreEvaluation:
         """The evaluation of a complete store that was made of the run's training images."""
-        node = self.config.filter
-        filter = Filter(instantiate(node), call_text(node)) if node else None
         return StoreEvaluation(
-            store, self.dataset, self.models, self.artifacts, filter, self.evaluator
+            store, self.dataset, self.models, self.artifacts, self.filter, self.evaluator, rejected
         )
 
     @cached_property
@@ -262,9 +295,9 @@ def prepare(
         loaded=loaded,
     )
     augmentations = []
-    # To look at images, or to evaluate or export those that are given, nothing is generated.
-    given = config.evaluation.images is not None or config.stage is Stage.export
-    if config.stage is not Stage.data and not given:
+    # To look at images, or at those of a store, nothing is generated.
+    given = config.evaluation.images or config.store.path
+    if config.stage not in (Stage.data, Stage.check) and given is None:
         check_devices(models.device, config.trainer.devices, scored=len(dataset.validation))
         settings = GenerationSettings(
             artifacts=artifacts,
@@ -278,11 +311,15 @@ def prepare(
             size=config.store.size,
             verify=config.store.verify,
             strict=config.dataset.strict,
+            captions=config.dataset.captions,
         )
         augmentations = [
             Augmentation(method, dataset, models, settings) for method in methods(config.aug)
         ]
-    return Run(config, choices, overrides, ready, dataset, models, augmentations)
+    run = Run(config, choices, overrides, ready, dataset, models, augmentations)
+    if config.stage not in (Stage.review, Stage.concepts):
+        _ = run.rejected  # that nobody has reviewed them is said before any work
+    return run
 
 
 def methods(aug: dict[str, Any]) -> list[Method]:
@@ -297,6 +334,7 @@ def on_workers(run: Run) -> partial[Run]:
     """Prepare the same run on another machine: without what makes no images, with full paths."""
     config = deepcopy(run.config)
     config.stage, config.logger, config.store.verify = Stage.augment, {}, False
+    config.filter = {}  # reviews lie beside the whole store
     config.backbone.weights, config.evaluation.lpips = None, False
     if config.trainer.device.startswith("cuda"):
         config.trainer.device = "cuda"  # Ray shows a worker its own GPUs alone

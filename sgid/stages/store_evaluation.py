@@ -6,9 +6,10 @@ It is cached in the folder of its store, under the fingerprint of what it depend
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,9 @@ from sgid.evaluation.store_summary import labels, score_store, source_index, sum
 from sgid.models.loader import Models
 from sgid.reproducibility import fingerprint
 from sgid.runtime.files import atomic_path, write_atomic
+from sgid.store.reviews import rejected_rows
 from sgid.store.store import Store
-from sgid.store.tables import stored_images
+from sgid.store.tables import accepted, stored_images
 
 OF_ALL = ("cosine", "label_agreement", "diversity")
 """The measures that a result also gives for the images of all its methods together."""
@@ -40,13 +42,29 @@ OF_ALL = ("cosine", "label_agreement", "diversity")
 class Filter:
     """A filter of generated images, and its call as text."""
 
-    keep: Callable[[ClipScores], NDArray[np.bool_]]
+    keep: Callable[..., NDArray[np.bool_]]
     text: str
+
+    @property
+    def reads_reviews(self) -> bool:
+        """Whether it depends on what people rejected."""
+        return "rejected" in signature(self.keep).parameters
+
+    def mask(
+        self, scores: ClipScores, store: Store, rejected: Collection[tuple[str, int]]
+    ) -> NDArray[np.bool_]:
+        """(rows,): whether it keeps each image of the store, of which people `rejected` some."""
+        if not self.reads_reviews:
+            return self.keep(scores)
+        return self.keep(scores, rejected=rejected_rows(store, rejected))
 
 
 @dataclass
 class StoreEvaluation:
-    """Evaluation of one complete store; what is cached is read, without loading the CLIP."""
+    """Evaluation of one complete store; what is cached is read, without loading the CLIP.
+
+    `rejected` are the images, by key and repeat, that people rejected when the run began.
+    """
 
     store: Store
     dataset: Dataset
@@ -54,19 +72,27 @@ class StoreEvaluation:
     artifacts: Path
     filter: Filter | None
     evaluator: Evaluator
+    rejected: Collection[tuple[str, int]] = ()
 
     def kept(self) -> NDArray[np.bool_] | None:
-        """Mask of the rows that the filter keeps; `None` without a filter.
+        """Mask of the rows that the method accepted and the filter keeps; `None` without either.
 
         Raises:
-            ValueError: if it lets none through.
+            ValueError: if none is left.
         """
+        own, name = accepted(self.store), self.store.spec["method"]
+        if own is not None and not own.any():
+            raise ValueError(
+                f"aug={name} accepts none of its {len(own):,} images: change aug.{name}.select, "
+                "or take another models.generator"
+            )
         if self.filter is None:
-            return None
-        kept = self.filter.keep(self._judged)
+            return own
+        kept = self.filter.mask(self.scores, self.store, self.rejected)
+        kept = kept if own is None else kept & own
         if not kept.any():
             raise ValueError(
-                f"the filter drops all {len(kept):,} images of {self.store.spec['method']} "
+                f"the filter drops all {len(kept):,} images of {name} "
                 f"({self.filter.text}): loosen it, or take filter=none"
             )
         return kept
@@ -85,7 +111,7 @@ class StoreEvaluation:
         if told is None:
             measured = self.evaluator.summary(self._made())
             told = {
-                **summarise(self.store, self._judged, self.dataset.class_names),
+                **summarise(self.store, self.scores, self.dataset.class_names),
                 **{name: measured["measures"][name] for name in OF_ALL},
                 **measured,
             }
@@ -118,12 +144,18 @@ class StoreEvaluation:
 
     def _dropped(self) -> dict[str, Any] | None:
         kept = self.kept()
-        if kept is None or self.filter is None:
+        if kept is None:
             return None
         lost = labels(self.store)[~kept]
         names = self.dataset.class_names
+        texts = [self.filter.text] if self.filter else []
+        if "attempts" in self.store.columns:
+            drawn = sum(
+                table["attempts"].to_numpy().sum() for table in self.store.tables(["attempts"])
+            )
+            texts.insert(0, f"the method's own selection of {int(drawn):,} images drawn")
         return {
-            "name": self.filter.text,
+            "name": " and ".join(texts),
             "kept": int(kept.sum()),
             "dropped": len(lost),
             "dropped_per_class": {
@@ -137,9 +169,9 @@ class StoreEvaluation:
         return stored_embeddings(self.store, lambda: self.models.scorer, name=name)
 
     @cached_property
-    def _judged(self) -> ClipScores:
+    def scores(self) -> ClipScores:
         mark = fingerprint([self.models.identity("scorer"), self.dataset.phrases])
-        path = self.store.folder / f"judged-{mark}.npz"
+        path = self.store.folder / f"clip_scores-{mark}.npz"
         if not path.is_file():
             train = self.dataset.train
             artifacts = self.artifacts

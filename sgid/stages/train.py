@@ -134,6 +134,7 @@ def prepare(
         Mixed(dataset.validation, transform=whole, folder=settings.decoded),
         Mixed(dataset.test, transform=whole, folder=settings.decoded),
         steps_per_epoch=plan.steps_per_epoch,
+        steps=plan.steps,
         batch_size=backbone.batch_size,
         workers=_workers(trainer),
         seed=derive_seed(settings.seed, "training"),

@@ -16,10 +16,12 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
 from sgid.config.schema import SLOTS, ClusterConfig, Config, GeneratorConfig, Stage, in_slot
+from sgid.data.captions import HOW
 from sgid.generation.diffusers_pipeline import OWN_LOOP, PipelineEngine
 from sgid.methods import prompts
 from sgid.methods.describe import CAPTIONS
 from sgid.methods.method import Method
+from sgid.methods.strength import extremes
 from sgid.records import Use
 from sgid.runtime.batching import AUTO
 from sgid.runtime.device import DEVICES, DTYPES
@@ -44,7 +46,7 @@ AT_LEAST = {
         *(f"models.captioner.{key}" for key in ("candidates", "max_tokens")),
         *(f"models.generator.{key}" for key in ("resolution", "size_multiple")),
     ),
-    0: ("trainer.cache_gib", "cluster.gpus"),
+    0: ("trainer.cache_gib", "cluster.gpus", "review.port"),
 }
 """Smallest values of options that are numbers; `null` is left to its type."""
 
@@ -59,6 +61,7 @@ SHARES = {
 
 CHOICES = {
     "mix.how": ("concatenate", "replace"),
+    "dataset.captions": (None, *HOW),
     "backbone.trained": ("all", "head"),
     "store.format": ("png", "webp", "jpeg"),
     "export.format": ("imagefolder", "webdataset", "datasets", "yolo"),
@@ -121,7 +124,7 @@ def _names(config: Config) -> Iterator[str]:
         if value not in choices:
             yield f"{option}={value}: must be one of {', '.join(map(_written, choices))}"
     yield from _evaluation(config)
-    yield from _export(config)
+    yield from _of_stores(config)
     yield from cluster_problems(config.cluster)
     workers = config.trainer.workers
     if workers != AUTO and not (isinstance(workers, int) and workers >= 0):
@@ -147,18 +150,23 @@ def _evaluation(config: Config) -> Iterator[str]:
         yield f"evaluation.lpips={asked.lpips}: must be one of auto, true, false"
 
 
-def _export(config: Config) -> Iterator[str]:
-    given = {"store": config.store.path, "export.to": config.export.to}
-    if config.stage is Stage.export:
-        for option, value in given.items():
+def _of_stores(config: Config) -> Iterator[str]:
+    """Problems of the stages that look at the images of a store."""
+    stage, store, to = config.stage, config.store.path, config.export.to
+    if stage is Stage.export:
+        for option, value in (("store", store), ("export.to", to)):
             if value is None:
                 yield f"stage=export needs {option}={_PLACES[option]}"
-        return
-    for option, value in given.items():
-        if value is not None:
-            yield (
-                f"{option}={value}: used by stage=export alone, not by stage={config.stage.value}"
-            )
+    elif to is not None:
+        yield f"export.to={to}: used by stage=export alone, not by stage={stage.value}"
+    if store is not None and stage not in (Stage.export, Stage.review):
+        yield f"store={store}: used by stage=review and stage=export, not by stage={stage.value}"
+    if config.review.port > 65535:
+        yield f"review.port={config.review.port}: must be at most 65535"
+    if stage is Stage.review:
+        lacking = [one for one in ("fastapi", "uvicorn") if find_spec(one) is None]
+        if lacking:
+            yield f'stage=review needs {" and ".join(lacking)}: pip install "sgid[human]"'
 
 
 _PLACES = {"store": "PATH, artifacts/generated/<fingerprint>", "export.to": "DIR, a new folder"}
@@ -228,7 +236,13 @@ def _recipe(option: str, recipe: dict[str, Any], config: Config) -> Iterator[str
     taken_over = str(given) == str(config.noise_rate)
     if not isinstance(from_image, bool):
         yield f"{option}.from_image={from_image}: must be true or false"
-    for strength in given if isinstance(given, list) and given else [given]:
+    if isinstance(given, dict) and "_target_" not in given and set(given) != {"min", "max"}:
+        yield f"{option}.strength={given}: a range has min and max, and a rule a _target_"
+        return
+    fewest = recipe.get("fewest", 1)
+    if not isinstance(fewest, int) or fewest < 1:
+        yield f"{option}.fewest={fewest}: must be at least 1"
+    for strength in extremes(given) or [given]:
         if not isinstance(strength, int | float) or not 0 < strength <= 1:
             if not taken_over:
                 yield f"{option}.strength={strength}: must be above 0, at most 1, or a list of such"
@@ -250,8 +264,8 @@ def _recipe(option: str, recipe: dict[str, Any], config: Config) -> Iterator[str
     learned = bool(recipe.get("adapters"))
     for key in ("prompt", "negative_prompt"):
         try:
-            used = prompts.fields(recipe.get(key) or "")
-        except ValueError as error:
+            used = prompts.fields(_pool(recipe.get(key)))
+        except (ValueError, TypeError, FileNotFoundError) as error:
             yield f"{option}.{key}: {error}"
             continue
         learned |= prompts.TOKEN in used
@@ -265,6 +279,22 @@ def _recipe(option: str, recipe: dict[str, Any], config: Config) -> Iterator[str
             f"{option} draws with what it has learned, which models={config.models.name} cannot; "
             "take one of models=sd15, sd21, sdxl, ..."
         )
+
+
+def _pool(given: Any) -> prompts.Pool:
+    """The templates that an entry of `conf/aug/` names."""
+    from hydra.errors import InstantiationException
+    from hydra.utils import instantiate
+
+    if isinstance(given, dict) and "_target_" in given:
+        try:
+            given = instantiate(given)
+        except InstantiationException as error:
+            raise ValueError(error.__cause__ or error) from error
+    texts = [] if isinstance(given, str) or not given else prompts.templates(given)
+    if wrong := [text for text in texts if not isinstance(text, str)]:
+        raise ValueError(f"{wrong[0]!r} is no text")
+    return given or ""
 
 
 def _parts() -> tuple[set[str], set[str]]:

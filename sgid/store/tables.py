@@ -69,7 +69,7 @@ class StoredDescriptions(Sequence[Described]):
 
     def similarities(self) -> NDArray[np.float64]:
         """Similarities (N,) of the caption chosen for each image."""
-        if self.caption == "best":
+        if self.caption != "random":
             columns = [table["similarity"] for table in self.store.tables(["similarity"])]
             return np.concatenate([column.to_numpy() for column in columns])
         shards = (self._read(shard) for shard in range(self.store.shards))
@@ -148,6 +148,11 @@ def stored_images(store: Store, class_names: tuple[str, ...]) -> ImageSet:
     """
     rows = MappedRows(_arrow_copy(store))
     rows.require_whole()
+    numbers = {
+        name: store.read([name])[name].to_numpy()
+        for name in ("strength", "score")
+        if name in store.columns
+    }
     weights = None
     if WEIGHTS in store.columns:
         pairs = store.read([WEIGHTS])[WEIGHTS].to_pylist()
@@ -160,6 +165,7 @@ def stored_images(store: Store, class_names: tuple[str, ...]) -> ImageSet:
         rows=range(store.rows),
         read=rows,
         label_weights=weights,
+        numbers=numbers,
     )
 
 
@@ -236,6 +242,13 @@ class _Column(Sequence[T], Generic[T]):
             yield from map(self.make, *(column.to_pylist() for column in batch.columns))
 
 
+def accepted(store: Store) -> NDArray[np.bool_] | None:
+    """(rows,): the images that the selection of the method accepted; `None` where it has none."""
+    if "accepted" not in store.columns:
+        return None
+    return np.asarray(store.read(["accepted"])["accepted"].to_pylist(), bool)
+
+
 def _key(key: str, repeat: int) -> str:
     return f"{key}#{repeat}"
 
@@ -287,13 +300,20 @@ def encode(image: Image.Image, format: str) -> bytes:
     return buffer.getvalue()
 
 
-def schema(*, targets: bool = False, negatives: bool = False, adapters: bool = False) -> pa.Schema:
+def schema(
+    *,
+    targets: bool = False,
+    negatives: bool = False,
+    adapters: bool = False,
+    selected: bool = False,
+) -> pa.Schema:
     """The columns of a generated store; `datasets.load_dataset("parquet")` decodes `image`.
 
     Args:
         targets: whether images may be of other classes than their originals.
         negatives: whether there are negative prompts.
         adapters: whether images are drawn with LoRAs.
+        selected: whether images were selected among several, or may be rejected.
     """
     import pyarrow as pa
 
@@ -306,6 +326,8 @@ def schema(*, targets: bool = False, negatives: bool = False, adapters: bool = F
         some["negative_prompt"] = text
     if adapters:
         some["adapters"] = pa.list_(pa.struct({"file": text, "scale": real}))
+    if selected:
+        some |= {"attempts": whole, "accepted": pa.bool_(), "score": real}
     return _with_features(
         {
             "key": text,
@@ -381,4 +403,7 @@ def to_row(generated: Generated, *, format: str) -> dict[str, Any]:
         "label_weights": [{"label": one, "weight": w} for one, w in request.label_weights.items()],
         "negative_prompt": request.negative_prompt,
         "adapters": [{"file": one.file.name, "scale": one.scale} for one in request.adapters],
+        "attempts": generated.attempts,
+        "accepted": generated.accepted,
+        "score": generated.score,
     }

@@ -34,6 +34,8 @@ class DataModule(pl.LightningDataModule):
     seeds follow from the seed of the run and the number of the epoch, so that a training that is
     resumed goes on as it would have, and the number of workers changes nothing.
 
+    A training set with a `progress` is told the share of all `steps` that is done at each batch.
+
     Of `world` processes that train together, the one of `rank` has every `world`-th image of each
     batch, with seeds of its own, and scores every `world`-th batch: each image once.
     """
@@ -48,8 +50,10 @@ class DataModule(pl.LightningDataModule):
         batch_size: int,
         workers: int,
         seed: int,
+        steps: int | None = None,
     ) -> None:
         super().__init__()
+        self.steps = steps
         self.parts: dict[str, Any] = {"train": train, "validation": validation, "test": test}
         self.steps_per_epoch = steps_per_epoch
         self.batch_size = batch_size
@@ -59,8 +63,9 @@ class DataModule(pl.LightningDataModule):
     def train_dataloader(self) -> DataLoader:
         train = self.parts["train"]
         order = _EpochSampler(
-            train, self.steps_per_epoch, self.batch_size, self.seed, rank=self.rank, of=self.world
-        )
+            train, self.steps_per_epoch, self.batch_size, self.seed,
+            rank=self.rank, of=self.world, total=self.steps or self.steps_per_epoch,
+        )  # fmt: skip
         # Lightning calls `set_epoch` too, but for the first epoch only after it has asked for
         # batches, and counts epochs wrongly before that.
         order.set_epoch(self.trainer.global_step // self.steps_per_epoch if self.trainer else 0)
@@ -122,11 +127,14 @@ def seed_draws(seed: int) -> None:
 
 @final
 class _EpochSampler(Sampler):
-    """Batch sampler of an epoch: for each batch one process's indices, and a seed."""
+    """Batch sampler of an epoch: for each batch one process's indices, a seed, and the share of all
+    `total` batches that come before it.
+    """
 
     def __init__(
-        self, data: Sized, steps: int, batch_size: int, seed: int, *, rank: int, of: int
+        self, data: Sized, steps: int, batch_size: int, seed: int, *, rank: int, of: int, total: int
     ) -> None:
+        self.total = total
         self.data = data
         self.steps = steps
         self.batch_size = batch_size
@@ -141,7 +149,7 @@ class _EpochSampler(Sampler):
     def __len__(self) -> int:
         return self.steps
 
-    def __iter__(self) -> Iterator[tuple[list[int], int]]:
+    def __iter__(self) -> Iterator[tuple[list[int], int, float]]:
         generator = torch.Generator().manual_seed(derive_seed(self.seed, "epoch", self.epoch))
         count = self.steps * self.batch_size
         order = list(RandomSampler(self.data, num_samples=count, generator=generator))
@@ -151,7 +159,9 @@ class _EpochSampler(Sampler):
         if self.world > 1:
             batches = [batch[self.rank :: self.world] for batch in batches]
             seeds = [derive_seed(seed, "rank", self.rank) % 2**32 for seed in seeds]
-        return zip(batches, seeds, strict=True)
+        done = self.epoch * self.steps
+        shares = [(done + batch) / self.total for batch in range(self.steps)]
+        return zip(batches, seeds, shares, strict=True)
 
 
 @final
@@ -172,8 +182,10 @@ class _SeededBatches(Dataset):
     def __init__(self, data: Any) -> None:
         self.data = data
 
-    def __getitem__(self, batch: tuple[list[int], int]) -> Any:
-        indices, seed = batch
+    def __getitem__(self, batch: tuple[list[int], int, float]) -> Any:
+        indices, seed, progress = batch
+        if hasattr(self.data, "progress"):
+            self.data.progress = progress
         # Without workers this is the process in which dropout and Mixup draw.
         with isolate_rng(include_cuda=False):
             # torchvision's augmentations draw from torch, others from Python or NumPy. Not

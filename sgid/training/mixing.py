@@ -56,7 +56,7 @@ class Mixed(Dataset):
         joined = [pair for pair in pairs if pair[1].how == "concatenate"]
         swapped = [pair for pair in pairs if pair[1].how == "replace"]
         self.sources = [real, *(images for images, _ in [*joined, *swapped])]
-        self.weights = [1.0, *(use.weight for _, use in [*joined, *swapped])]
+        self.weights = [1.0, *(_weight(use, images, real) for images, use in [*joined, *swapped])]
         self.soft = any(images.label_weights is not None for images in self.sources)
         self.pictures = [Decoded(images, folder) for images in self.sources]
         self.ends = list(accumulate(map(len, self.sources)))
@@ -70,6 +70,7 @@ class Mixed(Dataset):
                 self.swaps.append(_Swap(real, sets, use, first=first))
             first += sum(map(len, sets))
         self.transform = transform
+        self.progress = 0.0  # the share of the training that is done, set for each batch
 
     def __len__(self) -> int:
         return self.length
@@ -109,7 +110,7 @@ class Mixed(Dataset):
         """The source and the index in it of what is given for `position`."""
         if position < self.originals:
             for swap in self.swaps:
-                if (other := swap.draw(position)) is not None:
+                if (other := swap.draw(position, self.progress)) is not None:
                     position = other
                     break
         source = bisect_right(self.ends, position)
@@ -128,6 +129,10 @@ class Mixed(Dataset):
         return sum(pictures.bytes_kept for pictures in self.pictures)
 
 
+def _weight(use: Use, images: ImageSet, real: ImageSet) -> float:
+    return len(real) / max(1, len(images)) if use.weight == "equal" else float(use.weight)
+
+
 class _Swap:
     """Draws of a generated image in the place of an original.
 
@@ -139,8 +144,9 @@ class _Swap:
         self, real: ImageSet, generated: Sequence[ImageSet], use: Use, *, first: int
     ) -> None:
         count = sum(map(len, generated))
-        self.probability = use.probability
+        self.use = use
         self.positions, self.starts = np.arange(count) + first, None
+        order = np.arange(count)
         if use.whose == "own":
             number = {key: index for index, key in enumerate(real.keys)}
             keys = (key for images in generated for key in images.keys)
@@ -150,12 +156,38 @@ class _Swap:
             order = np.argsort(original, kind="stable")
             self.starts = np.searchsorted(original[order], np.arange(len(real) + 1))
             self.positions = order + first
+        self.scores = _numbers(generated, "score", order) if use.scored else None
+        self.strengths = _numbers(generated, "strength", order) if use.curriculum else None
 
-    def draw(self, original: int) -> int | None:
+    def draw(self, original: int, progress: float) -> int | None:
         """The position of an image, or `None` to leave the original."""
-        if torch.rand(()) >= self.probability:
+        if self.use.curriculum and progress >= self.use.curriculum:
             return None
-        among = self.positions
+        if torch.rand(()) >= self.use.probability:
+            return None
+        some = slice(None)
         if self.starts is not None:
-            among = among[self.starts[original] : self.starts[original + 1]]
-        return int(among[int(torch.randint(len(among), ()))]) if len(among) else None
+            some = slice(int(self.starts[original]), int(self.starts[original + 1]))
+        among = self.positions[some]
+        if self.strengths is not None and len(among):
+            among = among[_level(self.strengths[some], progress / self.use.curriculum)]
+        if not len(among):
+            return None
+        if self.scores is None:
+            return int(among[int(torch.randint(len(among), ()))])
+        ends = self.scores[some].cumsum()
+        if ends[-1] <= 0:
+            return None
+        return int(among[np.searchsorted(ends, float(torch.rand(())) * ends[-1], side="right")])
+
+
+def _numbers(generated: Sequence[ImageSet], name: str, order: np.ndarray) -> np.ndarray:
+    """A column of all sets, in an order; a set that has none counts as all 1."""
+    columns = [np.asarray(one.numbers.get(name, np.ones(len(one)))) for one in generated]
+    return np.concatenate(columns)[order]
+
+
+def _level(strengths: np.ndarray, share: float) -> np.ndarray:
+    """Mask of the images of one strength: of the highest at a `share` of 0, the lowest before 1."""
+    levels = np.unique(strengths)[::-1]
+    return strengths == levels[int(share * len(levels))]

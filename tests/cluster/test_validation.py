@@ -1,7 +1,13 @@
 """What a cluster cannot be is named with its rule, before anything is begun."""
 
-import pytest
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import pytest
+from rich.console import Console
+
+from sgid.cluster.driver import make_stores
 from sgid.config.compose import compose
 from sgid.stages.validation import cluster_problems
 
@@ -30,3 +36,11 @@ def test_without_ray_the_extra_is_named(monkeypatch):
     monkeypatch.setattr("sgid.stages.validation.find_spec", lambda name: None)
     (line,) = cluster_problems(compose(["cluster=ray"]).cluster)
     assert 'pip install "sgid[cluster]"' in line
+
+
+def test_machines_that_share_no_folder_do_not_each_learn_their_own():
+    run: Any = SimpleNamespace(cluster=SimpleNamespace(storage="s3://b"))
+    method = SimpleNamespace(name="da_fusion")
+    augmentation: Any = SimpleNamespace(repair=lambda: True, artifact=Path("a"), method=method)
+    with pytest.raises(ValueError, match=r"each machine would prepare its own da_fusion"):
+        make_stores(run, augmentation, Console())

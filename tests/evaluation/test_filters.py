@@ -6,15 +6,19 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import softmax
 from vendi_score import vendi as reference
 
 from sgid.evaluation.distribution import pairwise_distance, vendi
 from sgid.evaluation.filters import (
     ClipScores,
+    above_chance,
     band,
     clip_scores,
+    confusable,
     label,
     per_class,
+    quantile,
 )
 
 
@@ -79,7 +83,30 @@ def test_filters_keep_the_class_that_clip_sees_and_both_ends_of_a_band():
         labels=np.array([0, 1, 2, 0]),
         nearest=np.array([0, 2, 2, 1]),
         cosines=np.array([0.2, 0.5, 0.75, 0.98], np.float32),
+        to_label=np.array([0.1, 0.3, 0.2, 0.4], np.float32),
+        above_chance=np.array([0.5, 1.5, 1.0, 2.9], np.float32),
     )
+    assert above_chance(scores).tolist() == [False, True, False, True]
+    assert quantile(scores, drop=0.25).tolist() == [False, True, True, True]
+    assert quantile(scores, drop=0).all()
     assert label(scores).tolist() == [True, False, True, False]
     assert band(scores, min=0.5, max=0.75).tolist() == [False, True, True, False]
     assert band(scores, min=-1, max=1).all()
+
+
+def test_scores_are_zero_shot_probabilities_and_cosines():
+    rng = np.random.default_rng(0)
+    made, names, labels = unit(rng, 7, 5), unit(rng, 3, 5), np.array([0, 1, 2, 0, 1, 2, 0])
+    scores = clip_scores(made, np.zeros(7, int), made[:1], labels, names)
+    cosines = made @ names.T
+    shares = softmax(100 * cosines, 1)
+    own = np.arange(7), labels
+    np.testing.assert_allclose(scores.above_chance, 3 * shares[own], rtol=1e-5)
+    np.testing.assert_allclose(scores.to_label, cosines[own])
+
+
+def test_the_class_that_images_are_most_taken_for():
+    names = np.eye(4)
+    images = np.array([[0.9, 0.1, 0.4, 0], [0.8, 0.5, 0.1, 0], [0.3, 0.9, 0, 0.2]])
+    # Class 0: on average .3 to class 1 and .25 to class 2. Class 3 has no images.
+    assert confusable(images, np.array([0, 0, 1]), names)[:2].tolist() == [1, 0]

@@ -5,13 +5,14 @@ import sys
 
 import pytest
 
-from experiments.benchmarks import captions, concepts, training
+from experiments.benchmarks import captions, concepts, methods, training
 
 
 @pytest.mark.parametrize(
     ("benchmark", "name", "options"),
     [
         (captions, "captions", ["--images", "8", "--alone", "2"]),
+        (methods, "methods", ["--images", "4", "--methods", "real_guidance,gif"]),
         (training, "training", ["--steps", "2", "--workers", "0"]),
         (concepts, "concepts", ["--steps", "3", "--images", "8"]),
     ],

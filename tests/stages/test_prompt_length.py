@@ -5,6 +5,7 @@ from importlib.resources import files
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
@@ -19,11 +20,14 @@ LONG = "a red plain shirt with short sleeves " * 8
 
 
 def check(prompt: str, *captions: str, label: str = "coat", strict: bool = False) -> None:
-    described: Any = [SimpleNamespace(label=0, caption=caption) for caption in captions]
+    described: Any = [
+        SimpleNamespace(key=str(number), label=0, caption=caption)
+        for number, caption in enumerate(captions)
+    ]
     method = Method(
         "sgid", prompt, from_image=False, strength=1.0, guidance=partial(fixed, scale=3)
     )
-    images: Any = captions
+    images: Any = MagicMock(class_names=("coat",), __len__=lambda _: len(captions))
     plan = RequestPlan(
         images, described, np.full(len(captions), np.nan), method, {"label": [label]},
         expansion=1, seed=0, resolution=32, multiple=8,

@@ -77,8 +77,9 @@ def artifacts(dataset, tmp_path: Path):
     store = finish(top, spec, rows)
     nearest = np.ones(len(rows), int)
     nearest[2 * keys.index(KEY)] = 0  # the first of the two looks like a bag
-    scores = {"labels": np.zeros(len(rows), int), "nearest": nearest, "cosines": np.ones(len(rows))}
-    np.savez(store.folder / "judged-0.npz", **scores)
+    scores = {"labels": np.zeros(len(rows), int), "nearest": nearest}
+    scores |= {name: np.ones(len(rows)) for name in ("cosines", "to_label", "above_chance")}
+    np.savez(store.folder / "clip_scores-0.npz", **scores)
     rows = [generated(key, 0, "a bag", float("nan")) for key in keys]
     finish(top, {"kind": "generated", "images": images, "method": "text2img"}, rows)
     finish(top, {"kind": "generated", "images": "others", "method": "of_others"}, rows)

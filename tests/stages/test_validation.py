@@ -131,7 +131,7 @@ def test_a_prompt_names_its_unknown_field():
     assert (
         line.startswith("aug.sgid.prompt: ")
         and "labl" in line
-        and "label, superclass, description, caption" in line
+        and "fields are label, superclass, description, " in line
     )
 
 

@@ -215,3 +215,64 @@ def test_label_weights_are_shares_of_the_classes(real, generated):
 def test_wrong_uses(options, message):
     with pytest.raises(ValueError, match=message):
         Use(**options)
+
+
+def scored(real, count, **numbers):
+    keys = [f"{key}#{repeat}" for key in real.keys for repeat in range(count)]
+    made = make_set(keys, [label for label in real.labels for _ in range(count)], 50)
+    return replace(made, numbers={name: list(one) * len(real) for name, one in numbers.items()})
+
+
+def drawn_repeats(mixed, progress=0.0, times=400):
+    """How often each repeat takes the place of original 2; -1 is the original itself."""
+    torch.manual_seed(0)
+    mixed.progress = progress
+    found = [mixed._drawn(2) for _ in range(times)]
+    return Counter(-1 if source == 0 else index % 3 for source, index in found)
+
+
+def test_the_chance_of_an_image_is_its_score(real):
+    made = scored(real, 3, score=[0.6, 0.0, 0.2])
+    use = Use("replace", 1.0, scored=True)
+    found = drawn_repeats(Mixed(real, [made], uses=[use], transform=v2.PILToTensor()))
+    assert set(found) == {0, 2} and abs(found[0] / 400 - 0.75) < 0.07
+    none = scored(real, 3, score=[0.0, 0.0, 0.0])
+    found = drawn_repeats(Mixed(real, [none], uses=[use], transform=v2.PILToTensor()))
+    assert set(found) == {-1}
+
+
+def test_a_curriculum_goes_from_strong_to_weak_to_real(real):
+    made = scored(real, 3, strength=[0.1, 0.9, 0.5])
+    use = Use("replace", 0.5, curriculum=0.75)
+    mixed = Mixed(real, [made], uses=[use], transform=v2.PILToTensor())
+    for progress, repeat in ((0, 1), (0.24, 1), (0.26, 2), (0.49, 2), (0.51, 0), (0.749, 0)):
+        found = drawn_repeats(mixed, progress)
+        assert set(found) == {-1, repeat} and 140 < found[repeat] < 260
+    assert set(drawn_repeats(mixed, 0.75)) == {-1}
+
+
+def test_all_generated_images_weigh_as_much_as_the_originals(real):
+    made = scored(real, 3)
+    mixed = Mixed(real, [made], uses=[Use(weight="equal")], transform=v2.PILToTensor())
+    _, _, weights = mixed.batch(range(len(mixed)))
+    assert weights[: len(real)].sum() == pytest.approx(float(weights[len(real) :].sum()))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"weight": "much"},
+        {"weight": 0},
+        {"scored": True},
+        {"how": "replace", "curriculum": 2},
+        {"how": "replace", "curriculum": 0.5, "whose": "any"},
+    ],
+)
+def test_uses_that_cannot_be(options):
+    with pytest.raises(ValueError):
+        Use(**options)
+
+
+def test_what_a_use_does_not_use_is_in_no_spec():
+    assert set(Use().spec) == {"how", "probability", "whose", "weight"}
+    assert Use("replace", curriculum=0.5).spec["curriculum"] == 0.5

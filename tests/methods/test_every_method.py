@@ -1,0 +1,147 @@
+"""Every method of the literature, end to end on small real models: whole, repeatable, alone."""
+
+from dataclasses import replace
+from functools import cache
+from typing import Any
+
+import numpy as np
+import pytest
+
+from sgid.config.compose import compose
+from sgid.data.decode import decode
+from sgid.methods import selection
+from sgid.models.loader import Loaded
+from sgid.stages.augment import drawn
+from sgid.stages.run import prepare
+from tests.data.writers import write_folder
+
+NAMES = (
+    "real_guidance", "disef", "discl", "alia", "diagen", "genie_ada", "gif", "distdiff",
+    "feedback_guided", "noise_cutmix", "diff_ii",
+)  # fmt: skip
+QUICK = {
+    "diff_ii": ["aug.diff_ii.prepare.steps=10"],
+    "disef": ["aug.disef.select.attempts=2"],
+    "real_guidance": ["aug.real_guidance.strength.strengths.2=0.6", "steps=8"],
+    "discl": ["aug.discl.strength=[0.4,0.8]", "aug.discl.select.attempts=2"],
+    "genie_ada": ["aug.genie_ada.strength=[0.4,0.8]"],
+    "feedback_guided": ["aug.feedback_guided.on_latents.every=2"],
+}
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("images")
+    return write_folder(folder, {"bag": 6, "coat": 6}, size=32)
+
+
+@cache
+def models() -> Loaded:
+    return Loaded()
+
+
+def run_of(name: str, images, artifacts, *more: str) -> Any:
+    options = [
+        f"aug={name}", "dataset=folder", f"dataset.root={images}", "models=tiny", "steps=5",
+        "backbone=small_resnet", "expansion=1", "dataset.shots=2", f"paths.artifacts={artifacts}",
+        f"paths.results={artifacts}", *QUICK.get(name, []), *more,
+    ]  # fmt: skip
+    return prepare(compose(options), {}, [], loaded=models())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_method_end_to_end(name, images, tmp_path):
+    run = run_of(name, images, tmp_path)
+    (one,) = run.augmentations
+    one.make()
+    store, plan = one.generated, one.plan()
+    rows = store.read().to_pylist()
+    assert store.complete and len(rows) == len(plan) > 0
+    for number, row in enumerate(rows):
+        assert row["key"] == run.dataset.train.keys[plan.place(number)[0]]
+        if "label_weights" in row:
+            assert sum(one["weight"] for one in row["label_weights"]) == pytest.approx(1)
+    # Alone, an image is what it is among the others; its row says how it was drawn.
+    for number in [len(rows) - 1]:
+        (alone,) = drawn(plan.requests([number]), plan, run.models)
+        stored = np.asarray(decode(rows[number]["image"]["bytes"]), np.int16)
+        assert np.abs(np.asarray(alone.image, np.int16) - stored).max() <= 2
+        assert alone.request.seed == rows[number]["seed"]
+        assert alone.request.strength == rows[number]["strength"]
+    evaluation = run.store_evaluations[0]
+    if one.method.select is not None and evaluation.store.columns:
+        accepted = np.array([row["accepted"] for row in rows])
+        if accepted.any():
+            told = evaluation._dropped()
+            assert told["kept"] == accepted.sum() and "selection of" in told["name"]
+        else:
+            with pytest.raises(ValueError, match=f"aug={name} accepts none of its"):
+                evaluation.kept()
+
+
+@pytest.mark.parametrize("name", ["gif", "distdiff", "feedback_guided", "noise_cutmix"])
+def test_its_part_changes_the_images(name, images, tmp_path):
+    """Without its hook, or its second class, a method draws other images."""
+    run = run_of(name, images, tmp_path)
+    plan = run.augmentations[0].plan()
+    bare = replace(plan.method, on_latents=None, changes=None)
+    plain = replace(plan, method=bare)
+    some = [*range(len(plan))] if name == "noise_cutmix" else [0, len(plan) - 1]
+    images_of = [
+        {one.request.described.key: one.image.tobytes() for one in drawn(p.requests(some), p, m)}
+        for p, m in ((plan, run.models), (plain, run.models))
+    ]
+    changed = [images_of[0][key] != images_of[1][key] for key in images_of[0]]
+    # The second class may be the first one, or the rectangle all.
+    assert any(changed) if name == "noise_cutmix" else all(changed)
+
+
+def test_pairs_need_two_images_of_a_class(images, tmp_path):
+    with pytest.raises(ValueError, match="aug=diff_ii needs 2 training images of each class, and "
+                       "bag, coat have fewer: raise dataset.shots"):  # fmt: skip
+        run_of("diff_ii", images, tmp_path, "dataset.shots=1")
+
+
+def test_a_class_without_prompts_is_told_before_any_work(images, tmp_path):
+    (tmp_path / "prompts").mkdir()
+    (tmp_path / "prompts" / "bag.txt").write_text("a bag on a chair\n")
+    pool = f"{{_target_: sgid.methods.prompts.from_files, path: {tmp_path / 'prompts'}}}"
+    with pytest.raises(ValueError, match="aug.diagen.prompt has no prompts for coat: its file"):
+        run_of("diagen", images, tmp_path, "~aug.diagen.prompt", f"+aug.diagen.prompt={pool}")
+    (tmp_path / "prompts" / "coat.txt").write_text("a coat on a {chair}\n")
+    with pytest.raises(ValueError, match="aug.diagen.prompt: .*unknown field chair"):
+        run_of("diagen", images, tmp_path, "~aug.diagen.prompt", f"+aug.diagen.prompt={pool}")
+    (tmp_path / "prompts" / "coat.txt").write_text("a coat on a hook\n")
+    run = run_of("diagen", images, tmp_path, "~aug.diagen.prompt", f"+aug.diagen.prompt={pool}")
+    spec = dict(run.augmentations[0].generated.spec)
+    (tmp_path / "prompts" / "coat.txt").write_text("a coat on the floor\n")
+    run = run_of("diagen", images, tmp_path, "~aug.diagen.prompt", f"+aug.diagen.prompt={pool}")
+    assert run.augmentations[0].generated.spec != spec  # the texts count, not the path
+
+
+def test_the_most_confusable_class_as_a_negative_prompt(images, tmp_path):
+    run = run_of("real_guidance", images, tmp_path,
+                 "+aug.real_guidance.negative_prompt='a photo of a {confusable}'")  # fmt: skip
+    (one,) = run.augmentations
+    for request in one.plan().requests(range(4)):
+        other = {"bag": "coat", "coat": "bag"}[request.class_name]
+        assert request.negative_prompt == f"a photo of a {other}"
+    assert "scorer" in one.generated.spec
+
+
+def test_nothing_of_a_selection_is_drawn_twice_alike(images, tmp_path):
+    """A method that accepts nothing is counted in full, and told when it is to be trained on."""
+    run = run_of("disef", images, tmp_path, "aug.disef.select.attempts=2")
+    plan = run.augmentations[0].plan()
+
+    def nothing(generated, plan, models):
+        return np.zeros(len(generated), bool), np.linspace(0, 1, len(generated))
+
+    requests = plan.requests(range(4))
+    found = list(
+        selection.redraw(
+            requests, run.models.generator.generate, plan, run.models,
+            accept=[nothing], attempts=2,
+        )
+    )  # fmt: skip
+    assert len(found) == 4 and all(one.attempts == 2 and not one.accepted for one in found)
