@@ -126,5 +126,5 @@ def test_a_file_without_options(text, tmp_path):
 
 
 def test_a_store_is_given_by_the_name_of_its_section():
-    assert typed(["store=a b/c"], CONF) == ['store.path="a b/c"']
+    assert typed(["store=a, b"], CONF) == ['store.path="a, b"']
     assert compose(["store=artifacts/x", "store.shard_size=3"]).store.path == "artifacts/x"
