@@ -13,6 +13,7 @@ from sgid.config.schema import Stage
 from sgid.reporting.wandb import log_again, log_finished, log_stores, tracking, training_loggers
 from sgid.runtime.files import file_lock, require_writable
 from sgid.stages.data import say, show
+from sgid.stages.first_look import look_at_classes
 from sgid.stages.preflight import check_models, rehearse_classifier, warn
 from sgid.stages.run import Run
 from sgid.stages.show_image import show_image
@@ -50,6 +51,19 @@ def run(this: Run, console: Console) -> Path | None:
             seed=this.seed, max_bad=this.config.dataset.max_bad,
             full_scale=this.config.dataset.full_scale, results=this.results,
         )  # fmt: skip
+    if this.stage is Stage.check:
+        from sgid.stages.check import check
+
+        check_models(this.config, this.ready)
+        check(
+            this.dataset, this.models,
+            strength=this.config.noise_rate, seed=this.seed, console=console,
+        )  # fmt: skip
+        return None
+    if this.stage is Stage.review:
+        check_models(this.config, this.ready)
+        _review(this, console)
+        return None
     warn(this.config, console)
     _say_what(this, console)
     stages = [Stage.augment, *_STAGES] if this.stage is Stage.all else [this.stage]
@@ -83,6 +97,20 @@ def run(this: Run, console: Console) -> Path | None:
     return this.folder if {Stage.evaluate, Stage.report} & set(stages) else None
 
 
+def _review(run: Run, console: Console) -> None:
+    from sgid.review.app import serve
+    from sgid.review.queue import open_queue
+
+    given = run.config.store.path
+    stores = [Path(given)] if given else [one.generated.folder for one in run.augmentations]
+    if len(stores) != 1:
+        theirs = "".join(f"\n  store={folder}" for folder in stores) or " (this run has none)"
+        raise ValueError(f"stage=review looks at the images of one store; name it:{theirs}")
+    queue = open_queue(stores[0], run.dataset, run.models, run.evaluator, artifacts=run.artifacts)
+    asked = run.config.review
+    serve(queue, who=asked.who, port=asked.port, console=console)
+
+
 @contextmanager
 def _alone(run: Run, console: Console) -> Iterator[None]:
     """No other process at the same run; what it has done meanwhile is not done again."""
@@ -114,6 +142,9 @@ def _prepare(run: Run, console: Console) -> None:
 
 def _augment(run: Run, console: Console) -> None:
     with run.timed("augment"):
+        if not all(one.begun for one in run.augmentations):
+            strict = run.config.dataset.strict
+            look_at_classes(run.dataset, run.models, run.artifacts, strict=strict)
         for augmentation in run.augmentations:
             stores = augmentation.stores.values()
             missing = [store.folder for store in stores if not store.complete]

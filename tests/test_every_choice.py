@@ -31,7 +31,7 @@ PROMISED = {
     "img2img_plain sgid no_label no_caption fixed_guidance random_caption genie "
     "da_fusion_plain da_fusion diff_mix diff_aug real_mix datadream real_fake",
     "models": "tiny sd15 sd21 sd_turbo sdxl sdxl_turbo any",
-    "filter": "none label band",
+    "filter": "none label band reviewed",
 }
 
 

@@ -76,7 +76,8 @@ class ShardWorker:
         if storage is not None:  # uploaded by a worker that died before it reported them
             shards = [shard for shard in shards if not storage.has(shard)]
         if self.job.kind == CAPTIONS:
-            describe_shards(store, run.dataset.train, run.models, shards)
+            captioner = self._augmentation.captioner
+            describe_shards(store, run.dataset.train, run.models, captioner, shards)
         else:
             # One worker for all: it has the first images, or it would have had them.
             first = 0 in shards

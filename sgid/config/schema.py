@@ -26,6 +26,8 @@ class Stage(StrEnum):
     train = "train"
     evaluate = "evaluate"
     report = "report"
+    review = "review"
+    check = "check"
     all = "all"
 
 
@@ -53,6 +55,7 @@ class DatasetConfig:
     max_bad: float = 0.05
     show: str | None = None
     classes: str | None = None
+    captions: str | None = None
     duplicates: str = "keep"
     group: str | None = None
     full_scale: float | None = None
@@ -145,6 +148,7 @@ class MixConfig:
 
 @dataclass
 class StoreConfig:
+    path: str | None = None
     shard_size: int = 256
     format: str = "png"
     size: int | None = None
@@ -182,6 +186,12 @@ class EvaluationConfig:
 
 
 @dataclass
+class ReviewConfig:
+    who: str | None = None
+    port: int = 8000
+
+
+@dataclass
 class Config:
     stage: Stage = Stage.all
     seed: int = 0
@@ -199,6 +209,7 @@ class Config:
     store: StoreConfig = field(default_factory=StoreConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    review: ReviewConfig = field(default_factory=ReviewConfig)
     logger: dict[str, Any] = field(default_factory=dict)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     allow_targets: list[str] = field(default_factory=list)

@@ -16,6 +16,9 @@ from sgid.config.help import not_an_option, option_names
 PATHS = re.compile(r"(\.|^)(root|path|images|classifier|tiny_vae|storage|classes|dir)$|^paths\.")
 """Options that are places: `~` at their beginning is the home directory."""
 
+SHORT = {"store": "store.path"}
+"""Options that may be given by the name of their section."""
+
 _OPTION = re.compile(r"(\+{0,2})([A-Za-z_][\w.]*)=(.*)", re.DOTALL)
 
 # A call or list of Hydra's grammar for sweeps, an interpolation, or what is quoted already.
@@ -43,6 +46,7 @@ def typed(words: Sequence[str], conf: Path, *own: Path) -> list[str]:
             given.append(word)
             continue
         plus, name, value = match.groups()
+        name = SHORT.get(name, name)
         kind = _kind(name)
         if plus and kind is None:
             raise ValueError(f"{word}: {not_an_option(name, option_names(conf, *own))}")

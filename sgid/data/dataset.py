@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, final
 
@@ -87,7 +87,8 @@ class SplitProtocol:
 class Dataset:
     """The images of a run. `protocol` says in JSON's terms how they came about.
 
-    `texts` are superclasses and descriptions of the classes, where a table gives them.
+    `texts` are superclasses and descriptions of the classes, where a table gives them, and
+    `captions` those that people wrote, by an image's key, where they are asked for.
     """
 
     name: str
@@ -98,6 +99,7 @@ class Dataset:
     noun: str | None
     protocol: dict[str, Any]
     texts: tuple[ClassText, ...] = ()
+    captions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def nouns(self) -> str | None | list[str | None]:
@@ -222,8 +224,9 @@ def load_dataset(
     }
     texts = splits.texts or tuple(map(ClassText, train.class_names))
     return Dataset(
-        name, **parts, class_names=train.class_names, noun=noun, protocol=summary, texts=texts
-    )
+        name, **parts, class_names=train.class_names, noun=noun, protocol=summary, texts=texts,
+        captions=splits.captions,
+    )  # fmt: skip
 
 
 def _note_remarks(given: Mapping[str, ImageSet], findings: Mapping[str, Finding]) -> list[str]:

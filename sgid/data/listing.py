@@ -74,7 +74,8 @@ class Splits:
     `ignored` counts the files that were passed over: hidden ones and those that are no images.
     `note` is what else a reader of the result should know: `fold 1 of 10`. `remarks` are what may
     not be as it was meant, `texts` the words of each class, in the order of the listings' names,
-    and `places` where a split was found, by its name, where it has another one than the split.
+    `captions` those that people wrote, by an image's key, where they are asked for, and `places`
+    where a split was found, by its name, where it has another one than the split.
     """
 
     train: Listing
@@ -84,6 +85,7 @@ class Splits:
     note: str = ""
     remarks: tuple[str, ...] = ()
     texts: tuple[ClassText, ...] = ()
+    captions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     places: Mapping[str, str] = field(default_factory=dict)
 
     def each(self, change: Callable[[Listing], Listing]) -> Splits:

@@ -1,7 +1,8 @@
-"""Filters of generated images by CLIP, as ALIA and others apply after generation.
+"""Filters of generated images by CLIP, as ALIA and others apply after generation, or by people.
 
-A filter is a pure function of `ClipScores`; it drops images from a training, never from a store.
-All functions take unit vectors, so that a dot product is a cosine.
+A filter is a pure function of `ClipScores` and, where it has an argument of that name, of
+`rejected`: (N,), whether people rejected each image (`stage=review`). It drops images from a
+training, never from a store. All functions take unit vectors, so that a dot product is a cosine.
 """
 
 from __future__ import annotations
@@ -23,6 +24,11 @@ def label(scores: ClipScores) -> NDArray[np.bool_]:
 def band(scores: ClipScores, *, min: float, max: float) -> NDArray[np.bool_]:
     """Keep an image whose cosine to its original is within `min` and `max`, both included."""
     return (scores.cosines >= min) & (scores.cosines <= max)
+
+
+def reviewed(scores: ClipScores, rejected: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Keep an image that nobody rejected."""
+    return ~rejected
 
 
 @dataclass(frozen=True)

@@ -14,11 +14,9 @@ from __future__ import annotations
 
 import math
 import socket
-from functools import cache
 from ipaddress import ip_address
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-from urllib.parse import urlsplit
+from typing import Annotated, Any
 
 from fastapi import FastAPI, Form, Request
 from fastapi.exceptions import RequestValidationError
@@ -27,10 +25,7 @@ from starlette.exceptions import HTTPException
 
 from sgid.human_study.questions import KINDS, SCALE
 from sgid.human_study.study import LONGEST_NAME, Rater, Study, new_code
-
-if TYPE_CHECKING:
-    from jinja2 import Environment
-
+from sgid.runtime.web import HEADERS, foreign, listen, templates
 
 PAGES = Path(__file__).parent / "pages"
 
@@ -41,15 +36,6 @@ SMALL = 128
 
 LONGEST = 24 * 60 * 60
 """Seconds beyond which a time is not believed."""
-
-
-HEADERS = {
-    "Content-Security-Policy": "default-src 'none'; img-src 'self' data:; style-src 'self'; "
-    "script-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; "
-    "frame-ancestors 'none'",
-    "Referrer-Policy": "same-origin",  # links are secrets; forms still say where they were
-    "X-Content-Type-Options": "nosniff",
-}
 
 
 _TEXT = {"style.css": "text/css", "rate.js": "text/javascript"}
@@ -169,20 +155,9 @@ def make_app(study: Study) -> FastAPI:
     return app
 
 
-def foreign(request: Request) -> bool:
-    """Whether a form was on another site, as far as the browser says where it was.
-
-    Without TLS browsers send no `Sec-Fetch-Site`, but they send `Origin` with every form.
-    """
-    if site := request.headers.get("sec-fetch-site"):
-        return site == "cross-site"
-    origin = request.headers.get("origin")
-    return origin is not None and urlsplit(origin).netloc != request.headers.get("host")
-
-
 def page(template: str, status: int, /, **values: Any) -> Response:
     """A template, filled in. `up` leads from the page to where the pages begin."""
-    html = _environment().get_template(f"{template}.html.j2").render(**values)
+    html = templates(PAGES).get_template(f"{template}.html.j2").render(**values)
     return HTMLResponse(html, status)
 
 
@@ -195,19 +170,6 @@ def time(text: str) -> float | None:
     return seconds if math.isfinite(seconds) and 0 <= seconds <= LONGEST else None
 
 
-@cache
-def _environment() -> Environment:
-    from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-    return Environment(
-        loader=FileSystemLoader(PAGES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
 def serve(folder: Path, *, host: str, port: int) -> None:
     """Serve until stopped. Port 0 takes any that is free; the address is printed.
 
@@ -218,7 +180,7 @@ def serve(folder: Path, *, host: str, port: int) -> None:
     import uvicorn
 
     study = Study(folder)
-    listener = _listen(host, port)
+    listener = listen(host, port, options=f"--host {host} --port {port}", free="--port 0")
     for line in _greeting(study, host, listener.getsockname()[1]):
         print(line, flush=True)
     # Access is not logged: the addresses of pages hold the raters' codes.
@@ -226,16 +188,6 @@ def serve(folder: Path, *, host: str, port: int) -> None:
         make_app(study), log_level="warning", access_log=False, server_header=False
     )
     uvicorn.Server(config).run(sockets=[listener])
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    try:
-        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, backlog=128)
-    except OSError as error:
-        raise OSError(
-            f"--host {host} --port {port}: {error.strerror or error}; --port 0 takes a free port"
-        ) from error
 
 
 def _only_here(host: str) -> bool:

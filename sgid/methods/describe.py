@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import repeat
+from typing import TYPE_CHECKING, final
 
 import numpy as np
 
@@ -12,6 +13,8 @@ from sgid.records import Described, Sample
 from sgid.reproducibility import derive_seed
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from sgid.models.blip import Captioner
     from sgid.models.clip import OpenClipScorer
 
@@ -50,6 +53,26 @@ def describe(
             candidates=captions,
             scores=tuple(scores),
         )
+
+
+@final
+@dataclass(frozen=True)
+class OwnCaptions:
+    """Captioner of images that come with captions: gives these, and those of `captioner`, if any.
+
+    Args:
+        captions: of each image that has any, by its key.
+        captioner: writes further candidates; without it, every image has captions.
+    """
+
+    captions: Mapping[str, tuple[str, ...]]
+    captioner: Captioner | None
+
+    def __call__(self, images: Sequence[Image], keys: Sequence[str]) -> Iterator[tuple[str, ...]]:
+        """The distinct candidate captions of each image, its own first."""
+        written = self.captioner(images, keys) if self.captioner else repeat(())
+        for key, others in zip(keys, written):  # noqa: B905  the second may be endless
+            yield tuple(dict.fromkeys([*self.captions.get(key, ()), *others]))
 
 
 def choose(described: Described, how: str, seed: int) -> Described:

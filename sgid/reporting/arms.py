@@ -30,8 +30,8 @@ IMAGES = "dataset.images"
 
 # Decides where and how a run is computed, and at most which random numbers it draws.
 INCIDENTAL = (
-    *("seed", "stage", "paths", "logger", "evaluation", "cluster", "allow_targets"),
-    *("store.shard_size", "store.verify"),
+    *("seed", "stage", "paths", "logger", "evaluation", "review", "cluster", "allow_targets"),
+    *("store.path", "store.shard_size", "store.verify"),
     # Where images lie: `IMAGES` identifies them.
     *(f"dataset.{key}" for key in ("root", "download", "show", "strict", "max_bad")),
     *(f"dataset.source.{key}" for key in ("root", "id", "download")),

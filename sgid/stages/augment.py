@@ -17,15 +17,16 @@ from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm import tqdm
 
+from sgid.data.captions import OPTION as CAPTIONS
 from sgid.data.dataset import Dataset
 from sgid.data.image_set import ImageSet
 from sgid.data.shrink import shrunk
-from sgid.methods.describe import PLACES, describe
+from sgid.methods.describe import PLACES, OwnCaptions, describe
 from sgid.methods.method import Method
 from sgid.methods.prompts import OF_CLASSES, fields
 from sgid.methods.requests import RequestPlan, Undescribed
@@ -36,12 +37,15 @@ from sgid.runtime.files import PATIENCE, file_lock, write_atomic
 from sgid.runtime.terminal import progress
 from sgid.runtime.threads import THREADS, BackgroundWriter, parallel_map, prefetch
 from sgid.stages.estimate import Rate, announce, denoising_steps
-from sgid.stages.first_look import look_first
+from sgid.stages.first_look import look_at_captions, look_first
 from sgid.stages.prompt_length import check_prompts
 from sgid.store.claims import Claim, Claims
 from sgid.store.integrity import invalidate_corrupt_shards
 from sgid.store.store import Store
 from sgid.store.tables import StoredDescriptions, schema, to_row
+
+if TYPE_CHECKING:
+    from sgid.models.blip import Captioner
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +55,8 @@ class GenerationSettings:
     """The options of generation that all methods of a run share.
 
     `resolution`, `size_multiple` and `size`, of the shorter side of what is kept, are in pixels;
-    `verify` hashes every shard that is there; `strict` makes an error of every remark.
+    `verify` hashes every shard that is there; `strict` makes an error of every remark; `captions`
+    is the use of captions that come with the images, one of `sgid.data.captions.HOW`, or `None`.
     """
 
     artifacts: Path
@@ -65,6 +70,7 @@ class GenerationSettings:
     size: int | None
     verify: bool
     strict: bool
+    captions: str | None = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +86,18 @@ class Augmentation:
         for option in ("prompt", "negative_prompt"):
             for field in sorted(fields(getattr(self.method, option)) & set(OF_CLASSES)):
                 self._require(field, f"aug.{self.method.name}.{option}")
+        if self.settings.captions == "own" and self.method.needs_captions:
+            self._require_captions()
+
+    def _require_captions(self) -> None:
+        keys = self.dataset.train.keys
+        if bare := [key for key in keys if key not in self.dataset.captions]:
+            raise ValueError(
+                f"{CAPTIONS}=own: {len(bare):,} of {len(keys):,} training images have no caption, "
+                f"as {bare[0]}: write {Path(bare[0]).with_suffix('.txt')}, or a row of "
+                f"metadata.csv (file_name, text); {CAPTIONS}=join takes the captioner's where "
+                "there is none"
+            )
 
     def _require(self, field: str, option: str) -> None:
         by_class = zip(self.dataset.class_names, self.dataset.words[field], strict=True)
@@ -123,11 +141,15 @@ class Augmentation:
             "kind": "described",
             "code": CODE,
             "images": images.digest(),
-            "captioner": self.models.identity("captioner"),
             "scores": f"{PLACES} decimals",
             "scorer": self.models.identity("exact_scorer"),
             "shard_size": settings.shard_size,
         }
+        if settings.captions != "own":
+            spec["captioner"] = self.models.identity("captioner")
+        if settings.captions:
+            given = [self.dataset.captions.get(key) for key in images.keys]
+            spec["own_captions"] = {"use": settings.captions, "content": fingerprint(given)}
         columns_schema = pa.schema(columns.items())
         place = settings.artifacts / "described"
         return Store(place, spec, columns_schema, len(images), settings.shard_size)
@@ -249,7 +271,14 @@ class Augmentation:
         self._rate.note(images * denoising_steps(plan, self.settings.steps), seconds)
 
     def check_prompts(self, plan: RequestPlan) -> None:
-        """Warn of prompts that the generator would cut; see `sgid.stages.prompt_length`."""
+        """Warn of captions that are all the same, and of prompts that the generator would cut.
+
+        See `sgid.stages.first_look` and `sgid.stages.prompt_length`.
+        """
+        if self.described is not None:
+            columns = (table["caption"] for table in self.described.tables(["caption"]))
+            captions = [caption for column in columns for caption in column.to_pylist()]
+            look_at_captions(captions, strict=self.settings.strict)
         generator = self.models.weights["models.generator"].folder
         known = self.models.settings
         toy = known.knows is not None and self.dataset.name not in known.known
@@ -261,11 +290,9 @@ class Augmentation:
         return len(self.generated.missing()) < self.generated.shards
 
     def look(self, images: Sequence[Generated]) -> None:
-        """Judge the models by the first images of a process."""
-        own = {one.request.described.key: one.request.described.caption for one in images}
-        captions = list(own.values()) if self.method.needs_captions else []
+        """Judge the generator by the first images of a process."""
         drawn = [one.image for one in images]
-        look_first(drawn, captions, self.dataset, self.models, strict=self.settings.strict)
+        look_first(drawn, self.dataset, self.models, strict=self.settings.strict)
 
     def plan(self) -> RequestPlan:
         """All requests; captions and the artifact are made first, where they are missing."""
@@ -274,7 +301,7 @@ class Augmentation:
             described, similarities = Undescribed(images), np.full(len(images), np.nan)
         else:
             if not self.described.complete:
-                describe_shards(self.described, images, self.models)
+                describe_shards(self.described, images, self.models, self.captioner)
                 self.described.finish()
             described = StoredDescriptions(
                 self.described, caption=self.method.caption, seed=settings.seed
@@ -292,6 +319,13 @@ class Augmentation:
             multiple=settings.size_multiple,
             artifact=self.prepared(),
         )
+
+    @property
+    def captioner(self) -> Captioner:
+        """What gives the candidate captions of the training images."""
+        how = self.settings.captions
+        written = None if how == "own" else self.models.captioner
+        return OwnCaptions(self.dataset.captions, written) if how else self.models.captioner
 
     def prepared(self) -> Path | None:
         """The artifact, made if it is not whole; another process that makes it is waited for."""
@@ -321,7 +355,11 @@ PIECE = 64
 
 
 def describe_shards(
-    store: Store, images: ImageSet, models: Models, shards: Sequence[int] | None = None
+    store: Store,
+    images: ImageSet,
+    models: Models,
+    captioner: Captioner,
+    shards: Sequence[int] | None = None,
 ) -> None:
     """Caption and score `shards`, or all; what is there or being made elsewhere is left alone.
 
@@ -347,7 +385,7 @@ def describe_shards(
             if claim is None:
                 _wait(bar)
                 continue
-            for described in describe(samples, models.captioner, models.exact_scorer):
+            for described in describe(samples, captioner, models.exact_scorer):
                 rows.append(asdict(described))
                 bar.update()
             writer.wait()

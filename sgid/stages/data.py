@@ -13,6 +13,7 @@ from rich.text import Text
 
 from sgid.config.schema import DatasetConfig
 from sgid.data import dataset as datasets
+from sgid.data.captions import OPTION as CAPTIONS
 from sgid.data.dataset import Dataset
 from sgid.data.image_set import ImageSet
 from sgid.evaluation.store_summary import spread
@@ -28,12 +29,18 @@ def load(chosen: DatasetConfig, ready: Prepared, *, seed: int, artifacts: Path) 
     """The images of a run, each read once and divided as the protocol of `dataset` says.
 
     Raises:
-        ValueError: for a table of classes where the source takes none, and as `load_dataset` does.
+        ValueError: for a table of classes, or captions, where the source takes none, and as
+            `load_dataset` does.
     """
     if chosen.classes and "classes" not in chosen.source:
         raise ValueError(
             f"dataset.classes={chosen.classes}: {chosen.name} has words of its own; a table is for "
             "dataset=folder and dataset=hub"
+        )
+    if chosen.captions and "captions" not in chosen.source:
+        raise ValueError(
+            f"{CAPTIONS}={chosen.captions}: {chosen.name} has no captions; they are for "
+            "dataset=folder"
         )
     return datasets.load_dataset(
         ready.splits,
@@ -67,6 +74,9 @@ def show(dataset: Dataset, artifacts: Path, console: Console) -> None:
     if described := [text for text in dataset.texts if text.description]:
         first = f"{described[0].words}: {described[0].description}"
         console.print(f"{len(described):,} have a description, as {first}", markup=False)
+    if own := [dataset.captions[key] for key in dataset.train.keys if key in dataset.captions]:
+        first = f"{len(own):,} of {len(dataset.train):,} training images have own captions, as "
+        console.print(first + repr(own[0][0]), markup=False)
     if dataset.protocol["note"]:
         console.print(dataset.protocol["note"], markup=False)
     if dataset.protocol["ignored_files"]:

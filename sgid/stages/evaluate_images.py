@@ -130,7 +130,7 @@ def _given(
             "folder of images: DIR/<class>/*.jpg, or DIR/*.jpg where they have no labels"
         )
     if (path / "manifest.json").is_file():
-        return _stored(path, evaluator.dataset)
+        return open_store(path, evaluator.dataset, option=OPTION)
     if reason := _no_images(path):
         raise ValueError(f"{OPTION}={path} {reason}")
     listing, labelled = unsplit(path, evaluator.dataset.class_names, option=OPTION)
@@ -172,25 +172,30 @@ def _is_generated(spec: Path) -> bool:
     return isinstance(content, dict) and content.get("kind") == "generated"
 
 
-def _stored(path: Path, dataset: Dataset) -> ImagesToEvaluate:
+def open_store(path: Path, dataset: Dataset, *, option: str) -> ImagesToEvaluate:
+    """The images of a complete store of generated images, given by `option`.
+
+    Raises:
+        ValueError: if it is another kind of store, of another version, or of other classes.
+    """
     import pyarrow as pa
 
     spec = json.loads((path / "spec.json").read_text(encoding="utf-8"))
     if spec.get("kind") != "generated":
-        raise ValueError(f"{OPTION}={path} is a store of {spec.get('kind')}: take one of generated")
+        raise ValueError(f"{option}={path} is a store of {spec.get('kind')}: take one of generated")
     if (code := spec.get("code")) != CODE:
         which = "an earlier" if (code or 0) < CODE else "a later"
         raise ValueError(
-            f"{OPTION}={path} was made by {which} version of sgid: generate its images again, "
+            f"{option}={path} was made by {which} version of sgid: generate its images again, "
             "or give them as a folder of images"
         )
     if fingerprint(spec) != path.resolve().name:
-        raise ValueError(f"{OPTION}={path}: a store's folder is to be named {fingerprint(spec)}")
+        raise ValueError(f"{option}={path}: a store's folder is to be named {fingerprint(spec)}")
     manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
     where = path.resolve().parent
     store = Store(where, spec, pa.schema([]), manifest["rows"], manifest["shard_size"])
     names = store.read(["class_name"])["class_name"].to_pylist()
-    labels = _labels(names, path, dataset)
+    labels = _labels(names, path, dataset, option)
     linked, notes = None, ()
     described = where.parent / "described" / spec.get("described", "")
     images = spec.get("images") or _described_images(described)
@@ -209,11 +214,11 @@ def _stored(path: Path, dataset: Dataset) -> ImagesToEvaluate:
     return ImagesToEvaluate(stored_images(store, dataset.class_names), store, labels, linked, notes)
 
 
-def _labels(names: Sequence[str], path: Path, dataset: Dataset) -> NDArray[np.int64]:
+def _labels(names: Sequence[str], path: Path, dataset: Dataset, option: str) -> NDArray[np.int64]:
     label = {name: number for number, name in enumerate(dataset.class_names)}
     if unknown := sorted(set(names) - set(label)):
         raise ValueError(
-            f"{OPTION}={path} holds images of {', '.join(unknown[:5])}, which are no classes of "
+            f"{option}={path} holds images of {', '.join(unknown[:5])}, which are no classes of "
             f"{dataset.name} ({', '.join(dataset.class_names[:5])} ...): change dataset"
         )
     return np.array([label[name] for name in names], np.int64)

@@ -238,15 +238,18 @@ def check_models(config: Config, ready: Prepared) -> None:
 def _wanted(config: Config) -> dict[str, WeightsConfig]:
     """Config key -> weights, of the models that this run uses."""
     wanted = {}
-    if config.evaluation.images is not None:
+    if config.stage is Stage.check:
+        return {"models.generator": config.models.generator.weights}
+    if config.evaluation.images is not None or config.store.path is not None:
         return {"models.scorer": config.models.scorer.weights}
     if chosen := list(in_slot(config.aug, "offline").values()):
         models = config.models
         wanted["models.generator"] = models.generator.weights
         wanted["models.scorer"] = models.scorer.weights
-        if any(needs_captions(entry) for entry in chosen):
+        written = config.dataset.captions != "own"  # else people wrote them all
+        if written and any(needs_captions(entry) for entry in chosen):
             wanted["models.captioner"] = models.captioner.weights
-    if config.backbone.weights is not None:
+    if config.backbone.weights is not None and config.stage is not Stage.review:
         wanted["backbone"] = config.backbone.weights
     return wanted
 

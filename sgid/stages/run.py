@@ -35,6 +35,7 @@ from sgid.stages.preflight import Prepared, preflight
 from sgid.stages.reference_classifier import find_reference_classifier
 from sgid.stages.store_evaluation import Filter, StoreEvaluation
 from sgid.store.integrity import invalidate_corrupt_shards
+from sgid.store.reviews import REVIEWS, read_reviews, rejected
 from sgid.training.distributed import check_devices
 
 if TYPE_CHECKING:
@@ -107,6 +108,8 @@ class Run:
             spec["use"] = [asdict(use) for use in uses]
             spec["scorer"] = self.models.identity("scorer")
             spec["filter"] = config.filter
+            if self.filter and self.filter.reads_reviews:
+                spec["rejected"] = [fingerprint(images) for images in self.rejected]
         if config.trainer.devices > 1:  # others round and draw otherwise
             spec["devices"] = config.trainer.devices
         return identity(spec)
@@ -141,16 +144,40 @@ class Run:
         return Evaluator(self.dataset, self.models, self.artifacts, classifier, lpips)
 
     @cached_property
+    def filter(self) -> Filter | None:
+        """The filter of generated images that the run trains with."""
+        node = self.config.filter
+        return Filter(instantiate(node), call_text(node)) if node else None
+
+    @cached_property
+    def rejected(self) -> list[list[tuple[str, int]]]:
+        """The images of each augmentation, by key and repeat, that people have rejected by now;
+        none where the filter does not ask.
+
+        They are read once: what is rejected during a run counts for the next one.
+
+        Raises:
+            ValueError: if nobody has reviewed the images of an augmentation.
+        """
+        if self.filter is None or not self.filter.reads_reviews:
+            return [[] for _ in self.augmentations]
+        for one in self.augmentations:
+            folder = one.generated.folder
+            if not (folder / REVIEWS).is_file():
+                raise ValueError(
+                    f"filter={self.filter.text}: nobody has reviewed the images of "
+                    f"aug={one.method.name} ({folder}). Run stage=augment and then stage=review "
+                    f"store={folder} with the options of this run, or take filter=none"
+                )
+        folders = [one.generated.folder for one in self.augmentations]
+        return [rejected(read_reviews(folder)) for folder in folders]
+
+    @cached_property
     def store_evaluations(self) -> list[StoreEvaluation]:
         """The evaluation of each augmentation's images, in their order."""
-        node = self.config.filter
-        filter = Filter(instantiate(node), call_text(node)) if node else None
-        return [
-            StoreEvaluation(
-                one.generated, self.dataset, self.models, self.artifacts, filter, self.evaluator
-            )
-            for one in self.augmentations
-        ]
+        common = (self.dataset, self.models, self.artifacts, self.filter, self.evaluator)
+        pairs = zip(self.augmentations, self.rejected, strict=True)
+        return [StoreEvaluation(one.generated, *common, images) for one, images in pairs]
 
     @cached_property
     def folder(self) -> Path:
@@ -260,8 +287,9 @@ def prepare(
         loaded=loaded,
     )
     augmentations = []
-    # To look at images, or to evaluate those that are given, nothing is generated.
-    if config.stage is not Stage.data and config.evaluation.images is None:
+    # To look at images, or at those of a store, nothing is generated.
+    given = config.evaluation.images or config.store.path
+    if config.stage not in (Stage.data, Stage.check) and given is None:
         check_devices(models.device, config.trainer.devices, scored=len(dataset.validation))
         settings = GenerationSettings(
             artifacts=artifacts,
@@ -275,11 +303,15 @@ def prepare(
             size=config.store.size,
             verify=config.store.verify,
             strict=config.dataset.strict,
+            captions=config.dataset.captions,
         )
         augmentations = [
             Augmentation(method, dataset, models, settings) for method in methods(config.aug)
         ]
-    return Run(config, choices, overrides, ready, dataset, models, augmentations)
+    run = Run(config, choices, overrides, ready, dataset, models, augmentations)
+    if config.stage not in (Stage.review, Stage.concepts):
+        _ = run.rejected  # that nobody has reviewed them is said before any work
+    return run
 
 
 def methods(aug: dict[str, Any]) -> list[Method]:
@@ -294,6 +326,7 @@ def on_workers(run: Run) -> partial[Run]:
     """Prepare the same run on another machine: without what makes no images, with full paths."""
     config = deepcopy(run.config)
     config.stage, config.logger, config.store.verify = Stage.augment, {}, False
+    config.filter = {}  # reviews lie beside the whole store
     config.backbone.weights, config.evaluation.lpips = None, False
     if config.trainer.device.startswith("cuda"):
         config.trainer.device = "cuda"  # Ray shows a worker its own GPUs alone

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,8 @@ from sgid.reporting.results import Example
 from sgid.reporting.table import Cell, Table
 from sgid.reproducibility import CODE, fingerprint
 from sgid.runtime.files import write_atomic
+from sgid.stages.store_evaluation import Filter
+from sgid.store.reviews import read_reviews, rejected
 from sgid.store.store import Store
 
 OPTION = "dataset.show"
@@ -198,10 +200,11 @@ def _trained_on(found: StoredRows, filter: dict[str, Any]) -> list[str]:
     files = sorted(found.store.folder.glob("judged-*.npz"), key=lambda file: file.stat().st_mtime)
     if not files:  # no run with a filter has looked at this store
         return ["unknown: no run with a filter has scored it"] * len(found.rows)
+    chosen = Filter(instantiate(filter), call_text(filter))
     with np.load(files[-1]) as arrays:
-        keep: Callable[[ClipScores], Any] = instantiate(filter)
-        kept = keep(ClipScores(**arrays))
-    return ["yes" if kept[row] else f"no: dropped by {call_text(filter)}" for row in found.rows]
+        scores = ClipScores(**arrays)
+    kept = chosen.mask(scores, found.store, rejected(read_reviews(found.store.folder)))
+    return ["yes" if kept[row] else f"no: dropped by {chosen.text}" for row in found.rows]
 
 
 def _example(found: StoredRows, trained: Sequence[str], sample: Sample) -> Example:

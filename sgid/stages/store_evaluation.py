@@ -6,9 +6,10 @@ It is cached in the folder of its store, under the fingerprint of what it depend
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from sgid.evaluation.store_summary import labels, score_store, source_index, sum
 from sgid.models.loader import Models
 from sgid.reproducibility import fingerprint
 from sgid.runtime.files import atomic_path, write_atomic
+from sgid.store.reviews import rejected_rows
 from sgid.store.store import Store
 from sgid.store.tables import stored_images
 
@@ -40,13 +42,29 @@ OF_ALL = ("cosine", "label_agreement", "diversity")
 class Filter:
     """A filter of generated images, and its call as text."""
 
-    keep: Callable[[ClipScores], NDArray[np.bool_]]
+    keep: Callable[..., NDArray[np.bool_]]
     text: str
+
+    @property
+    def reads_reviews(self) -> bool:
+        """Whether it depends on what people rejected."""
+        return "rejected" in signature(self.keep).parameters
+
+    def mask(
+        self, scores: ClipScores, store: Store, rejected: Collection[tuple[str, int]]
+    ) -> NDArray[np.bool_]:
+        """(rows,): whether it keeps each image of the store, of which people `rejected` some."""
+        if not self.reads_reviews:
+            return self.keep(scores)
+        return self.keep(scores, rejected=rejected_rows(store, rejected))
 
 
 @dataclass
 class StoreEvaluation:
-    """Evaluation of one complete store; what is cached is read, without loading the CLIP."""
+    """Evaluation of one complete store; what is cached is read, without loading the CLIP.
+
+    `rejected` are the images, by key and repeat, that people rejected when the run began.
+    """
 
     store: Store
     dataset: Dataset
@@ -54,6 +72,7 @@ class StoreEvaluation:
     artifacts: Path
     filter: Filter | None
     evaluator: Evaluator
+    rejected: Collection[tuple[str, int]] = ()
 
     def kept(self) -> NDArray[np.bool_] | None:
         """Mask of the rows that the filter keeps; `None` without a filter.
@@ -63,7 +82,7 @@ class StoreEvaluation:
         """
         if self.filter is None:
             return None
-        kept = self.filter.keep(self._judged)
+        kept = self.filter.mask(self.scores, self.store, self.rejected)
         if not kept.any():
             raise ValueError(
                 f"the filter drops all {len(kept):,} images of {self.store.spec['method']} "
@@ -85,7 +104,7 @@ class StoreEvaluation:
         if told is None:
             measured = self.evaluator.summary(self._made())
             told = {
-                **summarise(self.store, self._judged, self.dataset.class_names),
+                **summarise(self.store, self.scores, self.dataset.class_names),
                 **{name: measured["measures"][name] for name in OF_ALL},
                 **measured,
             }
@@ -137,7 +156,7 @@ class StoreEvaluation:
         return stored_embeddings(self.store, lambda: self.models.scorer, name=name)
 
     @cached_property
-    def _judged(self) -> ClipScores:
+    def scores(self) -> ClipScores:
         mark = fingerprint([self.models.identity("scorer"), self.dataset.phrases])
         path = self.store.folder / f"judged-{mark}.npz"
         if not path.is_file():

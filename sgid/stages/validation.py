@@ -16,6 +16,7 @@ from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 
 from sgid.config.schema import SLOTS, ClusterConfig, Config, GeneratorConfig, Stage, in_slot
+from sgid.data.captions import HOW
 from sgid.generation.diffusers_pipeline import OWN_LOOP, PipelineEngine
 from sgid.methods import prompts
 from sgid.methods.describe import CAPTIONS
@@ -44,7 +45,7 @@ AT_LEAST = {
         *(f"models.captioner.{key}" for key in ("candidates", "max_tokens")),
         *(f"models.generator.{key}" for key in ("resolution", "size_multiple")),
     ),
-    0: ("trainer.cache_gib", "cluster.gpus"),
+    0: ("trainer.cache_gib", "cluster.gpus", "review.port"),
 }
 """Smallest values of options that are numbers; `null` is left to its type."""
 
@@ -59,6 +60,7 @@ SHARES = {
 
 CHOICES = {
     "mix.how": ("concatenate", "replace"),
+    "dataset.captions": (None, *HOW),
     "backbone.trained": ("all", "head"),
     "store.format": ("png", "webp", "jpeg"),
     "trainer.precision": (
@@ -119,6 +121,7 @@ def _names(config: Config) -> Iterator[str]:
         if value not in choices:
             yield f"{option}={value}: must be one of {', '.join(map(_written, choices))}"
     yield from _evaluation(config)
+    yield from _review(config)
     yield from cluster_problems(config.cluster)
     workers = config.trainer.workers
     if workers != AUTO and not (isinstance(workers, int) and workers >= 0):
@@ -142,6 +145,20 @@ def _evaluation(config: Config) -> Iterator[str]:
         )
     if asked.lpips not in ("auto", True, False):
         yield f"evaluation.lpips={asked.lpips}: must be one of auto, true, false"
+
+
+def _review(config: Config) -> Iterator[str]:
+    if config.store.path is not None and config.stage is not Stage.review:
+        yield (
+            f"store={config.store.path}: looked at by stage=review alone, not by "
+            f"stage={config.stage.value}"
+        )
+    if config.review.port > 65535:
+        yield f"review.port={config.review.port}: must be at most 65535"
+    if config.stage is Stage.review:
+        lacking = [one for one in ("fastapi", "uvicorn") if find_spec(one) is None]
+        if lacking:
+            yield f'stage=review needs {" and ".join(lacking)}: pip install "sgid[human]"'
 
 
 def _generator(settings: GeneratorConfig) -> Iterator[str]:

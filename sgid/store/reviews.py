@@ -13,10 +13,16 @@ import errno
 import json
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sgid.store.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -71,11 +77,7 @@ def read_reviews(folder: Path) -> dict[tuple[str, int], str]:
     `VERDICTS`. Lines that are damaged are passed over, with a warning that counts them.
     """
     verdicts: dict[tuple[str, int], str] = {}
-    for review in read_all(folder):
-        if review.verdict is None:
-            verdicts.pop((review.key, review.repeat), None)
-        else:
-            verdicts[review.key, review.repeat] = review.verdict
+    _fold(verdicts, read_all(folder))
     return verdicts
 
 
@@ -89,6 +91,46 @@ def read_all(folder: Path) -> list[Review]:
         lines = path.read_bytes().split(b"\n")
     except FileNotFoundError:
         return []
+    return _reviews(path, lines)
+
+
+@final
+class Verdicts:
+    """The verdicts on a store's images, read on as its reviews grow, by whichever process."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / REVIEWS
+        self.last: dict[tuple[str, int], str] = {}
+        self._read = 0  # bytes
+
+    def refresh(self) -> dict[tuple[str, int], str]:
+        """The verdict on each reviewed image, by key and repeat, as of now.
+
+        A last line without an end, which may be half written, is left for the next time.
+        """
+        try:
+            with self.path.open("rb") as stream:
+                if os.fstat(stream.fileno()).st_size < self._read:  # another file
+                    self.last, self._read = {}, 0
+                stream.seek(self._read)
+                data = stream.read()
+        except FileNotFoundError:
+            return self.last
+        whole = data[: data.rfind(b"\n") + 1]
+        self._read += len(whole)
+        _fold(self.last, _reviews(self.path, whole.split(b"\n")))
+        return self.last
+
+
+def _fold(verdicts: dict[tuple[str, int], str], reviews: Sequence[Review]) -> None:
+    for review in reviews:
+        if review.verdict is None:
+            verdicts.pop((review.key, review.repeat), None)
+        else:
+            verdicts[review.key, review.repeat] = review.verdict
+
+
+def _reviews(path: Path, lines: Sequence[bytes]) -> list[Review]:
     reviews = [_review(line) for line in lines if line.strip()]
     whole = [one for one in reviews if one is not None]
     if damaged := len(reviews) - len(whole):
@@ -113,3 +155,10 @@ def _review(line: bytes) -> Review | None:
 def rejected(verdicts: Mapping[tuple[str, int], str]) -> list[tuple[str, int]]:
     """The rejected images, sorted: a run that drops them is known by these."""
     return sorted(image for image, verdict in verdicts.items() if verdict == "reject")
+
+
+def rejected_rows(store: Store, images: Collection[tuple[str, int]]) -> NDArray[np.bool_]:
+    """(rows,): whether each row of a complete store is of one of these images."""
+    table, wanted = store.read(["key", "repeat"]), set(images)
+    pairs = zip(*(table[name].to_pylist() for name in ("key", "repeat")), strict=True)
+    return np.fromiter((pair in wanted for pair in pairs), np.bool_, store.rows)

@@ -71,7 +71,7 @@ def _choices(group: str) -> str:
         ("Could not override 'dataset.source.id'.", "dataset.source.id is an option of "
          "dataset=hub only, which is not chosen here"),
         ("Could not override 'store.xyzzy'.", "store.xyzzy is not an option; there are "
-         "store.format, store.shard_size, store.size, store.verify"),
+         "store.format, store.path, store.shard_size, store.size, store.verify"),
         ("Could not override 'xyzzy'.", "xyzzy is not an option; see --help"),
         ("Error merging override seed=a\nValue 'a' of type 'str' could not be converted to "
          "Integer\n    full_key: seed\n    object_type=Config",

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from sgid.methods.describe import PLACES, choose, describe
+from sgid.methods.describe import PLACES, OwnCaptions, choose, describe
 
 
 @pytest.fixture(scope="module")
@@ -43,3 +43,19 @@ def test_choosing_a_caption_at_random(described):
     assert sum(a.caption != b.caption for a, b in zip(described, drawn, strict=True)) > 5
     with pytest.raises(ValueError, match="caption=worst: unknown; one of best, random"):
         choose(described[0], "worst", 0)
+
+
+def test_own_captions_are_scored_like_the_captioners(fashion, make_captioner, make_scorer):
+    samples = [fashion[index] for index in range(3)]
+    scorer, captioner = make_scorer(), make_captioner()
+    plain = list(describe(samples, captioner, scorer))
+    own = {samples[0].key: ("a pair of trousers", "a photo"), samples[1].key: (plain[1].caption,)}
+    joined = list(describe(samples, OwnCaptions(own, captioner), scorer))
+    assert joined[0].candidates == ("a pair of trousers", "a photo", *plain[0].candidates)
+    assert set(joined[1].candidates) == set(plain[1].candidates)  # said once
+    assert joined[1].similarity == plain[1].similarity and joined[2] == plain[2]
+    assert joined[0].similarity == max(joined[0].scores)
+
+    (alone,) = describe(samples[:1], OwnCaptions(own, None), scorer)
+    assert alone.candidates == own[samples[0].key]
+    assert alone.scores == joined[0].scores[:2]

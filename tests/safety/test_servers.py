@@ -8,19 +8,25 @@ import socket
 import pytest
 
 from sgid.human_study import __main__ as command
-from sgid.human_study.app import _greeting, _listen
+from sgid.human_study.app import _greeting
+from sgid.review.app import HOST
+from sgid.runtime.web import listen
 from tests.human_study.conftest import study  # noqa: F401  a fixture
 from tests.safety.sources import FILES
 
 
 def test_the_pages_for_raters_bind_to_this_machine_alone(monkeypatch, tmp_path):
     given = command._parser().parse_args(["serve", str(tmp_path)])
-    with _listen(given.host, 0) as listener:
+    with listen(given.host, 0, options="", free="") as listener:
         address, port = listener.getsockname()
         assert address == "127.0.0.1"
         socket.create_connection(("127.0.0.1", port), timeout=5).close()
         with pytest.raises(OSError), socket.create_connection(("127.0.0.2", port), timeout=5):
             pass
+
+
+def test_a_review_is_for_this_machine_alone():
+    assert HOST == "127.0.0.1"  # and no option changes it
 
 
 @pytest.mark.parametrize(
@@ -39,10 +45,10 @@ def test_nothing_else_listens_without_an_address():
     """A server is made in one place; every other would have to be looked at, and added here."""
     listens = {"create_server", "bind", "listen", "HTTPServer", "TCPServer", "run_simple"}
     found = {
-        file.name
+        f"{file.parent.name}/{file.name}"
         for file, tree in FILES.items()
         for node in ast.walk(tree)
         if isinstance(node, ast.Call)
         and (getattr(node.func, "attr", None) or getattr(node.func, "id", None)) in listens
     }
-    assert found == {"app.py"}
+    assert found == {"human_study/app.py", "review/app.py", "runtime/web.py"}

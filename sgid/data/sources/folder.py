@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, final
 
+from sgid.data.captions import read_captions
 from sgid.data.classes import name_classes
 from sgid.data.decode import image_extensions, is_image
 from sgid.data.image_set import Texts
@@ -137,12 +138,15 @@ def folder(
     validation: str | bool | None = None,
     test: str | bool | None = None,
     depth: int | None = None,
+    captions: str | None = None,
 ) -> Splits:
     """List `root/<class>/**/<image>`, or that below the folders of splits.
 
     `train`, `validation` and `test` name the folders of the splits in `root`, which are otherwise
     found by the usual names (`train`, `Training`, `test_set`); `False` leaves one out. Classes are
     the folders at `depth` below them: 1, or 2 where the first say something else.
+
+    With `captions`, those of training images that people wrote are read (`sgid.data.captions`).
 
     Classes are named by the table `classes`, or else for their folders, without numbers that stand
     before all of them: see `sgid.data.classes`. Keys are paths relative to `root`. Both are NFC,
@@ -161,13 +165,18 @@ def folder(
         raise FileNotFoundError(f"dataset.root={root} {what}.\n{LAYOUT}")
     try:
         named = {"train": train, "validation": validation, "test": test}
-        return _list(top, named, depth, classes)
+        return _list(top, named, depth, classes, captions=captions is not None)
     except PermissionError as error:
         raise ValueError(f"{error.filename} cannot be read: {error.strerror}") from error
 
 
 def _list(
-    top: Path, named: Mapping[str, str | bool | None], depth: int | None, classes: str | None
+    top: Path,
+    named: Mapping[str, str | bool | None],
+    depth: int | None,
+    classes: str | None,
+    *,
+    captions: bool,
 ) -> Splits:
     remarks: list[str] = []
     left_out = LeftOut()
@@ -228,8 +237,17 @@ def _list(
         ignored=left_out.total,
         remarks=(*remarks, *left_out.remarks(), *naming.remarks),
         texts=tuple(text_of[one] for one in words),
+        captions=_captions(found, top) if captions else {},
         places=shown,
     )
+
+
+def _captions(found: Mapping[str, list[_Image]], top: Path) -> dict[str, tuple[str, ...]]:
+    """Captions of the images that a run may be trained on: validation may be joined to them."""
+    images = {
+        image.key: image.path for split in ("train", "validation") for image in found.get(split, [])
+    }
+    return read_captions(images, top)
 
 
 # -- splits ---------------------------------------------------------------------------------------
