@@ -47,7 +47,7 @@ def test_help_lists_every_choice_and_option_with_its_line():
         ("dataset.shotz", ["dataset.shots"]),
         ("datast.shots", ["dataset.shots"]),
         ("models.generator.batchsize", ["models.generator.batch_size"]),
-        ("guidence", ["guidance", "aug.sgid.guidance"]),
+        ("guidence", ["guidance", "aug.gif.guidance"]),
         ("xyzzy", []),
         ("trainer.xyzzy", []),
     ],
