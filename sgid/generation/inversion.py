@@ -26,11 +26,11 @@ def invert(
     Without guidance: each step follows the noise that is predicted for the image's own prompt. The
     steps are those of diffusers' `DDIMInverseScheduler`.
     """
-    import diffusers
     import torch
+    from diffusers.schedulers.scheduling_ddim_inverse import DDIMInverseScheduler
 
     config: Any = pipe.scheduler.config
-    scheduler: Any = diffusers.DDIMInverseScheduler.from_config(config, clip_sample=False)
+    scheduler: Any = DDIMInverseScheduler.from_config(config, clip_sample=False)
     scheduler.set_timesteps(steps, device=pipe.device)
     with torch.inference_mode():
         latents = autoencoder.mean_latents(autoencoder.posteriors(images))

@@ -206,7 +206,7 @@ class Concepts:
         """
         counts = np.bincount(np.asarray(images.labels), minlength=len(images.class_names))
         if self.each != "image" and not counts.all():
-            empty = [phrases[label] for label in np.flatnonzero(counts == 0)]
+            empty = [phrases[label] for label in np.flatnonzero(counts == 0).tolist()]
             more = f" and {len(empty) - 3:,} more" if len(empty) > 3 else ""
             raise ValueError(
                 f"{option} learns every class from its own training images, and "
@@ -373,8 +373,8 @@ class Learner:
         try:
             with torch.random.fork_rng(devices):
                 torch.manual_seed(derive_seed(self.seed, "lora", training.name))
-                options = {"r": concepts.rank, "lora_alpha": concepts.rank}
-                options |= {"init_lora_weights": "gaussian"}
+                options: dict[str, Any] = {"r": concepts.rank, "lora_alpha": concepts.rank}
+                options["init_lora_weights"] = "gaussian"
                 if concepts.rank:
                     pipe.unet.add_adapter(LoraConfig(target_modules=[*UNET], **options), NAME)
                 if concepts.text_encoder:

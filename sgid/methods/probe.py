@@ -142,7 +142,8 @@ def calibrate(logits: NDArray, labels: NDArray) -> float:
             -np.log(np.maximum(probabilities[np.arange(len(labels)), labels], 1e-12)).mean()
         )
 
-    return float(np.exp(minimize_scalar(loss, bounds=(-4, 4), method="bounded").x))
+    found: Any = minimize_scalar(loss, bounds=(-4, 4), method="bounded")
+    return float(np.exp(found.x))
 
 
 def _held_out_logits(
@@ -154,7 +155,8 @@ def _held_out_logits(
     """
     folds = np.zeros(len(labels), np.int64)
     for label in np.unique(labels):
-        rows = sorted(np.flatnonzero(labels == label), key=lambda i: derive_seed(seed, keys[i]))
+        members = np.flatnonzero(labels == label).tolist()
+        rows = sorted(members, key=lambda i: derive_seed(seed, keys[i]))
         folds[rows] = (np.arange(len(rows)) + label) % FOLDS
     logits = np.zeros((len(labels), classes))
     for fold in np.unique(folds):

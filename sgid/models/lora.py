@@ -76,7 +76,7 @@ def _merged(pipe: Any, names: Sequence[str], adapters: Sequence[Adapter]) -> Sav
                 local_files_only=True, use_safetensors=True,
             )  # fmt: skip
         pipe.set_adapters(names, [one.scale for one in adapters])
-        changed = [
+        changed: list[Any] = [
             layer.get_base_layer()
             for part in pipe.components.values()
             if hasattr(part, "modules")
