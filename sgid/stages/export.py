@@ -40,6 +40,7 @@ from sgid.reporting.results import load_results
 from sgid.reproducibility import commit, fingerprint
 from sgid.runtime.files import atomic_path, file_lock, write_atomic
 from sgid.runtime.terminal import progress
+from sgid.stages.store_evaluation import CLIP_SCORES
 from sgid.store.reviews import read_reviews
 from sgid.store.store import ROW_GROUP, Store
 from sgid.store.tables import FORMATS, encode, source_digest, stored_class_names
@@ -237,7 +238,7 @@ def _stem(key: str) -> str:
 
 def _scores(store: Store) -> Mapping[str, NDArray] | None:
     """CLIP's scores of each row, where a run has left them beside the store."""
-    files = sorted(store.folder.glob("judged-*.npz"), key=lambda file: file.stat().st_mtime)
+    files = sorted(store.folder.glob(CLIP_SCORES), key=lambda file: file.stat().st_mtime)
     if not files:
         return None
     with np.load(files[-1]) as arrays:

@@ -27,7 +27,7 @@ from sgid.reporting.results import Example
 from sgid.reporting.table import Cell, Table
 from sgid.reproducibility import CODE, fingerprint
 from sgid.runtime.files import write_atomic
-from sgid.stages.store_evaluation import Filter
+from sgid.stages.store_evaluation import CLIP_SCORES, Filter
 from sgid.store.reviews import read_reviews, rejected
 from sgid.store.store import Store
 
@@ -197,9 +197,7 @@ def _trained_on(found: StoredRows, filter: dict[str, Any]) -> list[str]:
     """`yes`, or the reason why not, for each row: what `filter` makes of CLIP's scores."""
     if not filter:
         return ["yes"] * len(found.rows)
-    files = sorted(
-        found.store.folder.glob("clip_scores-*.npz"), key=lambda file: file.stat().st_mtime
-    )
+    files = sorted(found.store.folder.glob(CLIP_SCORES), key=lambda file: file.stat().st_mtime)
     if not files:  # no run with a filter has looked at this store
         return ["unknown: no run with a filter has scored it"] * len(found.rows)
     chosen = Filter(instantiate(filter), call_text(filter))

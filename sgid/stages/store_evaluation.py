@@ -34,6 +34,9 @@ from sgid.store.reviews import rejected_rows
 from sgid.store.store import Store
 from sgid.store.tables import accepted, stored_images
 
+CLIP_SCORES = "clip_scores-*.npz"
+"""Files in a store with `ClipScores` of its images, one for each scorer and class names."""
+
 OF_ALL = ("cosine", "label_agreement", "diversity")
 """The measures that a result also gives for the images of all its methods together."""
 
@@ -171,7 +174,7 @@ class StoreEvaluation:
     @cached_property
     def scores(self) -> ClipScores:
         mark = fingerprint([self.models.identity("scorer"), self.dataset.phrases])
-        path = self.store.folder / f"clip_scores-{mark}.npz"
+        path = self.store.folder / CLIP_SCORES.replace("*", mark)
         if not path.is_file():
             train = self.dataset.train
             artifacts = self.artifacts

@@ -14,7 +14,9 @@ from experiments.benchmarks import captions, concepts, methods, training
         (captions, "captions", ["--images", "8", "--alone", "2"]),
         (methods, "methods", ["--images", "4", "--methods", "real_guidance,gif"]),
         (training, "training", ["--steps", "2", "--workers", "0"]),
-        (concepts, "concepts", ["--steps", "3", "--images", "8"]),
+        pytest.param(
+            concepts, "concepts", ["--steps", "3", "--images", "8"], marks=pytest.mark.slow
+        ),
     ],
 )
 def test_it_runs_and_leaves_its_figures(benchmark, name, options, tmp_path, monkeypatch):

@@ -21,5 +21,5 @@ def queue(fashion, tmp_path) -> Queue:
     nearest = np.where(rows % 7 == 0, (own + 1) % len(fashion.class_names), own)
     cosines = np.random.default_rng(0).uniform(0, 1, store.rows).astype(np.float32)
     images = stored_images(store, fashion.class_names)
-    scores = ClipScores(own, nearest, cosines)
+    scores = ClipScores(own, nearest, cosines, cosines, cosines)
     return Queue(store, images, fashion, source_index(store, fashion), scores)

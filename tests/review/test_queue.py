@@ -77,7 +77,8 @@ def test_a_hundred_thousand_images_stay_quick(queue, tmp_path):
     count, classes = 100_000, 200
     rng = np.random.default_rng(0)
     labels = np.repeat(rng.integers(0, classes, count // 5), 5)
-    scores = ClipScores(labels, labels, rng.uniform(0, 1, count).astype(np.float32))
+    cosines = rng.uniform(0, 1, count).astype(np.float32)
+    scores = ClipScores(labels, labels, cosines, cosines, cosines)
     started = time.perf_counter()
     many = object.__new__(Queue)
     many.scores, many.pages = scores, queues._pages(scores, np.repeat(np.arange(count // 5), 5))
