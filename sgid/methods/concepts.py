@@ -439,7 +439,7 @@ class Learner:
         noisy = self.scheduler.add_noise(latents, noise, times)
         prompts = [
             render(
-                concepts.templates[which],
+                concepts.templates[int(which)],
                 label=self.phrases[self.images.labels[row]],
                 token=token_name(self.images.labels[row]),
             )
@@ -674,7 +674,8 @@ def memory_needed(concepts: Concepts, folder: Path, resolution: int, dtype: torc
         return tensor
 
     with torch.device("meta"):
-        unet: Any = UNet2DConditionModel.from_config(config).to(dtype).requires_grad_(False)
+        unet: Any = UNet2DConditionModel.from_config(config)
+        unet.to(dtype).requires_grad_(False)
         if concepts.rank:
             unet.add_adapter(LoraConfig(r=concepts.rank, target_modules=[*UNET]), NAME)
         if concepts.gradient_checkpointing:
