@@ -73,8 +73,9 @@ def test_the_schema_is_that_of_datasets():
     features["image"] = datasets.Image()
     features["label_weights"] = [{"label": whole, "weight": real}]
     features["adapters"] = [{"file": Value("string"), "scale": real}]
+    features |= {"attempts": whole, "accepted": Value("bool"), "score": real}
     features |= {"source_class": Value("string"), "negative_prompt": Value("string")}
-    made = schema(targets=True, negatives=True, adapters=True)
+    made = schema(targets=True, negatives=True, adapters=True, selected=True)
     expected = datasets.Features({name: features[name] for name in made.names}).arrow_schema
     assert made.equals(expected, check_metadata=True)
     assert made.metadata == expected.metadata  # also in its order: it is in the files
