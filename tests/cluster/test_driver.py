@@ -59,6 +59,7 @@ def test_two_nodes_make_what_one_process_makes(nodes, alone, tmp_path):
     assert files(augmentation) == alone("aug=sgid")
 
 
+@pytest.mark.slow
 def test_a_worker_and_then_a_node_are_lost_in_mid_work(nodes, alone, hold, tmp_path):
     run, augmentation = planned(tmp_path, *LIGHT, *nodes.options, "cluster.min_workers=2")
     folder = augmentation.generated.folder
@@ -177,6 +178,7 @@ def test_a_cluster_that_is_not_there_is_named(rays_environment, tmp_path):
         made(run, augmentation)
 
 
+@pytest.mark.slow
 def test_one_worker_checks_the_prompts_and_looks_at_the_first_images(nodes, tmp_path, caplog):
     options = (*LIGHT, *nodes.options, "store.shard_size=40")
     long = f"aug.img2img_label.prompt='a {{label}} {'and a hat ' * 40}'"

@@ -9,6 +9,8 @@ import subprocess
 import time
 from pathlib import Path
 
+import pytest
+
 from sgid.cluster.driver import LOOPBACK, QUIET, TOKEN
 from tests.cluster import light
 from tests.cluster.conftest import OPTIONS, at_work, parent, planned
@@ -69,6 +71,7 @@ def rays_folder(driver: int) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_a_signal_ends_the_workers_and_keeps_shards(place, alone, monkeypatch):
     for name in (*QUIET, *LOOPBACK, TOKEN):  # the command's own affair
         monkeypatch.delenv(name, raising=False)

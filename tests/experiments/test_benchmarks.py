@@ -12,7 +12,12 @@ from experiments.benchmarks import captions, concepts, methods, training
     ("benchmark", "name", "options"),
     [
         (captions, "captions", ["--images", "8", "--alone", "2"]),
-        (methods, "methods", ["--images", "4", "--methods", "real_guidance,gif"]),
+        pytest.param(
+            methods,
+            "methods",
+            ["--images", "4", "--methods", "real_guidance,gif"],
+            marks=pytest.mark.slow,
+        ),
         (training, "training", ["--steps", "2", "--workers", "0"]),
         pytest.param(
             concepts, "concepts", ["--steps", "3", "--images", "8"], marks=pytest.mark.slow

@@ -55,10 +55,12 @@ def test_a_quota(whole):
     held(disks.quota(whole, times=1))
 
 
+@pytest.mark.slow
 def test_a_read_only_disk(whole):
     held(disks.read_only(whole))
 
 
+@pytest.mark.slow
 def test_damaged_shards(whole):
     held(disks.damaged(whole, times=3))
 

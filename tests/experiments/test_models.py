@@ -169,6 +169,7 @@ def test_every_stage_goes_on_as_if_it_had_not_been_killed(world, tmp_path):
         torch.testing.assert_close(*states, rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_a_stage_can_be_trained_in_slices_of_time(photo_folder, tmp_path):
     world = ("photographs", photo_folder)
     for step in (1, 2, 3):
@@ -181,6 +182,7 @@ def test_a_stage_can_be_trained_in_slices_of_time(photo_folder, tmp_path):
     torch.testing.assert_close(state, whole, rtol=0, atol=0)
 
 
+@pytest.mark.slow
 def test_all_stages_from_images_to_figures(photo_folder, tmp_path):
     """Photographs: models that load with the real ones' classes, figures of all, and a picture."""
     assert process(options(("photographs", photo_folder), tmp_path, *STAGES)) == 0

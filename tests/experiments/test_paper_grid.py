@@ -50,7 +50,14 @@ def test_each_asks_a_question_and_has_a_title(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("scale", SCALES.values(), ids=SCALES)
+@pytest.mark.parametrize(
+    "scale",
+    [
+        TINY,
+        *(pytest.param(one, marks=pytest.mark.slow) for one in SCALES.values() if one is not TINY),
+    ],
+    ids=lambda scale: scale.name,
+)
 def test_every_value_of_a_grid_composes(name, scale):
     for sweep in MODULES[name].grid(scale):
         cells = sweep.cells()

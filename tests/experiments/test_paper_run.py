@@ -59,6 +59,7 @@ def made(tmp_path_factory) -> Experiments:
     return place
 
 
+@pytest.mark.slow
 def test_all_cells_run_and_their_page_is_written(made):
     assert len(list(made.results.glob("*/result.json"))) == 3
     assert len(list(made.artifacts.glob("generated/*/manifest.json"))) == 2
@@ -74,6 +75,7 @@ def test_all_cells_run_and_their_page_is_written(made):
     assert any(name.endswith(".png") for name in names)
 
 
+@pytest.mark.slow
 def test_again_it_starts_nothing_and_writes_the_same(made):
     before = {path.name: path.read_bytes() for path in made.pages.iterdir()}
     with mock.patch.object(subprocess, "Popen", side_effect=AssertionError("a run was started")):
@@ -81,6 +83,7 @@ def test_again_it_starts_nothing_and_writes_the_same(made):
     assert {path.name: path.read_bytes() for path in made.pages.iterdir()} == before
 
 
+@pytest.mark.slow
 def test_the_plan_knows_what_is_there_and_what_is_shared(made, capsys):
     assert made.paper("expansion", "shots", "--plan") == 0
     lines = {
@@ -110,6 +113,7 @@ def test_a_run_that_fails_is_named_with_its_reason(tmp_path, capsys):
     assert "Not a directory" in said and "error.txt" in said
 
 
+@pytest.mark.slow
 def test_the_plan_needs_neither_images_nor_weights(made, capsys):
     far = replace(SMALL, datasets=["cars", "pets"], many_seeds=["0"])
     with mock.patch.dict(SCALES, small=far):
@@ -119,6 +123,7 @@ def test_the_plan_needs_neither_images_nor_weights(made, capsys):
     assert re.search(r"ablation (\d+) 0 0 \1 (\d+) 0 0 –", said).groups() == ("14", "12")
 
 
+@pytest.mark.slow
 def test_a_page_is_not_lost_where_its_runs_are_not(made, tmp_path):
     before = (made.pages / "expansion.md").read_bytes()
     assert made.paper("expansion", "--render", f"paths.results={tmp_path}") == 1
@@ -171,6 +176,7 @@ def test_a_classifier_that_is_not_there_is_trained_first(made, capsys):
     assert "1 runs have no predictions" in " ".join(capsys.readouterr().out.split())
 
 
+@pytest.mark.slow
 def test_a_mistake_is_refused_before_any_work(made, capsys):
     assert made.paper("expansion", "noise_rat=0.5") == 1
     assert "did you mean noise_rate?" in capsys.readouterr().err

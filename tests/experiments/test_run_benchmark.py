@@ -37,6 +37,7 @@ def test_every_clock_belongs_to_a_part():
     assert set(CLOCKED.values()) <= set(PARTS)
 
 
+@pytest.mark.slow
 def test_it_clocks_the_real_command_and_takes_its_exit_code(tmp_path):
     file = tmp_path / "clock.json"
     command = [sys.executable, "-m", "experiments.benchmarks.run", "--clock", str(file)]

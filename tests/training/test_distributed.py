@@ -132,6 +132,7 @@ def alive(number):
         return False
 
 
+@pytest.mark.slow
 def test_what_one_process_says_to_people_comes_out_alone(fashion, tmp_path):
     classifier, data = make(fashion)
     classifier.optimizer = partial(torch.optim.SGD, lr=1e30)
