@@ -126,7 +126,7 @@ class Dataset:
 
     @property
     def words(self) -> dict[str, tuple[str, ...]]:
-        """What prompts may say of each class, by the field of their template; "" for nothing."""
+        """Words of each class for prompts, by the field of their template; "" for none."""
         texts = self.texts or tuple(map(ClassText, self.class_names))
         return {
             "label": self.phrases,

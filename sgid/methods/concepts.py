@@ -175,7 +175,7 @@ class Concepts:
         write_atomic(folder / INDEX, json.dumps({"each": self.each}).encode())
 
     def trainings(self, images: ImageSet) -> list[Training]:
-        """What is to be trained, one after the other."""
+        """The trainings, one for each class, image, or the whole set, in order."""
         rows: dict[int, list[int]] = {label: [] for label in range(len(images.class_names))}
         for row, label in enumerate(images.labels):
             rows[label].append(row)
@@ -198,7 +198,7 @@ class Concepts:
         ]
 
     def check(self, images: ImageSet, phrases: Sequence[str], models: Any, *, option: str) -> str:
-        """What is to be learned, with how much memory.
+        """A line that says how many concepts are learned, and with how much memory.
 
         Raises:
             ValueError: for classes without images, a generator of another kind, or too little
@@ -362,7 +362,7 @@ class Learner:
 
     @contextmanager
     def _concept(self, training: Training) -> Iterator[dict[str, torch.nn.Parameter]]:
-        """What is to be learned, put into the pipeline, and out of it at the end."""
+        """Put the weights to be learned into the pipeline, and take them out at the end."""
         import torch
         from peft import LoraConfig
 

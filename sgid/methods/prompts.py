@@ -145,7 +145,7 @@ def _lines(file: Path) -> list[str]:
 
 
 def _texts(lines: Sequence[str]) -> Iterator[str]:
-    """What is in the lines; empty ones, and those that begin with #, are left out."""
+    """Prompts of a file's lines; empty ones, and those that begin with #, are left out."""
     for line in lines:
         if (text := line.strip()) and not text.startswith("#"):
             yield text

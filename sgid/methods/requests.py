@@ -200,7 +200,7 @@ class RequestPlan:
         return float(self.strengths[sample])
 
     def texts(self, label: int, caption: str) -> dict[str, str]:
-        """What the fields of prompt templates are filled with."""
+        """Texts of the fields of prompt templates, for a class and a caption."""
         texts = {**{field: by[label] for field, by in self.words.items()}, "caption": caption}
         return {**texts, TOKEN: token_name(label)} if self.method.learns_tokens else texts
 

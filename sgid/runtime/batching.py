@@ -243,7 +243,7 @@ def _write(path: Path | None, name: str, size: int) -> None:
 
 
 def by_rows(count: int, at_once: int, compute: Callable[[slice], torch.Tensor]) -> torch.Tensor:
-    """What `compute` gives for the rows of a batch, `at_once` of them, or fewer if memory runs out.
+    """Rows that `compute` gives for a batch, `at_once` of them, or fewer if memory runs out.
 
     Raises:
         MemoryError: if there is no memory for a single row.

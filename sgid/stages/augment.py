@@ -363,7 +363,7 @@ class Augmentation:
 
     @property
     def captioner(self) -> Captioner:
-        """What gives the candidate captions of the training images."""
+        """The source of the candidate captions of the training images."""
         how = self.settings.captions
         written = None if how == "own" else self.models.captioner
         return OwnCaptions(self.dataset.captions, written) if how else self.models.captioner

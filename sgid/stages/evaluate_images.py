@@ -25,11 +25,11 @@ from sgid.evaluation.metrics import Features, ImageSetFeatures, to_original
 from sgid.evaluation.store_summary import source_index
 from sgid.reporting.image_metrics import print_evaluation, write_page
 from sgid.reporting.results import EVALUATION, load_result
-from sgid.reproducibility import CODE, fingerprint
+from sgid.reproducibility import fingerprint
 from sgid.runtime.files import write_atomic
 from sgid.stages.evaluate import nearest_pairs, write_table
 from sgid.store.store import Store
-from sgid.store.tables import stored_images
+from sgid.store.tables import open_generated, source_digest, stored_images
 
 OPTION = "evaluation.images"
 
@@ -178,32 +178,16 @@ def open_store(path: Path, dataset: Dataset, *, option: str) -> ImagesToEvaluate
     Raises:
         ValueError: if it is another kind of store, of another version, or of other classes.
     """
-    import pyarrow as pa
-
-    spec = json.loads((path / "spec.json").read_text(encoding="utf-8"))
-    if spec.get("kind") != "generated":
-        raise ValueError(f"{option}={path} is a store of {spec.get('kind')}: take one of generated")
-    if (code := spec.get("code")) != CODE:
-        which = "an earlier" if (code or 0) < CODE else "a later"
-        raise ValueError(
-            f"{option}={path} was made by {which} version of sgid: generate its images again, "
-            "or give them as a folder of images"
-        )
-    if fingerprint(spec) != path.resolve().name:
-        raise ValueError(f"{option}={path}: a store's folder is to be named {fingerprint(spec)}")
-    manifest = json.loads((path / "manifest.json").read_text(encoding="utf-8"))
-    where = path.resolve().parent
-    store = Store(where, spec, pa.schema([]), manifest["rows"], manifest["shard_size"])
+    store = open_generated(path, option=option)
     names = store.read(["class_name"])["class_name"].to_pylist()
     labels = _labels(names, path, dataset, option)
     linked, notes = None, ()
-    described = where.parent / "described" / spec.get("described", "")
-    images = spec.get("images") or _described_images(described)
+    images = source_digest(store)
     if images == dataset.train.digest():
         linked = source_index(store, dataset.train)
     elif images is None:
         notes = (
-            f"Their descriptions, {described}, are not there: nothing "
+            "The captions that they were made of are not there: nothing "
             "says what they were made of, and what needs their originals is not measured.",
         )
     else:
@@ -222,9 +206,3 @@ def _labels(names: Sequence[str], path: Path, dataset: Dataset, option: str) -> 
             f"{dataset.name} ({', '.join(dataset.class_names[:5])} ...): change dataset"
         )
     return np.array([label[name] for name in names], np.int64)
-
-
-def _described_images(folder: Path) -> str | None:
-    """The digest of the images that a described store is of; `None` if it is not there."""
-    spec = folder / "spec.json"
-    return json.loads(spec.read_text(encoding="utf-8"))["images"] if spec.is_file() else None
