@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,11 @@ def pytest_configure(config: pytest.Config) -> None:
     """
     if hasattr(config, "workerinput"):
         return
+    with suppress(ImportError):
+        from xdist.workermanage import NodeManager
+
+        # Killed sooner on a busy machine, a process leaves the folders that it removes as it ends.
+        NodeManager.EXIT_TIMEOUT = 120
     os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())
     temporary, home = (Path(tempfile.mkdtemp(prefix=name)) for name in ("sgid-", "sgid-home-"))
     config.stash[FOLDERS] = temporary, home

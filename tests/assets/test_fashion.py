@@ -2,11 +2,14 @@
 
 import hashlib
 from collections import Counter
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
 import pytest
 from datasets import load_dataset
+from PIL import Image
+from pyarrow.parquet import read_table
 
 import sgid
 
@@ -29,15 +32,15 @@ def parts(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def hashes(parts) -> dict[str, list[int]]:
+def hashes() -> dict[str, list[int]]:
     """First 8 bytes of the SHA-256 of each image's grey 32×32 pixels."""
-    return {
-        name: [
-            int.from_bytes(hashlib.sha256(image.convert("L").tobytes()).digest()[:8], "big")
-            for image in part["image"]
-        ]
-        for name, part in parts.items()
-    }
+
+    def hashed(image: dict[str, bytes]) -> int:
+        pixels = Image.open(BytesIO(image["bytes"])).convert("L").tobytes()
+        return int.from_bytes(hashlib.sha256(pixels).digest()[:8], "big")
+
+    tables = {name: read_table(FASHION / f"{name}.parquet", columns=["image"]) for name in SIZES}
+    return {name: list(map(hashed, table["image"].to_pylist())) for name, table in tables.items()}
 
 
 @pytest.mark.parametrize("name", SIZES)

@@ -52,11 +52,20 @@ def until(found: Callable[[], object], over: threading.Event) -> None:
     raise AssertionError("it never came")
 
 
-def test_two_nodes_make_what_one_process_makes(nodes, alone, tmp_path):
-    run, augmentation = planned(tmp_path, "aug=sgid", *nodes.options)
+@pytest.mark.parametrize(
+    "options",
+    [
+        ("aug=sgid", *light.OPTIONS, "cluster.min_workers=2"),
+        # One worker at first: the pool grows.
+        pytest.param(("aug=sgid",), marks=pytest.mark.slow),
+    ],
+    ids=["light", "bundled"],
+)
+def test_two_nodes_make_what_one_process_makes(nodes, alone, tmp_path, options):
+    run, augmentation = planned(tmp_path, *options, *nodes.options)
     said = made(run, augmentation)
-    assert "captions: 5 shards by 2 workers on 2 nodes" in said  # one at first: the pool has grown
-    assert files(augmentation) == alone("aug=sgid")
+    assert "captions: 5 shards by 2 workers on 2 nodes" in said
+    assert files(augmentation) == alone(*options)
 
 
 @pytest.mark.slow

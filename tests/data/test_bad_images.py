@@ -54,7 +54,7 @@ def damaged(draw) -> bytes:
 
 
 @pytest.mark.filterwarnings("ignore")
-@settings(max_examples=400)
+@settings(max_examples=150)
 @given(damaged())
 def test_damaged_bytes_are_a_picture_or_a_reason(data):
     try:

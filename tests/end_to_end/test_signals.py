@@ -53,6 +53,7 @@ def test_a_stop_ends_a_sweep_and_its_table_tells(place, own):
     assert "Stopped or killed. Again: python run.py" in " ".join(out.split())
 
 
+@pytest.mark.slow
 def test_what_nohup_has_ignored_stays_ignored(place, own):
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:

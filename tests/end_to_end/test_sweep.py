@@ -60,6 +60,7 @@ def test_a_job_that_fails_is_named_and_the_others_run(swept, own, tmp_path):
     assert "Traceback" in trace and "ValueError" in trace
 
 
+@pytest.mark.slow
 def test_a_sweep_that_is_killed_goes_on(own, place):
     sweep = (*own, "-m", "noise_rate=0.3,0.5,0.7")
     process = place.start(*sweep)

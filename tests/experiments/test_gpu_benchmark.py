@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import sys
 
+import pytest
 import torch
 
 from experiments.benchmarks import gpu
 from experiments.benchmarks.shapes import SHAPES, unet_flops
 
 
+@pytest.mark.slow
 def test_it_runs_and_leaves_its_figures(tmp_path, monkeypatch):
     options = "--shapes tiny --images 4 --alone 1 --sizes 2 --compile none --compiled-size 2"
     monkeypatch.setattr(

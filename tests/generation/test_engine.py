@@ -62,10 +62,8 @@ def said(caplog):
 @pytest.mark.parametrize(
     ("kind", "name", "threads"),
     [
-        (StableDiffusionEngine, "sd", 1),
         (StableDiffusionEngine, "sd", 2),  # several batches at once
-        (StableDiffusionEngine, "xl", 2),
-        (PipelineEngine, "sd", 1),
+        (StableDiffusionEngine, "xl", 1),
         (PipelineEngine, "xl", 1),
     ],
 )

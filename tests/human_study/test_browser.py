@@ -86,6 +86,7 @@ def rate(page, key):
     page.wait_for_url(lambda url: url != before)
 
 
+@pytest.mark.slow
 def test_two_raters_and_a_server_that_is_killed(stores, browser, tmp_path, capsys):
     place, options = stores
     folder = tmp_path / "study"

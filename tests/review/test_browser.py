@@ -145,6 +145,7 @@ def test_a_phone_shows_and_takes_it_all(queue, browser):
         assert "not saved" not in page.inner_text("#state")
 
 
+@pytest.mark.slow
 def test_a_stage_that_is_killed_loses_no_click(browser, tmp_path, killed_here):
     place = Place(tmp_path / "place")
     place.top.mkdir()

@@ -130,6 +130,7 @@ for number in range(10**6):
 """
 
 
+@pytest.mark.slow
 def test_a_writer_that_is_killed_leaves_a_whole_checkpoint(tmp_path):
     path = tmp_path / "last.ckpt"
     process = subprocess.Popen(
