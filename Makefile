@@ -40,8 +40,9 @@ benchmarks: $(STAMP) ## how fast, against what others do: BENCHMARKS="generation
 chaos: $(STAMP) ## kill, stop, fill, damage: what survives, into docs/reliability.md (ten minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m experiments.chaos
 
+# An environment that forbids files of bytecode would compile everything in each process anew.
 test: $(STAMP) ## all tests but the slow ones, three at a time
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE= $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 slow-tests: $(STAMP) ## the tests that `make test` leaves out: kills, full disks, compilers (half an hour)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -n 2 --dist loadfile
