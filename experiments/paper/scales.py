@@ -16,7 +16,9 @@ class Scale:
 
     `dataset` and `backbone` are those of the grids that vary something else, `few_shots` and
     `shots` are images per class, `many_seeds` are for the ablation, whose differences are small.
-    `classifier` is the run whose classifier has seen as many real images as there are.
+    `compared_...` are those of the grid of other methods, where `compared_options` are more options
+    of an arm: how long it learns. `classifier` is the run whose classifier has seen as many real
+    images as there are.
     """
 
     name: str
@@ -29,6 +31,10 @@ class Scale:
     many_seeds: Sequence[str]
     few_shots: str
     shots: Sequence[str]
+    compared_shots: Sequence[str]
+    compared_seeds: Sequence[str]
+    compared_expansion: str
+    compared_options: Mapping[str, Options]
     classifier: Options
 
     def sweep(
@@ -53,6 +59,26 @@ TINY = Scale(
     many_seeds=["0", "1", "2", "3", "4"],
     few_shots="10",
     shots=["5", "10", "20", "50"],
+    compared_shots=["10", "20"],
+    compared_seeds=[*map(str, range(10))],
+    # Two images of each original add as much as five: see docs/results/tiny/expansion.md.
+    compared_expansion="2",
+    # What two cores can learn in a night, not the authors' thousands of steps.
+    compared_options={
+        "[da_fusion]": {"aug.da_fusion.prepare.steps": "50"},
+        "[diff_aug]": {"aug.diff_aug.prepare.steps": "400"},
+        "[diff_mix]": {"aug.diff_mix.prepare.steps": "400"},
+        "[datadream]": {
+            "aug.datadream.prepare.epochs": "null",
+            "aug.datadream.prepare.steps": "30",
+            "aug.datadream.prepare.warmup": "5",
+        },
+        "[real_fake]": {
+            "aug.real_fake.prepare.epochs": "null",
+            "aug.real_fake.prepare.steps": "200",
+        },
+        "[diff_ii]": {"aug.diff_ii.prepare.steps": "50"},
+    },
     classifier={"dataset": "fashion", "dataset.shots": "null", "backbone": "small_resnet"},
 )
 
@@ -67,6 +93,10 @@ PAPER = Scale(
     many_seeds=["0", "1", "2"],
     few_shots="10",
     shots=["1", "2", "4", "8", "16"],
+    compared_shots=["5", "10"],
+    compared_seeds=["0", "1", "2", "3", "4"],
+    compared_expansion="5",
+    compared_options={},
     classifier={"dataset.shots": "null", "backbone": "vit"},
 )
 
@@ -81,6 +111,7 @@ NAMES = (
     "shots",
     "consistency",
     "plane",
+    "methods",
     "case_study",
     "human",
 )
