@@ -47,6 +47,7 @@ def children(pid: int) -> list[int]:
     return list(map(int, Path(f"/proc/{pid}/task/{pid}/children").read_text().split()))
 
 
+@pytest.mark.slow
 def test_each_run_in_a_process_of_its_own(place, own):
     outcome = place.spawn(*own, *LOCAL, "noise_rate=0.5,2")
     assert outcome.code == 1, outcome.text

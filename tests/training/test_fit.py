@@ -64,6 +64,7 @@ def test_loading_processes_do_not_change_that(fashion, whole, tmp_path):
     assert equal(*ended[:2]) and equal(*ended[1:])
 
 
+@pytest.mark.slow
 def test_a_compiled_network_is_trained_and_stored_as_any(fashion, whole, tmp_path, monkeypatch):
     # The real backend takes half a minute; what it is handed is traced by this one as well.
     compiled = partialmethod(nn.Module.compile, backend="aot_eager")
