@@ -82,6 +82,20 @@ def killed_here(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="module")  # its event loop is in the way of others'
+def browser() -> Iterator[Any]:
+    """A headless Chromium, driven by Playwright; tests are skipped where either is lacking."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    path = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chrome")
+    if path is None:
+        pytest.skip("no chromium or google-chrome installed")
+    with playwright.sync_playwright() as driver:
+        # Not the sandbox: tests run as root in containers.
+        browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
 @pytest.fixture(scope="session")
 def fashion() -> Any:
     """24 of the bundled training images as an `ImageSet`, of all classes."""

@@ -106,7 +106,7 @@ class Describe:
 
 
 def ours(config: ModelsConfig, blip: Path, clip: Path, device: Any, dtype: Any) -> Describe:
-    """With the batch sizes of `config`."""
+    """Captioner and scorer with the batch sizes of `config`."""
     from sgid.models.blip import BlipCaptioner
     from sgid.models.clip import OpenClipScorer
 

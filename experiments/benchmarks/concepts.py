@@ -75,7 +75,7 @@ def main() -> None:
 
 
 def augmentations(names: list[str], device: str, artifacts: str) -> tuple[dict, dict]:
-    """By name: each method with one step to learn, and what it learns by its own settings."""
+    """Each method with one step to learn, and what it learns by its own settings, by name."""
     from sgid.stages import run
 
     options = [

@@ -40,7 +40,7 @@ class Measured:
     off: float | None
 
     def cells(self) -> tuple[str, ...]:
-        """In the order of `COLUMNS`."""
+        """Cells of a row, in the order of `COLUMNS`."""
         off = "" if self.off is None else f"{self.off:.2f}"
         return (
             f"{self.rate:.3g}", f"{self.agreement:.1f}", f"{self.cosine:.3f}",

@@ -147,7 +147,7 @@ def _hash(path: Path) -> str:
 
 
 def _run(ground: Ground, arguments: list[str], largest: int | None, moment: Moment | None) -> None:
-    """In the forked process: as `python run.py`, with a note of each image that is drawn."""
+    """Run what `python run.py` would, in the forked process; each image drawn is noted."""
     import resource
     import signal
 

@@ -96,7 +96,7 @@ def write_bundle(_: Path, parts: dict[str, Part], assets: Path) -> None:
 
 
 def _read(folder: Path, name: str) -> Part:
-    """One of the two original parts, zero-padded from 28 to 32 pixels."""
+    """Read one of the two original parts, zero-padded from 28 to 32 pixels."""
     files = [folder / f"{name}-{kind}-ubyte.gz" for kind in ("images-idx3", "labels-idx1")]
     for file in files:
         if not file.is_file():

@@ -170,7 +170,7 @@ def hashes(images: NDArray[np.uint8]) -> NDArray[np.uint64]:
 
 
 def write_hashes(folder: Path, parts: dict[str, Part], assets: Path) -> None:
-    """Of photographs no image is bundled: hashes of what the models saw and are measured on."""
+    """Write hashes of what the models saw and are measured on; no photograph is bundled."""
     output = assets / PHOTOGRAPHS.output
     output.mkdir(parents=True, exist_ok=True)
     np.save(output / "corpus_hashes.npy", hashes(parts["pretraining"].images), allow_pickle=False)

@@ -146,7 +146,7 @@ def parts(world: World, folder: Path, work: Path) -> dict[str, Part]:
 
 
 def words_in(words: Sequence[str], text: str) -> tuple[str, ...]:
-    """Those of the words that a text, which begins and ends with a space, holds as a whole."""
+    """Words that a text, which begins and ends with a space, holds as a whole."""
     return tuple(word for word in words if word and f" {word} " in text)
 
 

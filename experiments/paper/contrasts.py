@@ -124,7 +124,7 @@ def pooled(found: Sequence[Found]) -> list[Found]:
 
 
 def corrected(found: Sequence[Found]) -> list[Found]:
-    """With Holm's p: what is given is one family."""
+    """The same contrasts with Holm's p, as one family."""
     pvalues = holm([one.difference.p for one in found])
     return [
         replace(one, difference=replace(one.difference, p=p))
@@ -186,7 +186,7 @@ def drawn(found: Sequence[Found]) -> list[Found]:
 
 
 def panels(found: Sequence[Found]) -> dict[str, dict[str, Estimate]]:
-    """For a forest plot: a panel per backbone, of what is `drawn`."""
+    """Panels of a forest plot, one per backbone, of what is `drawn`."""
     backbones = list(dict.fromkeys(one.block[1] for one in found))
     shown = sorted(drawn(found), key=lambda one: backbones.index(one.block[1]))
     return {

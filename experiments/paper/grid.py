@@ -52,7 +52,7 @@ def products(
 
 
 def words(options: Options) -> list[str]:
-    """As they are typed: `["seed=0", "aug=[sgid]"]`."""
+    """Options as they are typed: `["seed=0", "aug=[sgid]"]`."""
     return [f"{key}={value}" for key, value in options.items()]
 
 

@@ -84,7 +84,7 @@ def _notes(rates: Rates, processes: int, unknown: set[str]) -> tuple[str, ...]:
 
 
 def _stores(cells: Sequence[Cell], claimed: set[Path]) -> dict[Path, Wanted]:
-    """Those that no experiment before has asked for."""
+    """Stores that no experiment before has asked for."""
     wanted = (store for cell in cells for store in cell.stores)
     return {store.folder: store for store in wanted if store.folder not in claimed}
 

@@ -25,7 +25,7 @@ class Rates:
 
 
 def measured(results: Sequence[Result], stores: Iterable[Wanted]) -> Rates:
-    """From finished runs, and complete stores of more than one shard."""
+    """Rates measured by finished runs and by complete stores of more than one shard."""
     seconds: dict[str, list[float]] = {}
     for result in results:
         if {"train", "evaluate"} <= result.seconds.keys():

@@ -1,4 +1,4 @@
-"""On what the experiments are run: bundled images on a CPU, or the paper's sets on GPUs."""
+"""Scales of the experiments: bundled images on a CPU, or the paper's sets on GPUs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From a command line to pages: look up the cells, run what is missing, show what there is."""
+"""The work of a command line: look up the cells, run what is missing, write the pages."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class Work:
 
     @cached_property
     def cells(self) -> dict[str, list[Cell]]:
-        """Those of each experiment; nothing is computed."""
+        """Cells of each experiment; nothing is computed."""
         sweeps = {name: _module(name).grid(self.scale) for name in self.names}
         count = sum(len(sweep.cells()) for some in sweeps.values() for sweep in some)
         with progress("look up", count, "runs") as bar:

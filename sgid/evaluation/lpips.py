@@ -47,7 +47,7 @@ def lacks_weights() -> str | None:
 
 
 def load_lpips(device: torch.device) -> Callable[[Any, Any], float]:
-    """From two images, uint8 (1, 3, H, W) tensors, to their LPIPS.
+    """Load a function of two images, uint8 (1, 3, H, W) tensors, that gives their LPIPS.
 
     Raises:
         FileNotFoundError: if the weights are not there; torch would begin to download them.

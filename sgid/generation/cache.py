@@ -43,7 +43,7 @@ class ConditioningCache:
     def texts(
         self, prompts: Iterable[str], *, batches: AdaptiveBatcher, concepts: Hashable = None
     ) -> dict[str | None, PromptEmbedding]:
-        """Those of the prompts; under `None`, what guidance leads away from.
+        """Embeddings of the prompts; under `None`, what guidance leads away from.
 
         `concepts` are the tokens and LoRAs that they are encoded with.
         """

@@ -119,7 +119,7 @@ class PipelineEngine:
         )
 
     def draw(self, requests: Sequence[Request]) -> Drawn:
-        """As `generate`, but nothing is drawn a second time."""
+        """Generate as `generate` does, but draw nothing a second time."""
         yield from self.batches.run(requests, self._draw, alike=_can_share_a_call)
 
     def _draw(self, batch: Sequence[Request]) -> Callable[[], list[Image | None]]:
@@ -257,7 +257,7 @@ class Painter:
 
 
 def _finite(image: NDArray[np.float32] | Image) -> Image | None:
-    """As RGB; an array is (H, W, C) in [0, 1], and gives `None` where it is not finite."""
+    """An image as RGB; an array is (H, W, C) in [0, 1], and gives `None` where it is not finite."""
     if isinstance(image, np.ndarray):
         from diffusers.image_processor import VaeImageProcessor
 
@@ -268,7 +268,7 @@ def _finite(image: NDArray[np.float32] | Image) -> Image | None:
 
 
 def _mean_difference(one: Image | None, other: Image | None) -> float:
-    """In grey levels; infinite between sizes, and where one is not finite."""
+    """Mean difference in grey levels; infinite between sizes, and where one is not finite."""
     if one is None or other is None or one.size != other.size:
         return float("inf")
     return float(np.abs(np.asarray(one, np.float32) - np.asarray(other, np.float32)).mean())

@@ -152,7 +152,7 @@ class StableDiffusionEngine:
     def draw(
         self, requests: Sequence[Request], hook: Callable[[LatentState], Any] | None = None
     ) -> Drawn:
-        """As `generate`, but nothing is drawn a second time."""
+        """Generate as `generate` does, but draw nothing a second time."""
         self.stopped.clear()
         # Batches at work share the weights, so that those of other ones have to wait.
         alike: dict[Concepts, list[Request]] = {}

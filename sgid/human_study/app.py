@@ -25,7 +25,7 @@ from starlette.exceptions import HTTPException
 
 from sgid.human_study.questions import KINDS, SCALE
 from sgid.human_study.study import LONGEST_NAME, Rater, Study, new_code
-from sgid.runtime.web import HEADERS, foreign, listen, templates
+from sgid.runtime.web import guard, listen, templates
 
 PAGES = Path(__file__).parent / "pages"
 
@@ -47,17 +47,10 @@ def make_app(study: Study) -> FastAPI:
     sizes = study.sizes()
     asked = list(dict.fromkeys(one.kind for one in study.questions.values()))
 
-    @app.middleware("http")
-    async def guard(request: Request, proceed: Any) -> Response:
-        if request.method == "POST" and foreign(request):
-            response = page(
-                "gone", 403, up="", title="Not from there", text="Open the link itself."
-            )
-        else:
-            response = await proceed(request)
-        response.headers.update(HEADERS)
-        response.headers.setdefault("Cache-Control", "no-store")
-        return response
+    def refused() -> Response:
+        return page("gone", 403, up="", title="Not from there", text="Open the link itself.")
+
+    guard(app, refused)
 
     @app.exception_handler(404)
     @app.exception_handler(405)

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 
 def fill_to(counts: ArrayLike, expansion: int, *, total: int | None = None) -> NDArray[np.int64]:
-    """As many as each class lacks of `total` images; `null`: of the largest class's, and more.
+    """Images that each class lacks of `total`; `null`: of the largest class's, and more.
 
     With `null` the largest class gets `expansion` for each of its images, and all others as many as
     make them equal.
@@ -21,7 +21,7 @@ def fill_to(counts: ArrayLike, expansion: int, *, total: int | None = None) -> N
 
 
 def inverse_frequency(counts: ArrayLike, expansion: int) -> NDArray[np.int64]:
-    """In all `expansion` for each training image, shared out in inverse proportion to `counts`."""
+    """Share out `expansion` for each training image in inverse proportion to `counts`."""
     real = np.asarray(counts, np.float64)
     weights = np.divide(1, real, out=np.zeros_like(real), where=real > 0)
     return np.round(expansion * real.sum() * weights / weights.sum()).astype(np.int64)

@@ -79,7 +79,7 @@ class Target(Protocol):
     """
 
     def __call__(self, label: int, classes: int, draw: Draw) -> int | Weights | tuple[int, Weights]:
-        """From the label of the original, of as many `classes`."""
+        """Draw from the label of the original, of as many `classes`."""
         ...
 
 
@@ -132,7 +132,7 @@ class Adapters(Protocol):
     """The LoRAs that an image is drawn with."""
 
     def __call__(self, artifact: Path | None, key: str, label: int) -> Sequence[Adapter]:
-        """Of the original `key`, drawn as `label`; `artifact` is what the method prepared."""
+        """Name those of the original `key`, drawn as `label`, in the `artifact` prepared."""
         ...
 
 

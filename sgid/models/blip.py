@@ -163,7 +163,7 @@ class ImageAttention(torch.nn.Module):
 
 @final
 class SharedCrossAttention(torch.nn.Module):
-    """From captions to their image, with the weights of `own`, a `BlipTextSelfAttention`.
+    """Attention from captions to their image, with the weights of `own`, a `BlipTextSelfAttention`.
 
     The n captions of an image are n queries to its one set of keys and values, which are computed
     at the first step and stay in the cache.

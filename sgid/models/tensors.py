@@ -120,7 +120,7 @@ def _blip(folder: Path, option: str) -> Iterator[tuple[Path, Misfit]]:
 
 
 def _transformers_misfit(kind: Any, folder: Path) -> Misfit:
-    """As the library itself accounts for them, which knows what tensors were called before."""
+    """Misfits as the library itself finds them, which knows what tensors were called before."""
     import torch
     import transformers
 

@@ -25,7 +25,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from sgid.review.queue import PAGE, Queue
-from sgid.runtime.web import HEADERS, foreign, listen, templates
+from sgid.runtime.web import guard, listen, templates
 from sgid.store.reviews import VERDICTS
 
 if TYPE_CHECKING:
@@ -61,15 +61,7 @@ def make_app(queue: Queue, *, who: str) -> FastAPI:
     # Else a site whose name leads here could read and write, as if it were one of these pages.
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])
 
-    @app.middleware("http")
-    async def guard(request: Request, proceed: Any) -> Response:
-        if request.method == "POST" and foreign(request):
-            response = Response("Open the page itself.", 403)
-        else:
-            response = await proceed(request)
-        response.headers.update(HEADERS)
-        response.headers.setdefault("Cache-Control", "no-store")
-        return response
+    guard(app, lambda: Response("Open the page itself.", 403))
 
     @app.exception_handler(404)
     async def unknown(request: Request, error: Exception) -> Response:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
-    from fastapi import Request
+    from fastapi import FastAPI, Request, Response
     from jinja2 import Environment
 
 HEADERS = {
@@ -30,6 +31,18 @@ def foreign(request: Request) -> bool:
         return site == "cross-site"
     origin = request.headers.get("origin")
     return origin is not None and urlsplit(origin).netloc != request.headers.get("host")
+
+
+def guard(app: FastAPI, refused: Callable[[], Response]) -> None:
+    """Send the safe headers with every response, and answer forms of other sites by `refused`."""
+
+    @app.middleware("http")
+    async def guarded(request: Request, proceed: Any) -> Response:
+        abroad = request.method == "POST" and foreign(request)
+        response = refused() if abroad else await proceed(request)
+        response.headers.update(HEADERS)
+        response.headers.setdefault("Cache-Control", "no-store")
+        return response
 
 
 @cache

@@ -139,7 +139,7 @@ class Augmentation:
 
     @property
     def stores(self) -> dict[str, Store]:
-        """By what they hold, in the order in which they are made."""
+        """Stores by what they hold, in the order in which they are made."""
         described = {"captions": self.described} if self.described else {}
         return {**described, self.method.name: self.generated}
 
@@ -351,7 +351,7 @@ class Augmentation:
         )
 
     def _words(self) -> dict[str, Sequence[str]]:
-        """By field what prompts say of each class."""
+        """Words that prompts say of each class, by field."""
         words: dict[str, Sequence[str]] = {**self.dataset.words}
         if "confusable" in self.method.fields:
             data, models, artifacts = self.dataset, self.models, self.settings.artifacts
@@ -550,7 +550,7 @@ def _claimed(
 
 
 def _wait(bar: tqdm) -> None:
-    """For the shards that are being made by other processes."""
+    """Wait for the shards that are being made by other processes."""
     bar.set_postfix_str("waiting for another process")
     time.sleep(PATIENCE)
     bar.set_postfix_str("", refresh=False)

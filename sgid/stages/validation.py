@@ -200,7 +200,7 @@ def _generator(settings: GeneratorConfig) -> Iterator[str]:
 
 
 def _written(value: Any) -> str:
-    """As the command line has it."""
+    """A name as the command line has it."""
     return "null" if value is None else str(value)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import signal
 import threading
 from collections.abc import Iterator
@@ -21,19 +20,6 @@ from sgid.stages.run import prepare
 from sgid.store.reviews import REVIEWS, read_all, read_reviews
 from tests.data.writers import write_folder
 from tests.end_to_end.command import Place
-
-BROWSER = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chrome")
-playwright = pytest.importorskip("playwright.sync_api")
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="no chromium or google-chrome installed")
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with playwright.sync_playwright() as driver:
-        # Not the sandbox: tests run as root in containers.
-        browser = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        yield browser
-        browser.close()
 
 
 @contextmanager
