@@ -29,7 +29,10 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-OWN_LOOP = {"compile": None, "guidance_interval": [0.0, 1.0], "deep_cache": 1, "tiny_vae": None}
+OWN_LOOP = {
+    "compile": None, "guidance_interval": [0.0, 1.0], "deep_cache": 1, "tiny_vae": None,
+    "ip_adapter": None, "image_encoder": None, "controlnet": None,
+}  # fmt: skip
 """Options of the project's own loop, each as it is when off."""
 
 
@@ -105,6 +108,11 @@ class PipelineEngine:
                 f"aug={requests[0].method} looks at latents or several prompts of an image, which "
                 "models=any does not show; take one of models=sd15, sd21, sdxl, ..."
             )
+        if any(one.image_prompt or one.edges for one in requests):
+            raise ValueError(
+                f"aug={requests[0].method} draws with image prompts or along edges, which "
+                "models=any cannot; take one of models=sd15, sd21, sdxl, ..."
+            )
         if any(one.tokens or one.adapters for one in requests):
             raise ValueError(
                 f"aug={requests[0].method} draws with learned tokens or a LoRA of its own, which "
@@ -160,7 +168,7 @@ def _for_task(loaded: Any, *, from_image: bool) -> Any:
 
 def _can_share_a_call(request: Request) -> Hashable:
     size = request.init_image.size if request.init_image else None
-    return size, request.strength, request.guidance_scale
+    return size, request.strength, request.guidance_scale, request.image_guidance_scale
 
 
 log = logging.getLogger(__name__)
@@ -235,6 +243,10 @@ class Painter:
                 f"{name} has no guidance scale, but {first.guidance_scale:g} is asked for; take "
                 "guidance=off models.guidance_scale=1, or another model"
             )
+        if first.image_guidance_scale is not None and "image_guidance_scale" not in self.takes:
+            raise ValueError(
+                f"{name} edits no images, but aug={first.method} does; take models=instruct_pix2pix"
+            )
         size = first.init_image.size if first.init_image else (self.resolution, self.resolution)
         generators = [torch.Generator("cpu").manual_seed(request.seed) for request in batch]
         each = {"prompt": [request.prompt for request in batch], "generator": generators}
@@ -249,10 +261,13 @@ class Painter:
             "num_inference_steps": self.steps,
             "strength": first.strength,
             "guidance_scale": first.guidance_scale,
+            "image_guidance_scale": first.image_guidance_scale,
             "width": size[0],
             "height": size[1],
             "output_type": "np",  # of what is no number "pil" makes black
         }
+        if first.image_guidance_scale is None:
+            del given["image_guidance_scale"]  # the pipeline has one of its own
         return {name: value for name, value in given.items() if name in self.takes}
 
 

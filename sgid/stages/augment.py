@@ -206,7 +206,11 @@ class Augmentation:
             spec[name] = list(self.dataset.words[name])
         if settings.size is not None:
             spec["size"] = settings.size
-        if method.from_image:
+        if method.image_prompt is not None:
+            spec["ip_adapter"] = self.models.conditioning("ip_adapter")
+        if method.edges is not None:
+            spec["controlnet"] = self.models.conditioning("controlnet")
+        if method.from_image or method.image_prompt or method.edges:
             spec["size_multiple"] = settings.size_multiple
         if self.artifact is not None:
             spec["artifact"] = self.artifact.name
@@ -215,6 +219,9 @@ class Augmentation:
             negatives=bool(method.negative_prompt),
             adapters=method.adapters is not None,
             selected=method.select is not None,
+            image_prompts=method.image_prompt is not None,
+            edges=method.edges is not None,
+            edited=method.image_guidance is not None,
         )
         rows = int(repeat_counts(method, images, settings.expansion).sum())
         return Store(settings.artifacts / "generated", spec, columns, rows, settings.shard_size)
