@@ -108,10 +108,13 @@ class PipelineEngine:
                 f"aug={requests[0].method} looks at latents or several prompts of an image, which "
                 "models=any does not show; take one of models=sd15, sd21, sdxl, ..."
             )
-        if any(one.image_prompt or one.edges for one in requests):
+        if any(
+            one.image_prompt or one.edges or one.image_guidance_scale is not None
+            for one in requests
+        ):
             raise ValueError(
-                f"aug={requests[0].method} draws with image prompts or along edges, which "
-                "models=any cannot; take one of models=sd15, sd21, sdxl, ..."
+                f"aug={requests[0].method} draws with image prompts, along edges or edits images, "
+                "which models=any cannot; take one of models=sd15, sdxl, instruct_pix2pix, ..."
             )
         if any(one.tokens or one.adapters for one in requests):
             raise ValueError(
@@ -168,7 +171,7 @@ def _for_task(loaded: Any, *, from_image: bool) -> Any:
 
 def _can_share_a_call(request: Request) -> Hashable:
     size = request.init_image.size if request.init_image else None
-    return size, request.strength, request.guidance_scale, request.image_guidance_scale
+    return size, request.strength, request.guidance_scale
 
 
 log = logging.getLogger(__name__)
@@ -243,10 +246,6 @@ class Painter:
                 f"{name} has no guidance scale, but {first.guidance_scale:g} is asked for; take "
                 "guidance=off models.guidance_scale=1, or another model"
             )
-        if first.image_guidance_scale is not None and "image_guidance_scale" not in self.takes:
-            raise ValueError(
-                f"{name} edits no images, but aug={first.method} does; take models=instruct_pix2pix"
-            )
         size = first.init_image.size if first.init_image else (self.resolution, self.resolution)
         generators = [torch.Generator("cpu").manual_seed(request.seed) for request in batch]
         each = {"prompt": [request.prompt for request in batch], "generator": generators}
@@ -261,13 +260,10 @@ class Painter:
             "num_inference_steps": self.steps,
             "strength": first.strength,
             "guidance_scale": first.guidance_scale,
-            "image_guidance_scale": first.image_guidance_scale,
             "width": size[0],
             "height": size[1],
             "output_type": "np",  # of what is no number "pil" makes black
         }
-        if first.image_guidance_scale is None:
-            del given["image_guidance_scale"]  # the pipeline has one of its own
         return {name: value for name, value in given.items() if name in self.takes}
 
 

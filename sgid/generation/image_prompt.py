@@ -56,7 +56,7 @@ class ImagePrompts:
         unet = pipe.unet
         self._without = unet.attn_processors, unet.encoder_hid_proj, None
         model: Any = CLIPVisionModelWithProjection.from_pretrained(
-            encoder, dtype=pipe.dtype, local_files_only=True, use_safetensors=True
+            encoder, dtype=unet.dtype, local_files_only=True, use_safetensors=True
         )
         pipe.register_modules(image_encoder=model.to(pipe.device).eval())
         pipe.load_ip_adapter(

@@ -295,7 +295,9 @@ def _conditioned(option: str, recipe: dict[str, Any], config: Config) -> Iterato
                 f"{option}.image_guidance: an image is edited from noise alone; take from_image: "
                 "true and strength: 1"
             )
-    for part, what in (("image_prompt", "with image prompts"), ("edges", "along edges")):
+    further = {"image_prompt": "with image prompts", "edges": "along edges",
+               "image_guidance": "edits"}  # fmt: skip
+    for part, what in further.items():
         if recipe.get(part) and generator._target_.endswith(f".{PipelineEngine.__name__}"):
             yield (
                 f"{option} draws {what}, which models={config.models.name} cannot; take one of "

@@ -12,6 +12,7 @@ import torch
 from diffusers.models.controlnets.controlnet import ControlNetModel
 from transformers import CLIPVisionModelWithProjection
 
+from sgid.generation.diffusers_pipeline import PipelineEngine
 from sgid.generation.stable_diffusion import StableDiffusionEngine
 from sgid.methods.conditioning import canny
 from sgid.records import EdgeMap, ImagePrompt
@@ -273,7 +274,20 @@ def test_edits_are_what_diffusers_gives_one_by_one(editor, folder):
         assert difference(together[key(one)], expected) <= 1, one
 
 
-def test_an_editor_does_nothing_else(editor):
-    for given in ({"image_guidance_scale": None}, {"strength": 0.5}, {"init_image": None}):
-        with pytest.raises(ValueError, match="models=instruct_pix2pix|from noise alone"):
-            draw(editor, [replace(edits(1)[0], **given)])
+@pytest.mark.parametrize(
+    "given", [{"image_guidance_scale": None}, {"strength": 0.5}, {"init_image": None}]
+)
+def test_an_editor_does_nothing_else(editor, given):
+    with pytest.raises(ValueError, match="models=instruct_pix2pix|from noise alone"):
+        draw(editor, [replace(edits(1)[0], **given)])
+
+
+def test_other_pipelines_have_none_of_it():
+    engine = PipelineEngine(
+        MODELS / "sd", steps=4, scheduler="own", resolution=32, batch_size=2,
+        device=torch.device("cpu"), dtype=torch.float32,
+    )  # fmt: skip
+    one = request(0, init=picture(0, 0, 32), strength=1.0)
+    for given in ({"edges": edges(0, 1.0)}, {"image_guidance_scale": 1.2}):
+        with pytest.raises(ValueError, match="along edges or edits images, which models=any"):
+            draw(engine, [replace(one, **given)])

@@ -54,6 +54,7 @@ def test_a_long_folder_for_temporary_files(monkeypatch):
             "models.generator.lora: scale=99.0: must be within -10 and 10",
         ),
         ("aug=dalda models=any", "aug.dalda draws with image prompts, which models=any cannot"),
+        ("aug=alia_edit models=any", "aug.alia_edit draws edits, which models=any cannot"),
         (
             "aug=saspa models=sd15 models.generator.deep_cache=2",
             "aug.saspa draws along edges, which change at every step what models.generator.deep_ca",
