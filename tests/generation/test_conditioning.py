@@ -15,7 +15,7 @@ from transformers import CLIPVisionModelWithProjection
 from sgid.generation.diffusers_pipeline import PipelineEngine
 from sgid.generation.stable_diffusion import StableDiffusionEngine
 from sgid.methods.conditioning import canny
-from sgid.records import EdgeMap, ImagePrompt
+from sgid.records import Adapter, EdgeMap, ImagePrompt
 from tests.conftest import MODELS
 from tests.data.writers import picture
 from tests.generation.requests import PROMPTS, difference, draw, key, request
@@ -26,6 +26,8 @@ from tests.generation.small_conditions import (
     write_ip_adapter,
 )
 from tests.generation.small_pipelines import write_sdxl
+from tests.generation.test_adapters import LAYERS
+from tests.models.test_lora import write_lora
 
 SCHEDULER = "DPMSolverMultistepScheduler"
 
@@ -37,6 +39,7 @@ def folder(tmp_path_factory) -> Path:
     write_image_encoder(top / "image_encoder")
     for kind in ("plain", "plus"):
         write_ip_adapter(top / f"{kind}.safetensors", MODELS / "sd", kind=kind)
+    write_lora(top / "lora.safetensors", seed=1, layers=LAYERS)
     write_controlnet(top / "controlnet", MODELS / "sd")
     write_sdxl(top / "sdxl")
     write_ip_adapter(top / "xl.safetensors", top / "sdxl")
@@ -62,8 +65,11 @@ def edges(index: int, scale: float) -> EdgeMap:
     return EdgeMap(f"e{index}", canny(picture(index, 0, 32), 20, 60), scale)
 
 
-def mixed() -> list:
-    """With and without image prompts and edges, from noise and from images; no two alike."""
+def mixed(folder: Path | None = None) -> list:
+    """With and without image prompts and edges, from noise and from images; no two alike.
+
+    With the `folder` of a LoRA, the last one is drawn with that as well.
+    """
     prompts = [ImagePrompt(f"p{i}", picture(i, 1, 32 + i), (0.3, 0.8, 1.0)[i]) for i in range(3)]
     kinds = [
         {},
@@ -75,7 +81,7 @@ def mixed() -> list:
         {"image_prompt": replace(prompts[0], scale=0.9), "negative_prompt": "dark"},
     ]
     starts = [None, picture(3, 0, 32), None]
-    return [
+    requests = [
         replace(
             request(i, init=starts[i % 3], strength=1.0 if i % 3 != 1 else 0.5,
                     scale=(5.0, 1.0)[i % 5 == 4], prompt=PROMPTS[i % 3]),
@@ -83,6 +89,10 @@ def mixed() -> list:
         )
         for i in range(2 * len(kinds))
     ]  # fmt: skip
+    if folder is not None:
+        lora = Adapter(folder / "lora.safetensors", 0.5)
+        requests[-1] = replace(requests[-1], adapters=(lora,))
+    return requests
 
 
 @cache
@@ -114,17 +124,22 @@ def reference(one: Any, folder: Path, adapter: str) -> Any:
     if one.edges:
         name = "control_image" if one.init_image else "image"
         where |= {name: one.edges.image, "controlnet_conditioning_scale": one.edges.scale}
+    for adapter in one.adapters:
+        pipe.load_lora_weights(folder, weight_name=adapter.file.name, adapter_name="own")
+        pipe.set_adapters(["own"], [adapter.scale])
     image = pipe(
         one.prompt, **where, negative_prompt=one.negative_prompt or None, num_inference_steps=4,
         guidance_scale=one.guidance_scale, generator=torch.Generator("cpu").manual_seed(one.seed),
     ).images[0]  # fmt: skip
+    if one.adapters:
+        pipe.unload_lora_weights()
     if one.image_prompt:
         pipe.unload_ip_adapter()
     return image
 
 
-def test_an_image_is_the_same_alone_and_in_a_mixed_batch(engine):
-    requests = mixed()
+def test_an_image_is_the_same_alone_and_in_a_mixed_batch(engine, folder):
+    requests = mixed(folder)
     together = draw(engine, requests)
     for one in requests:
         assert difference(draw(engine, [one])[key(one)], together[key(one)]) <= 1, one
@@ -133,7 +148,7 @@ def test_an_image_is_the_same_alone_and_in_a_mixed_batch(engine):
 
 @pytest.mark.parametrize("adapter", ["plain", "plus", "xl"])
 def test_images_are_what_diffusers_gives_one_by_one(folder, adapter):
-    requests = mixed() if adapter == "plain" else mixed()[3:8]
+    requests = mixed(folder) if adapter == "plain" else mixed()[3:8]
     engine = StableDiffusionEngine(
         folder / "sdxl" if adapter == "xl" else MODELS / "sd", steps=4, scheduler=SCHEDULER,
         resolution=32, batch_size=8, device=torch.device("cpu"), dtype=torch.float32,
