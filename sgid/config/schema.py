@@ -112,6 +112,9 @@ class GeneratorConfig(ModelConfig):
     deep_cache: int = 1
     tiny_vae: str | None = None
     lora: list[LoraConfig] = field(default_factory=list)
+    ip_adapter: str | None = None
+    image_encoder: str | None = None
+    controlnet: str | None = None
 
 
 @dataclass

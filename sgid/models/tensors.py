@@ -116,10 +116,10 @@ def _blip(folder: Path, option: str) -> Iterator[tuple[Path, Misfit]]:
             f"writes no captions; take a {CAPTIONER}, such as "
             f"{option}.id=Salesforce/blip-image-captioning-large"
         )
-    yield folder, _transformers_misfit(transformers.BlipForConditionalGeneration, folder)
+    yield folder, transformers_misfit(transformers.BlipForConditionalGeneration, folder)
 
 
-def _transformers_misfit(kind: Any, folder: Path) -> Misfit:
+def transformers_misfit(kind: Any, folder: Path) -> Misfit:
     """Misfits as the library itself finds them, which knows what tensors were called before."""
     import torch
     import transformers
@@ -153,15 +153,16 @@ def _pipeline(folder: Path, option: str) -> Iterator[tuple[Path, Misfit]]:
             continue
         place = folder / part
         if library == "transformers" and hasattr(kind, "config_class"):
-            misfit = _transformers_misfit(kind, place)
+            misfit = transformers_misfit(kind, place)
             # A whole CLIP in the place of its text encoder has what that takes, and more.
             yield place, misfit if misfit.missing else misfit._replace(unused=[])
         elif library == "diffusers" and hasattr(kind, "load_config") and hasattr(kind, "forward"):
-            yield place, _diffusers_misfit(kind, place)
+            yield place, diffusers_misfit(kind, place)
     _check_channels(folder, option)
 
 
-def _diffusers_misfit(kind: Any, folder: Path) -> Misfit:
+def diffusers_misfit(kind: Any, folder: Path) -> Misfit:
+    """The tensors of a model's files against those of `kind`, a class of diffusers."""
     import torch
 
     with torch.device("meta"):
@@ -183,10 +184,17 @@ def _misfit(state: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor
 def _check_channels(folder: Path, option: str) -> None:
     """Raise a `ValueError` where a UNet takes more than the latents that its pipeline gives."""
     index = read_json(folder / "model_index.json") or {}
-    if "Inpaint" in (name := str(index.get("_class_name"))) or "Pix2Pix" in name:
+    if "Inpaint" in (name := str(index.get("_class_name"))):
         return
     taken = (read_json(folder / "unet" / "config.json") or {}).get("in_channels", 4)
     given = (read_json(folder / "vae" / "config.json") or {}).get("latent_channels", 4)
+    if "Pix2Pix" in name:
+        if taken != 2 * given:
+            raise ValueError(
+                f"{option}: {folder} is to edit images ({name}), whose UNet takes {2 * given} "
+                f"channels, and it takes {taken}; change {option}"
+            )
+        return
     if name.startswith("StableDiffusion") and taken != given:
         what = INPAINTING.get(taken, "another task")
         raise ValueError(
