@@ -20,6 +20,7 @@ from omegaconf import MISSING, OmegaConf
 
 
 class Stage(StrEnum):
+    fetch = "fetch"
     data = "data"
     concepts = "concepts"
     augment = "augment"
@@ -44,7 +45,6 @@ class DatasetConfig:
     name: str = MISSING
     source: Any = MISSING
     root: str | None = None
-    download: bool = False
     noun: str | None = None
     trainval: bool = False
     train_per_class: int | None = None

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sgid.models.lora import merge
-from sgid.models.weights import read_json
+from sgid.models.weights import read_json, variant_of
 from sgid.records import Adapter
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ def load(
     pipe = kind.from_pretrained(
         folder,
         dtype=dtype,
+        variant=variant_of(folder, "diffusers"),
         local_files_only=True,
         use_safetensors=True,
         **left_out,

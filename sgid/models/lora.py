@@ -15,7 +15,13 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from sgid.models.tensors import tensor_shapes
-from sgid.models.weights import FILES, MissingWeights, read_json, safetensors_header
+from sgid.models.weights import (
+    FILES,
+    MissingWeights,
+    read_json,
+    safetensors_header,
+    variant_of,
+)
 from sgid.records import Adapter
 
 if TYPE_CHECKING:
@@ -197,10 +203,12 @@ def _bare(layer: str) -> str:
 
 def _weights(folder: Path, parts: Iterable[str]) -> dict[Layer, tuple[int, int]]:
     """The shapes (out, in) of the weights of the parts of a pipeline."""
-    found = {}
+    found, variant = {}, variant_of(folder, "diffusers")
     for part in parts:
+        if not (place := folder / part).is_dir():
+            continue
         library = "transformers" if part.startswith("text_encoder") else "diffusers"
-        shapes = tensor_shapes(folder / part, FILES[library]) if (folder / part).is_dir() else {}
+        shapes = tensor_shapes(place, FILES[library], variant)
         for name, shape in shapes.items():
             if name.endswith(".weight") and len(shape) > 1:
                 found[part, _bare(name.removesuffix(".weight"))] = shape[0], shape[1]

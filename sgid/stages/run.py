@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
@@ -31,7 +31,16 @@ from sgid.runtime.device import pick_device
 from sgid.runtime.files import absolute
 from sgid.stages.augment import Augmentation, GenerationSettings
 from sgid.stages.data import load
-from sgid.stages.preflight import Prepared, preflight
+from sgid.stages.fetch import fetch as fetch_missing
+from sgid.stages.preflight import (
+    Prepared,
+    check_options,
+    list_images,
+    look_up,
+    needs,
+    preflight,
+    typed_command,
+)
 from sgid.stages.reference_classifier import find_reference_classifier
 from sgid.stages.store_evaluation import Filter, StoreEvaluation
 from sgid.store.integrity import invalidate_corrupt_shards
@@ -40,6 +49,8 @@ from sgid.store.store import Store
 from sgid.training.distributed import check_devices
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from sgid.stages.train import Training
 
 OWN = "cluster"
@@ -283,7 +294,7 @@ def prepare(
     Raises:
         ValueError, FileNotFoundError: for what the user can correct.
     """
-    ready = preflight(config)
+    ready = preflight(config, overrides)
     artifacts = Path(config.paths.artifacts)
     dataset = load(config.dataset, ready, seed=config.seed, artifacts=artifacts)
     models = Models(
@@ -320,6 +331,22 @@ def prepare(
     if config.stage not in (Stage.review, Stage.concepts):
         _ = run.rejected  # that nobody has reviewed them is said before any work
     return run
+
+
+def fetch(config: Config, overrides: Sequence[str], console: Console) -> None:
+    """Fetch the images and weights of a run that are missing, and look them all up.
+
+    Raises:
+        ValueError, FileNotFoundError: for what the user can correct.
+    """
+    check_options(config)
+    fetch_missing(
+        partial(list_images, config), config.dataset.root, needs(config),
+        lpips=config.evaluation.lpips is True, console=console,
+    )  # fmt: skip
+    look_up(config, overrides)
+    console.print("[green]All of it is there.[/green] Next:", highlight=False)
+    console.print(f"  {typed_command('', overrides)}", highlight=False, markup=False)
 
 
 def methods(aug: dict[str, Any]) -> list[Method]:
