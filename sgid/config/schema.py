@@ -67,12 +67,16 @@ class DatasetConfig:
 
 @dataclass
 class WeightsConfig:
-    """Weights on disk: a folder, or a snapshot in the hub's cache. See `sgid.models.weights`."""
+    """Weights on disk: a folder, or a snapshot in the hub's cache. See `sgid.models.weights`.
+
+    `config` is a folder with the configs of a checkpoint in one file, where `id` has others.
+    """
 
     layout: str = MISSING
     id: str | None = None
     revision: str | None = None
     path: str | None = None
+    config: str | None = None
 
 
 @dataclass

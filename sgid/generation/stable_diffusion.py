@@ -65,6 +65,7 @@ class StableDiffusionEngine:
         guidance_interval, deep_cache, tiny_vae: trade exactness for speed, each off as it is; see
             `sgid.generation.acceleration`.
         lora: what is added to the weights, for all images.
+        checkpoint: the weights in one file, where `folder` has the configs alone.
         remembered: where the sizes that "auto" finds are written down, or `None`.
 
     Raises:
@@ -86,12 +87,16 @@ class StableDiffusionEngine:
         deep_cache: int = 1,
         tiny_vae: str | None = None,
         lora: Sequence[Adapter] = (),
+        checkpoint: Path | None = None,
         remembered: Path | None = None,
     ) -> None:
         import diffusers
         import torch
 
-        pipe = load(folder, scheduler=scheduler, device=device, dtype=dtype, lora=lora)
+        pipe = load(
+            folder, scheduler=scheduler, device=device, dtype=dtype, lora=lora,
+            checkpoint=checkpoint,
+        )  # fmt: skip
         if why := _not_served(pipe):
             raise ValueError(
                 f"models.generator.weights: {folder} {why}; this engine draws with "
@@ -116,10 +121,11 @@ class StableDiffusionEngine:
         self.latent_side = resolution // self.pipe.vae_scale_factor
         self.batches = adaptive_batcher(
             batch_size, device=device, latent_side=self.latent_side,
-            name=f"{folder}, {dtype}, {resolution} px, compile={compile}, deep_cache={deep_cache}",
+            name=f"{checkpoint or folder}, {dtype}, {resolution} px, compile={compile}, "
+            f"deep_cache={deep_cache}",
             remembered=remembered,
         )  # fmt: skip
-        self.folder = folder
+        self.folder = checkpoint or folder
         self.steps = steps
         self.resolution = resolution
         self.device = device
@@ -129,7 +135,7 @@ class StableDiffusionEngine:
             StableDiffusionEngine, folder,
             scheduler=scheduler, resolution=resolution, batch_size=1, device=device,
             dtype=torch.float32, guidance_interval=guidance_interval, deep_cache=deep_cache,
-            tiny_vae=tiny_vae, lora=lora,
+            tiny_vae=tiny_vae, lora=lora, checkpoint=checkpoint,
         )  # fmt: skip
         self.concepts = LoadedConcepts(self.pipe)
         self.known = ConditioningCache(self.pipe, self.autoencoder)

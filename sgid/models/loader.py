@@ -117,17 +117,21 @@ class Models:
         return engine
 
     def _get(self, name: str, **more: Any) -> Any:
-        settings, folder = self._settings(name), self.weights[f"models.{_option(name)}"].folder
+        settings, weights = self._settings(name), self.weights[f"models.{_option(name)}"]
+        folder = weights.folder
 
         def make() -> Any:
             quiet_generation()
             given = {**more, "device": self.device, "dtype": self._dtype(name)}
             if settings.get("lora"):
                 given["lora"] = self.lora
+            if weights.file is not None:  # engines of one's own need not know of it
+                given["checkpoint"] = weights.file
             return instantiate(settings, _convert_="all")(folder, **given)
 
         # The identity tells apart weights that have changed where they lie.
-        what = {**settings, "is": self.identity(name), "at": folder, "on": self.device}
+        where = weights.file or folder
+        what = {**settings, "is": self.identity(name), "at": where, "on": self.device}
         return self._loaded.get(name, what, make)
 
     def _settings(self, name: str) -> dict[str, Any]:

@@ -11,7 +11,6 @@ import json
 import logging
 import os
 import re
-import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib.resources import files
@@ -101,10 +100,14 @@ class MissingWeights(FileNotFoundError):
 
 @dataclass(frozen=True)
 class Weights:
-    """A folder of weights. `identity` says which weights they are, on whatever machine."""
+    """A folder of weights. `identity` says which weights they are, on whatever machine.
+
+    Of a checkpoint in one `file`, the folder holds the configs.
+    """
 
     folder: Path
     identity: dict[str, Any]
+    file: Path | None = None
 
 
 def locate(
@@ -114,8 +117,12 @@ def locate(
     id: str | None = None,
     revision: str | None = None,
     path: str | None = None,
+    config: str | None = None,
 ) -> Weights:
     """Find weights: the folder `path`, or the snapshot of `id` at `revision` in the hub's cache.
+
+    If `path` is a Stable Diffusion in one file, its configs are in the folder `config`, or in that
+    snapshot.
 
     `option` is the config key (e.g. `models.captioner.weights`) that the messages name.
 
@@ -126,6 +133,12 @@ def locate(
     """
     if layout not in LAYOUTS:
         raise ValueError(f"{option}.layout={layout}: unknown; one of {', '.join(LAYOUTS)}")
+    if path is not None and layout == "diffusers" and Path(path).suffix == ".safetensors":
+        return _single_file(Path(path).expanduser(), option, id, revision, config)
+    if config is not None:
+        raise ValueError(
+            f"{option}.config={config}: of a checkpoint in one file; give {option}.path=FILE"
+        )
     if path is not None and id is not None:
         raise ValueError(
             f"{option}: both path={path} and id={id}; set {option}.path=null, or {option}.id=null"
@@ -138,7 +151,10 @@ def locate(
         variant = variant_of(folder, layout)
         if lacking := _lacking(folder, layout, variant):
             if layout == "diffusers" and (files := _single_files(folder)):
-                raise MissingWeights(_no_folder(files[0], layout, option))
+                raise MissingWeights(
+                    f"{option}.path={path}: no pipeline, but checkpoints in one file each; say "
+                    f"which, such as {option}.path={files[0]}"
+                )
             raise MissingWeights(
                 f"{option}.path={path} lacks {', '.join(lacking)}. It must be the folder of a "
                 f"{layout} model with safetensors weights; change {option}.path."
@@ -146,33 +162,118 @@ def locate(
         return _found(folder, variant, layout=layout, content=content_hash(folder))
     if id is None:
         raise ValueError(f"{option}: give {option}.path=FOLDER or {option}.id=OWNER/NAME")
-    folder = _snapshot(id, revision)
-    if folder is None and id in MOVED and (folder := _snapshot(MOVED[id], revision)):
-        log.info("%s.id=%s: the repository has moved to %s, which is read", option, id, MOVED[id])
-        id = MOVED[id]
+    id, folder = _current(id, revision, option)
     variant = None
     if folder is not None:
         _refuse_code(folder, layout, option)
         variant = variant_of(folder, layout)
     lacking = _lacking(folder, layout, variant) if folder else []
     if folder is None or lacking:
-        found = (
-            f"{folder} lacks {', '.join(lacking)}"
-            if folder
-            else f"not in the hub cache ({hub_cache()}; HF_HUB_CACHE says where it is)"
-        )
-        error = MissingWeights(
-            f"{id}{f' at {revision}' if revision else ''}: {found}.\n"
-            f"  fetch it:      {program()} stage=fetch, with the options of this run\n"
-            f"  or a folder:   {option}.path=FOLDER"
-        )
-        error.fetchable = True
-        raise error
+        raise _not_cached(id, revision, folder, lacking, f"a folder:   {option}.path=FOLDER")
     return _found(folder, variant, layout=layout, id=id, revision=folder.name)
 
 
 def _found(folder: Path, variant: str | None, **identity: Any) -> Weights:
     return Weights(folder, identity | ({"variant": variant} if variant else {}))
+
+
+def _current(id: str, revision: str | None, option: str) -> tuple[str, Path | None]:
+    """The id of a repository where it is now, if it has moved there, and its snapshot."""
+    folder = _snapshot(id, revision)
+    if folder is None and id in MOVED and (folder := _snapshot(MOVED[id], revision)):
+        log.info("%s.id=%s: the repository has moved to %s, which is read", option, id, MOVED[id])
+        return MOVED[id], folder
+    return id, folder
+
+
+def _not_cached(
+    id: str, revision: str | None, folder: Path | None, lacking: list[str], instead: str
+) -> MissingWeights:
+    """The error to raise: what the hub's cache lacks of a repository, and what to do."""
+    found = (
+        f"{folder} lacks {', '.join(lacking)}"
+        if folder
+        else f"not in the hub cache ({hub_cache()}; HF_HUB_CACHE says where it is)"
+    )
+    error = MissingWeights(
+        f"{id}{f' at {revision}' if revision else ''}: {found}.\n"
+        f"  fetch it:      {program()} stage=fetch, with the options of this run\n"
+        f"  or {instead}"
+    )
+    error.fetchable = True
+    return error
+
+
+def _single_file(
+    file: Path, option: str, id: str | None, revision: str | None, config: str | None
+) -> Weights:
+    """A Stable Diffusion in one file, with the configs of a pipeline in diffusers' layout."""
+    given = f"{option}.path={file}"
+    if not file.is_file():
+        raise MissingWeights(f"{given}: there is no such file")
+    if not _whole(file):
+        raise MissingWeights(f"{given}: it is damaged or cut off")
+    if why := _no_checkpoint(safetensors_header(file)):
+        raise MissingWeights(f"{given}: {why}")
+    instead = f"{option}.config=FOLDER of such a pipeline (its configs are enough)"
+    if config is not None:
+        folder = Path(config).expanduser()
+        if lacking := _lacking(folder, "diffusers", weights=False):
+            raise MissingWeights(f"{option}.config={config} lacks {', '.join(lacking)}")
+    elif id is None:
+        raise MissingWeights(
+            f"{given}: one file has no configs. They are those of the pipeline that it was made "
+            f"from: {option}.id=OWNER/NAME, as models=sd15, sd21 and sdxl have it, or {instead}"
+        )
+    else:
+        id, found = _current(id, revision, option)
+        lacking = _lacking(found, "diffusers", weights=False) if found else []
+        if found is None or lacking:
+            error = _not_cached(id, revision, found, lacking, instead)
+            error.args = (f"{given}: its configs, without weights, are those of\n{error}",)
+            raise error
+        folder = found
+    _refuse_code(folder, "diffusers", option)
+    with file.open("rb") as stream:
+        content = hashlib.file_digest(stream, "sha256").hexdigest()
+    identity = {"layout": "diffusers", "checkpoint": content, "configs": _configs_hash(folder)}
+    return Weights(folder, identity, file)
+
+
+def _no_checkpoint(header: Mapping[str, Any]) -> str:
+    """Reason why a file of tensors is no whole Stable Diffusion; empty if it is one."""
+    begin = {name.partition(".")[0] for name in header}
+    if any("lora" in name for name in header):
+        return f"a LoRA, which is no model of its own; {_LORA}"
+    if "control_model" in begin:
+        return "a ControlNet, which is no model of its own"
+    if {"down_blocks", "up_blocks"} <= begin or {"encoder", "decoder"} <= begin:
+        return "one part of a pipeline (a UNet or a VAE); take the folder of the pipeline"
+    if "string_to_param" in begin or "emb_params" in begin:
+        return "a learned token (textual inversion), which is no model of its own"
+    if "conditioner" in begin and any(".embedders.0.model." in name for name in header):
+        return "the refiner of Stable Diffusion XL, which is told an aesthetic score; take the base"
+    whole = {"UNet": ("model",), "VAE": ("first_stage_model",)}
+    whole["text encoder"] = ("cond_stage_model", "conditioner")
+    lacks = [what for what, beginnings in whole.items() if not begin & set(beginnings)]
+    if lacks:
+        return f"no whole Stable Diffusion: it has no {' and no '.join(lacks)}"
+    return ""
+
+
+_LORA = "models.generator.lora=[{path: FILE, scale: 1}] adds it to one"
+
+
+def _configs_hash(folder: Path) -> str:
+    """A hash of the configs and vocabularies of a pipeline, of the parts that are loaded."""
+    files = {"model_index.json": folder / "model_index.json"}
+    for part, *_ in read_parts(folder):
+        for file in sorted((folder / part).glob("*")) if part not in NOT_LOADED else ():
+            if file.suffix in (".json", ".txt", ".model") and ".index" not in file.name:
+                files[f"{part}/{file.name}"] = file
+    return fingerprint(
+        {name: hashlib.sha256(file.read_bytes()).hexdigest() for name, file in files.items()}
+    )
 
 
 def hub_cache() -> Path:
@@ -191,23 +292,7 @@ def _no_folder(path: Path, layout: str, option: str) -> str:
         like_id = re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", str(path))
         hint = f"; if it is a repository of the hub, say {option}.id={path}" if like_id else ""
         return f"{said} lacks the folder itself{hint}"
-    if layout != "diffusers" or path.suffix != ".safetensors":
-        return f"{said}: a file; take the folder that it lies in, with its config"
-    names = safetensors_header(path)
-    if any("lora" in name for name in names):
-        return f"{said}: a LoRA, which is no model of its own; merge it into one and save that"
-    if not any(name.startswith("first_stage_model.") for name in names):
-        return f"{said}: no whole Stable Diffusion; take the folder of a diffusers pipeline"
-    kind = "XL" if any(name.startswith("conditioner.") for name in names) else ""
-    target = path.with_suffix("")
-    code = (
-        f"from diffusers import StableDiffusion{kind}Pipeline as P; "
-        f"P.from_single_file({str(path)!r}).save_pretrained({str(target)!r})"
-    )
-    return (
-        f"{said}: one file; a folder is read. Make it once, with a network (its configs are "
-        f"fetched):\n  python -c {shlex.quote(code)}\n  then: {option}.path={target}"
-    )
+    return f"{said}: a file; take the folder that it lies in, with its config"
 
 
 def _single_files(folder: Path) -> list[Path]:
@@ -256,12 +341,19 @@ def read_json(file: Path) -> Any:
         return None
 
 
-def _lacking(folder: Path, layout: str, variant: str | None = None) -> list[str]:
-    """The files of the layout that are not in `folder`; empty when all are there."""
+def _lacking(
+    folder: Path, layout: str, variant: str | None = None, *, weights: bool = True
+) -> list[str]:
+    """The files of the layout that are not in `folder`; empty when all are there.
+
+    Without `weights`, of configs and vocabularies alone.
+    """
     if not folder.is_dir():
         return ["the folder itself"]
     lacking = []
     for options in required(folder, layout):
+        if not weights and options[0].endswith(".safetensors"):
+            continue
         problems = [_problems(folder, option, variant) for option in options]
         found = [one for one in problems if one is not None]
         if not found:

@@ -38,7 +38,8 @@ Advance = Callable[[int], object]
 class Need:
     """Weights of a run: the section of their option, and how to look for them.
 
-    `half` says that they are computed with in float16.
+    `half` says that they are computed with in float16, `configs_alone` that the weights themselves
+    are in a file of one's own.
     """
 
     option: str
@@ -47,6 +48,7 @@ class Need:
     revision: str | None
     look: Callable[[], Any]
     half: bool
+    configs_alone: bool = False
 
 
 @final
@@ -157,7 +159,10 @@ def _weights(needs: list[Need], problems: list[str], console: Console) -> Iterat
                 problems.append(str(error))
                 continue
             try:
-                one = find_repository(need.id, need.revision, need.layout, half=need.half)
+                one = find_repository(
+                    need.id, need.revision, need.layout,
+                    half=need.half, weights=not need.configs_alone,
+                )  # fmt: skip
             except Unfetchable as unfetchable:
                 problems.append(f"{need.option}: {unfetchable}")
                 continue

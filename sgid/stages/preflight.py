@@ -146,7 +146,8 @@ def needs(config: Config) -> list[Need]:
     return [
         Need(
             name, weights.layout, weights.id, weights.revision,
-            partial(_locate, name, weights), _in_float16(config, name),
+            partial(_locate, name, weights), half=_in_float16(config, name),
+            configs_alone=weights.path is not None,
         )
         for name, weights in _wanted(config).items()
     ]  # fmt: skip
@@ -314,7 +315,7 @@ def check_models(config: Config, ready: Prepared) -> None:
     if (weights := ready.weights.get("models.generator")) is not None:
         folder, scheduler = weights.folder, config.models.generator
         for one in scheduler.lora:
-            check_lora(find_lora(one.path, LORA), folder, LORA)
+            check_lora(find_lora(one.path, LORA), folder, LORA, weights.file)
         strengths = {1.0 for entry in chosen if not entry["from_image"]}
         for given in (entry["strength"] for entry in chosen if entry["from_image"]):
             strengths |= set(extremes(given))

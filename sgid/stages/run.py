@@ -380,6 +380,8 @@ def on_workers(run: Run) -> partial[Run]:
     for model in (config.models.captioner, config.models.scorer, generator):
         if model.weights.path is not None:
             model.weights.path = absolute(model.weights.path)
+        if model.weights.config is not None:
+            model.weights.config = absolute(model.weights.config)
     if generator.tiny_vae is not None:
         generator.tiny_vae = absolute(generator.tiny_vae)
     for one in generator.lora:

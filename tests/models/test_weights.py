@@ -160,25 +160,6 @@ def test_a_linked_folder_is_content(tmp_path):
     assert content_hash(folder) == hashes[1]
 
 
-SD, XL = "first_stage_model.a", "conditioner.b"
-
-
-@pytest.mark.parametrize(
-    ("names", "said"),
-    [
-        ([SD], "StableDiffusionPipeline as P"),
-        ([SD, XL], "StableDiffusionXLPipeline as P"),
-        (["lora_unet_down.weight"], "a LoRA, which is no model of its own"),
-        (["x"], "no whole Stable Diffusion"),
-    ],
-)
-def test_one_file_as_people_share_it(tmp_path, names, said):
-    file = tmp_path / "model.safetensors"
-    save_file({name: torch.zeros(1) for name in names}, file)
-    for path in (file, tmp_path):  # or the folder that it was put into
-        assert said in missing(layout="diffusers", path=str(path))
-
-
 @pytest.mark.parametrize(
     ("path", "said"),
     [
