@@ -115,6 +115,7 @@ class GeneratorConfig(ModelConfig):
     guidance_interval: list[float] = field(default_factory=lambda: [0.0, 1.0])
     deep_cache: int = 1
     tiny_vae: str | None = None
+    memory: str | None = None
     lora: list[LoraConfig] = field(default_factory=list)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, final
 
 from sgid.generation.autoencoder import Autoencoder
 from sgid.generation.denoising import PromptEmbedding, encode_negative_prompt, encode_prompts
+from sgid.generation.memory import put_aside
 from sgid.runtime.batching import AdaptiveBatcher
 
 if TYPE_CHECKING:
@@ -63,7 +64,10 @@ class ConditioningCache:
 
         def compute() -> dict[str | None, PromptEmbedding]:
             wanted: list[str | None] = [None, *distinct]
-            return dict(batches.child().run(wanted, start, alike=lambda prompt: prompt is None))
+            run = batches.child().run(wanted, start, alike=lambda prompt: prompt is None)
+            found = dict(run)
+            put_aside(self.pipe)  # the text encoders, where parts take turns
+            return found
 
         return self._texts.get((concepts, distinct), compute)
 
@@ -89,7 +93,9 @@ class ConditioningCache:
             run = batches.child().run(
                 list(by_digest), start, alike=lambda digest: by_digest[digest].size
             )
-            return dict(run)
+            computed = dict(run)
+            put_aside(self.pipe)
+            return computed
 
         found = self._posteriors.get(tuple(by_digest), compute)
         return {key: found[digest] for key, digest in digests.items()}

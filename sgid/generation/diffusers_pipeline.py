@@ -29,7 +29,10 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-OWN_LOOP = {"compile": None, "guidance_interval": [0.0, 1.0], "deep_cache": 1, "tiny_vae": None}
+OWN_LOOP = {
+    "compile": None, "guidance_interval": [0.0, 1.0], "deep_cache": 1, "tiny_vae": None,
+    "memory": None,
+}  # fmt: skip
 """Options of the project's own loop, each as it is when off."""
 
 

@@ -24,6 +24,7 @@ from sgid.generation.denoising import Denoiser, PromptEmbedding
 from sgid.generation.engine import Drawn, redrawn
 from sgid.generation.hooks import LatentState
 from sgid.generation.inversion import invert
+from sgid.generation.memory import goes_in_turns, put_aside, say_mode, take_turns
 from sgid.models.diffusers import load
 from sgid.records import Adapter, Generated, Request
 from sgid.runtime.batching import adaptive_batcher
@@ -64,6 +65,7 @@ class StableDiffusionEngine:
         compile: mode of `torch.compile` for the UNet, or `None` for none.
         guidance_interval, deep_cache, tiny_vae: trade exactness for speed, each off as it is; see
             `sgid.generation.acceleration`.
+        memory: a mode of `sgid.generation.memory`.
         lora: what is added to the weights, for all images.
         checkpoint: the weights in one file, where `folder` has the configs alone.
         remembered: where the sizes that "auto" finds are written down, or `None`.
@@ -86,6 +88,7 @@ class StableDiffusionEngine:
         guidance_interval: Sequence[float] = (0.0, 1.0),
         deep_cache: int = 1,
         tiny_vae: str | None = None,
+        memory: str | None = None,
         lora: Sequence[Adapter] = (),
         checkpoint: Path | None = None,
         remembered: Path | None = None,
@@ -93,9 +96,10 @@ class StableDiffusionEngine:
         import diffusers
         import torch
 
+        in_turns = goes_in_turns(memory, device)
         pipe = load(
-            folder, scheduler=scheduler, device=device, dtype=dtype, lora=lora,
-            checkpoint=checkpoint,
+            folder, scheduler=scheduler, device=torch.device("cpu") if in_turns else device,
+            dtype=dtype, lora=lora, checkpoint=checkpoint,
         )  # fmt: skip
         if why := _not_served(pipe):
             raise ValueError(
@@ -106,10 +110,15 @@ class StableDiffusionEngine:
         # Not AutoPipelineForImage2Image, which imports every pipeline there is.
         own = name if "Img2Img" in name else name.replace("Pipeline", "Img2ImgPipeline")
         self.pipe: Any = getattr(diffusers, own).from_pipe(pipe, dtype=dtype)
+        say_mode(memory, device)
+        if in_turns:
+            take_turns(self.pipe, device)
         is_xl = "XL" in name
         upcast = is_xl and pipe.vae.config.force_upcast and dtype != torch.float32
         tiny = Path(tiny_vae).expanduser() if tiny_vae else None
-        self.autoencoder = Autoencoder(self.pipe, dtype=dtype, upcast=upcast, tiny=tiny)
+        self.autoencoder = Autoencoder(
+            self.pipe, dtype=dtype, upcast=upcast, tiny=tiny, memory=memory
+        )
         self.stopped = threading.Event()
         self.denoise = Denoiser(
             self.pipe,
@@ -122,7 +131,7 @@ class StableDiffusionEngine:
         self.batches = adaptive_batcher(
             batch_size, device=device, latent_side=self.latent_side,
             name=f"{checkpoint or folder}, {dtype}, {resolution} px, compile={compile}, "
-            f"deep_cache={deep_cache}",
+            f"deep_cache={deep_cache}" + (f", memory={memory}" if memory else ""),
             remembered=remembered,
         )  # fmt: skip
         self.folder = checkpoint or folder
@@ -135,7 +144,7 @@ class StableDiffusionEngine:
             StableDiffusionEngine, folder,
             scheduler=scheduler, resolution=resolution, batch_size=1, device=device,
             dtype=torch.float32, guidance_interval=guidance_interval, deep_cache=deep_cache,
-            tiny_vae=tiny_vae, lora=lora, checkpoint=checkpoint,
+            tiny_vae=tiny_vae, memory=memory, lora=lora, checkpoint=checkpoint,
         )  # fmt: skip
         self.concepts = LoadedConcepts(self.pipe)
         self.known = ConditioningCache(self.pipe, self.autoencoder)
@@ -195,6 +204,7 @@ class StableDiffusionEngine:
                 alike=partial(_can_share_a_batch, steps=self.steps),
                 ahead=ahead,
             )
+        put_aside(self.pipe)
 
     def _draw(
         self,

@@ -21,7 +21,9 @@ from sgid.runtime.terminal import quiet_generation
 if TYPE_CHECKING:
     import torch
 
-UNUSED = {"guidance_interval": [0.0, 1.0], "deep_cache": 1, "tiny_vae": None, "lora": []}
+UNUSED = {
+    "guidance_interval": [0.0, 1.0], "deep_cache": 1, "tiny_vae": None, "lora": [], "memory": None,
+}  # fmt: skip
 """Options of a generator that are off, and so in no spec."""
 
 
@@ -88,6 +90,8 @@ class Models:
         settings = self._settings(name)
         for how in ("batch_size", "compile"):
             settings.pop(how, None)
+        if settings.get("memory") == "low":  # the same images; see `sgid.generation.memory`
+            settings.pop("memory")
         if settings.get("tiny_vae"):
             settings["tiny_vae"] = self._tiny_vae
         if settings.get("lora"):
@@ -136,8 +140,9 @@ class Models:
 
     def _settings(self, name: str) -> dict[str, Any]:
         settings = asdict(self._config(name))
-        if not settings.get("lora"):
-            settings.pop("lora", None)  # engines of one's own need not know of it
+        for key in ("lora", "memory"):
+            if not settings.get(key):
+                settings.pop(key, None)  # engines of one's own need not know of it
         for key in ("weights", "dtype", "size_multiple"):
             settings.pop(key, None)
         return settings
