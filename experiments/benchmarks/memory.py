@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import gc
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -80,12 +80,15 @@ MODELS = {
 
 
 class Tally(TorchDispatchMode):
-    """Counts the bytes of tensors that are alive at once, and the most there were."""
+    """Counts the bytes of tensors that are alive at once, and the most there were.
 
-    def __init__(self) -> None:
+    Those of `weights` are not counted, nor are views of them.
+    """
+
+    def __init__(self, weights: Iterable[torch.Tensor]) -> None:
         super().__init__()
         self.now = self.most = 0
-        self._seen: set[int] = set()
+        self._seen = {one.untyped_storage()._cdata for one in weights}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
@@ -125,10 +128,11 @@ def fused_attention() -> Iterator[None]:
         torch.nn.functional.scaled_dot_product_attention = kept
 
 
-def peak(call: Callable[[], Any]) -> int:
-    """The most bytes that the tensors of a call take at once, weights excepted."""
+def peak(module: torch.nn.Module, call: Callable[[], Any]) -> int:
+    """The most bytes that the tensors of a call of `module` take at once, weights excepted."""
     gc.collect()
-    with torch.no_grad(), fused_attention(), Tally() as tally:
+    weights = [*module.parameters(), *module.buffers()]
+    with torch.no_grad(), fused_attention(), Tally(weights) as tally:
         call()
     return tally.most
 
@@ -179,9 +183,11 @@ def phases(model: Model, parts: Parts, batch: int) -> dict[str, int]:
     pixels = torch.empty(batch, 3, model.side, model.side, dtype=vae.dtype, device="meta")
     latents = torch.empty(batch, 4, side, side, dtype=vae.dtype, device="meta")
     return {
-        "encode": peak(lambda: vae.encode(pixels, return_dict=False)),
-        "denoise": peak(lambda: parts.unet(noisy, time, text, return_dict=False, **more)),
-        "decode": peak(lambda: vae.decode(latents, return_dict=False)),
+        "encode": peak(vae, lambda: vae.encode(pixels, return_dict=False)),
+        "denoise": peak(
+            parts.unet, lambda: parts.unet(noisy, time, text, return_dict=False, **more)
+        ),
+        "decode": peak(vae, lambda: vae.decode(latents, return_dict=False)),
     }
 
 

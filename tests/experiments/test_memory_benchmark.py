@@ -28,7 +28,13 @@ def test_what_is_alive_at_once_is_counted():
         del one
         return (two + 1).sum()
 
-    assert peak(call) == 8004  # two tensors, and the sum
+    assert peak(torch.nn.Module(), call) == 8004  # two tensors, and the sum
+
+
+def test_weights_are_not_counted_as_activations():
+    with torch.device("meta"):
+        linear, given = torch.nn.Linear(1000, 1000), torch.empty(2, 3, 1000)
+    assert peak(linear, lambda: linear(given)) == 4 * 2 * 3 * 1000
 
 
 def test_less_memory_is_less():

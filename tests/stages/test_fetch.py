@@ -22,6 +22,7 @@ from tests.conftest import MODELS
 from tests.data.writers import write_folder
 from tests.end_to_end.command import Place
 from tests.models.hub_server import Hub, serving
+from tests.models.single_file import write_checkpoint
 
 OPTIONS = ("models=sd15", "backbone=vit", "aug=sgid")
 BUNDLED = {"captioner": "blip", "scorer": "clip", "generator": "sd", "backbone": "vit"}
@@ -155,6 +156,16 @@ def test_weights_of_two_options_are_fetched_once(hub):
     assert text.count(id) == 1 and "one, other" in text
     assert len([path for method, path, _ in hub.asked
                 if method == "GET" and path.endswith(".safetensors")]) == 1  # fmt: skip
+
+
+def test_of_a_checkpoint_in_one_file_the_configs_alone_are_fetched(hub, tmp_path):
+    file = write_checkpoint(MODELS / "sd", tmp_path / "model.safetensors")
+    config = compose((*OPTIONS, f"models.generator.weights.path={file}", "dataset=folder"))
+    (need,) = (one for one in needs(config) if one.option == "models.generator")
+    say(weights=[need])
+    assert "unet/config.json" in hub.files()
+    assert not [name for name in hub.files() if name.endswith(".safetensors")]
+    assert need.look().file == file
 
 
 def test_weights_that_have_moved_are_told(hub):
