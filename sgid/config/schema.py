@@ -117,6 +117,9 @@ class GeneratorConfig(ModelConfig):
     tiny_vae: str | None = None
     memory: str | None = None
     lora: list[LoraConfig] = field(default_factory=list)
+    ip_adapter: str | None = None
+    image_encoder: str | None = None
+    controlnet: str | None = None
 
 
 @dataclass

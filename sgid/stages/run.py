@@ -23,6 +23,7 @@ from sgid.data.dataset import Dataset
 from sgid.evaluation.evaluator import Evaluator
 from sgid.evaluation.lpips import weights_file
 from sgid.methods.method import Method, make_method
+from sgid.models.conditioning import OPTIONS
 from sgid.models.loader import Loaded, Models
 from sgid.records import Use
 from sgid.reporting.format import call_text
@@ -382,8 +383,9 @@ def on_workers(run: Run) -> partial[Run]:
             model.weights.path = absolute(model.weights.path)
         if model.weights.config is not None:
             model.weights.config = absolute(model.weights.config)
-    if generator.tiny_vae is not None:
-        generator.tiny_vae = absolute(generator.tiny_vae)
+    for option in ("tiny_vae", *OPTIONS):
+        if (place := getattr(generator, option)) is not None:
+            setattr(generator, option, absolute(place))
     for one in generator.lora:
         one.path = absolute(one.path)
     return partial(prepare, config, {}, [])
