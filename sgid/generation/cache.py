@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, final
 
 from sgid.generation.autoencoder import Autoencoder
 from sgid.generation.denoising import PromptEmbedding, encode_negative_prompt, encode_prompts
+from sgid.generation.memory import put_aside
 from sgid.runtime.batching import AdaptiveBatcher
 
 if TYPE_CHECKING:
@@ -67,7 +68,10 @@ class ConditioningCache:
 
         def compute() -> dict[str | None, PromptEmbedding]:
             wanted: list[str | None] = [None, *distinct]
-            return dict(batches.child().run(wanted, start, alike=lambda prompt: prompt is None))
+            run = batches.child().run(wanted, start, alike=lambda prompt: prompt is None)
+            found = dict(run)
+            put_aside(self.pipe)  # the text encoders, where parts take turns
+            return found
 
         return self._texts.get((concepts, distinct), compute)
 
@@ -86,7 +90,9 @@ class ConditioningCache:
             # Copies, since one that is kept would keep its whole batch.
             return [one.clone() for one in posteriors]
 
-        return _of_images(images, self._posteriors, encode, batches, alike=lambda one: one.size)
+        found = _of_images(images, self._posteriors, encode, batches, alike=lambda one: one.size)
+        put_aside(self.pipe)
+        return found
 
     def image_embeddings(
         self, images: Sequence[Image], prompts: ImagePrompts, *, batches: AdaptiveBatcher

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, final
 
 from sgid.generation.acceleration import DeepCache, guided_steps
 from sgid.generation.hooks import deterministic_step, predicted_original
+from sgid.generation.memory import device_of
 
 if TYPE_CHECKING:
     import torch
@@ -85,7 +86,7 @@ class Denoiser:
         These are `int(steps * strength)`, as diffusers' img2img pipelines count.
         """
         scheduler = copy.deepcopy(self.pipe.scheduler)  # it counts its steps
-        scheduler.set_timesteps(steps, device=self.pipe.device)
+        scheduler.set_timesteps(steps, device=device_of(self.pipe))
         if strength is None:
             return scheduler, scheduler.timesteps
         skipped = max(steps - min(int(steps * strength), steps), 0) * scheduler.order
@@ -265,7 +266,7 @@ def encode_prompts(pipe: Any, prompts: Sequence[str]) -> list[PromptEmbedding]:
     # SD gives (tokens, negative), XL (tokens, negative, whole, negative whole).
     tokens, _, *more = pipe.encode_prompt(
         list(prompts),
-        device=pipe.device,
+        device=device_of(pipe),
         num_images_per_prompt=1,
         do_classifier_free_guidance=False,
     )

@@ -24,6 +24,7 @@ from sgid.generation.denoising import Conditions, Denoiser, PromptEmbedding
 from sgid.generation.engine import Drawn, redrawn
 from sgid.generation.hooks import LatentState
 from sgid.generation.inversion import invert
+from sgid.generation.memory import goes_in_turns, put_aside, say_mode, take_turns
 from sgid.models.conditioning import EDITOR
 from sgid.models.diffusers import load, load_controlnet
 from sgid.records import Adapter, Generated, Request
@@ -70,7 +71,9 @@ class StableDiffusionEngine:
         compile: mode of `torch.compile` for the UNet, or `None` for none.
         guidance_interval, deep_cache, tiny_vae: trade exactness for speed, each off as it is; see
             `sgid.generation.acceleration`.
+        memory: a mode of `sgid.generation.memory`.
         lora: what is added to the weights, for all images.
+        checkpoint: the weights in one file, where `folder` has the configs alone.
         ip_adapter, image_encoder: the file of an IP-Adapter, and the folder of its image encoder,
             for requests with image prompts.
         controlnet: the folder of a ControlNet, for requests with edges.
@@ -94,7 +97,9 @@ class StableDiffusionEngine:
         guidance_interval: Sequence[float] = (0.0, 1.0),
         deep_cache: int = 1,
         tiny_vae: str | None = None,
+        memory: str | None = None,
         lora: Sequence[Adapter] = (),
+        checkpoint: Path | None = None,
         ip_adapter: Path | None = None,
         image_encoder: Path | None = None,
         controlnet: Path | None = None,
@@ -103,7 +108,11 @@ class StableDiffusionEngine:
         import diffusers
         import torch
 
-        pipe = load(folder, scheduler=scheduler, device=device, dtype=dtype, lora=lora)
+        in_turns = goes_in_turns(memory, device)
+        pipe = load(
+            folder, scheduler=scheduler, device=torch.device("cpu") if in_turns else device,
+            dtype=dtype, lora=lora, checkpoint=checkpoint,
+        )  # fmt: skip
         if why := _not_served(pipe):
             raise ValueError(
                 f"models.generator.weights: {folder} {why}; this engine draws with "
@@ -116,10 +125,15 @@ class StableDiffusionEngine:
         if self.edits:
             own = "StableDiffusionImg2ImgPipeline"
         self.pipe: Any = getattr(diffusers, own).from_pipe(pipe, dtype=dtype)
+        say_mode(memory, device)
+        if in_turns:
+            take_turns(self.pipe, device)
         is_xl = "XL" in name
         upcast = is_xl and pipe.vae.config.force_upcast and dtype != torch.float32
         tiny = Path(tiny_vae).expanduser() if tiny_vae else None
-        self.autoencoder = Autoencoder(self.pipe, dtype=dtype, upcast=upcast, tiny=tiny)
+        self.autoencoder = Autoencoder(
+            self.pipe, dtype=dtype, upcast=upcast, tiny=tiny, memory=memory
+        )
         self.image_prompts = None
         if ip_adapter is not None:
             from sgid.generation.image_prompt import ImagePrompts
@@ -139,11 +153,11 @@ class StableDiffusionEngine:
         further = "".join(f", {one}" for one in (ip_adapter, controlnet) if one)
         self.batches = adaptive_batcher(
             batch_size, device=device, latent_side=self.latent_side,
-            name=f"{folder}, {dtype}, {resolution} px, compile={compile}, deep_cache={deep_cache}"
-            + further,
+            name=f"{checkpoint or folder}, {dtype}, {resolution} px, compile={compile}, "
+            f"deep_cache={deep_cache}" + (f", memory={memory}" if memory else "") + further,
             remembered=remembered,
         )  # fmt: skip
-        self.folder = folder
+        self.folder = checkpoint or folder
         self.steps = steps
         self.resolution = resolution
         self.device = device
@@ -153,8 +167,8 @@ class StableDiffusionEngine:
             StableDiffusionEngine, folder,
             scheduler=scheduler, resolution=resolution, batch_size=1, device=device,
             dtype=torch.float32, guidance_interval=guidance_interval, deep_cache=deep_cache,
-            tiny_vae=tiny_vae, lora=lora, ip_adapter=ip_adapter, image_encoder=image_encoder,
-            controlnet=controlnet,
+            tiny_vae=tiny_vae, memory=memory, lora=lora, checkpoint=checkpoint,
+            ip_adapter=ip_adapter, image_encoder=image_encoder, controlnet=controlnet,
         )  # fmt: skip
         self.concepts = LoadedConcepts(self.pipe)
         self.known = ConditioningCache(self.pipe, self.autoencoder)
@@ -252,6 +266,7 @@ class StableDiffusionEngine:
                 alike=partial(_can_share_a_batch, steps=self.steps),
                 ahead=ahead,
             )
+        put_aside(self.pipe)
 
     def _draw(
         self,

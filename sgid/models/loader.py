@@ -28,7 +28,9 @@ from sgid.runtime.terminal import quiet_generation
 if TYPE_CHECKING:
     import torch
 
-UNUSED = {"guidance_interval": [0.0, 1.0], "deep_cache": 1, "tiny_vae": None, "lora": []}
+UNUSED = {
+    "guidance_interval": [0.0, 1.0], "deep_cache": 1, "tiny_vae": None, "lora": [], "memory": None,
+}  # fmt: skip
 """Options of a generator that are off, and so in no spec."""
 
 
@@ -105,6 +107,8 @@ class Models:
         settings = self._settings(name)
         for how in ("batch_size", "compile", *OPTIONS):
             settings.pop(how, None)
+        if settings.get("memory") == "low":  # the same images; see `sgid.generation.memory`
+            settings.pop("memory")
         if settings.get("tiny_vae"):
             settings["tiny_vae"] = self._tiny_vae
         if settings.get("lora"):
@@ -134,20 +138,26 @@ class Models:
         return engine
 
     def _get(self, name: str, **more: Any) -> Any:
-        settings, folder = self._settings(name), self.weights[f"models.{_option(name)}"].folder
+        settings, weights = self._settings(name), self.weights[f"models.{_option(name)}"]
+        folder = weights.folder
 
         def make() -> Any:
             quiet_generation()
             given = {**more, "device": self.device, "dtype": self._dtype(name)}
             if settings.get("lora"):
                 given["lora"] = self.lora
+            if weights.file is not None:  # engines of one's own need not know of it
+                given["checkpoint"] = weights.file
             given |= places
             return instantiate(settings, _convert_="all")(folder, **given)
 
         places = self._places(settings)
         # The identity tells apart weights that have changed where they lie.
         further = [self.conditioning(one) for one in ("ip_adapter", "controlnet") if one in places]
-        what = {**settings, "is": [self.identity(name), *further], "at": folder, "on": self.device}
+        what = {
+            **settings, "is": [self.identity(name), *further], "at": weights.file or folder,
+            "on": self.device,
+        }  # fmt: skip
         return self._loaded.get(name, what, make)
 
     def _places(self, settings: Mapping[str, Any]) -> dict[str, Path]:
@@ -162,7 +172,7 @@ class Models:
 
     def _settings(self, name: str) -> dict[str, Any]:
         settings = asdict(self._config(name))
-        for key in ("lora", *OPTIONS):
+        for key in ("lora", "memory", *OPTIONS):
             if not settings.get(key):
                 settings.pop(key, None)  # engines of one's own need not know of it
         for key in ("weights", "dtype", "size_multiple"):

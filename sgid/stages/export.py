@@ -590,5 +590,8 @@ def _weights_in(identity: Any) -> dict[str, Any] | None:
 
 def _name(weights: Mapping[str, Any]) -> str:
     if "id" in weights:
-        return f"{weights['id']} at {weights['revision']}"
+        variant = f", {weights['variant']}" if "variant" in weights else ""
+        return f"{weights['id']} at {weights['revision']}{variant}"
+    if "checkpoint" in weights:
+        return f"a local checkpoint in one file, SHA-256 {weights['checkpoint']}"
     return f"a local {weights['layout']} model, content {weights['content']}"

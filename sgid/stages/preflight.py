@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+import shlex
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -13,12 +16,14 @@ from hydra.utils import instantiate
 from rich.console import Console
 from rich.markup import escape
 
+from sgid.config.help import own_folders
 from sgid.config.schema import Config, Stage, WeightsConfig, in_slot
 from sgid.config.targets import identity, refuse
 from sgid.data import dataset as datasets
 from sgid.data.dataset import SplitProtocol
 from sgid.data.image_set import ImageSet
 from sgid.data.listing import Splits
+from sgid.data.sources.download import MissingImages
 from sgid.evaluation.lpips import lacks_weights
 from sgid.generation.stable_diffusion import StableDiffusionEngine
 from sgid.methods.guidance import follows_similarity
@@ -38,9 +43,13 @@ from sgid.models.weights import MissingWeights, Weights, locate
 from sgid.reporting.wandb import unready
 from sgid.reproducibility import derive_seed
 from sgid.runtime.batching import out_of_memory
-from sgid.runtime.device import pick_device
+from sgid.runtime.device import pick_device, pick_dtype
+from sgid.runtime.terminal import program
+from sgid.stages.fetch import Need
 from sgid.stages.validation import invalid_options
 from sgid.training.distributed import check_devices
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -52,30 +61,61 @@ class Prepared:
     weights: dict[str, Weights]
 
 
-def preflight(config: Config) -> Prepared:
-    """Look up what the run will need.
+def preflight(config: Config, overrides: Sequence[str] = ()) -> Prepared:
+    """Look up what the run will need. `overrides` are the options as they were given.
 
     Raises:
         ValueError: naming each value that is out of range, or that this machine cannot serve, and
             all code that it names and that is not to be called.
-        FileNotFoundError: naming all images and weights that are missing.
+        FileNotFoundError: naming all images and weights that are missing, and the command that
+            fetches them.
+    """
+    check_options(config)
+    splits, weights = look_up(config, overrides)
+    given = {one.name: getattr(config.dataset, one.name) for one in fields(SplitProtocol)}
+    protocol = SplitProtocol(**given)
+    datasets.check_splits(splits, protocol)
+    if config.stage is not Stage.data:
+        # Last, since it imports PyTorch.
+        device = pick_device(config.trainer.device)
+        check_devices(device, config.trainer.devices)
+        if device.type == "cpu" and config.trainer.precision.startswith("16-"):
+            raise ValueError(
+                f"trainer.precision={config.trainer.precision}: a CPU does not train in float16; "
+                "take 32-true, bf16-mixed, or auto"
+            )
+    return Prepared(splits, protocol, weights)
+
+
+def check_options(config: Config) -> None:
+    """Compare each value with what it may be.
+
+    Raises:
+        ValueError: naming each that cannot be, and all code that is not to be called.
     """
     refuse(asdict(config), config.allow_targets)  # before any of it is called
     if wrong := invalid_options(config):
         raise ValueError("\n".join(wrong))
+
+
+def look_up(config: Config, overrides: Sequence[str] = ()) -> tuple[Splits, dict[str, Weights]]:
+    """List the images, and find the weights of each model that the run uses.
+
+    Raises:
+        FileNotFoundError: naming all that are missing, and the command that fetches them.
+    """
     problems: list[str] = []
+    fetchable = False
 
     def attempt(action: Callable[[], Any]) -> Any:
+        nonlocal fetchable
         try:
             return action()
         except FileNotFoundError as error:
             problems.append(str(error))
-        except InstantiationException as error:  # how Hydra hands on what a source raises
-            if not isinstance(error.__cause__, FileNotFoundError):
-                raise
-            problems.append(str(error.__cause__))
+            fetchable |= can_be_fetched(error)
 
-    splits = attempt(lambda: _listed(config.dataset.source))
+    splits = attempt(lambda: list_images(config))
     wanted = {} if config.stage is Stage.data else _wanted(config)
     weights = {name: attempt(lambda name=name: _locate(name, wanted[name])) for name in wanted}
     if "models.generator" in wanted and (tiny := config.models.generator.tiny_vae):
@@ -90,22 +130,68 @@ def preflight(config: Config) -> Prepared:
         problems.append(f"evaluation.lpips=true: {lacking}; evaluation.lpips=auto does without")
     if problems:
         count = f"{len(problems)} things are" if len(problems) > 1 else "One thing is"
+        if fetchable:
+            command = typed_command("stage=fetch", overrides)
+            problems.append(
+                f"Nothing is fetched unasked. To fetch it, with sizes first:\n  {command}"
+            )
         raise FileNotFoundError(f"{count} missing:\n\n" + "\n\n".join(problems))
     if weights.get("models.generator") is not None:
         _check_edits(config, weights["models.generator"].folder)
-    given = {one.name: getattr(config.dataset, one.name) for one in fields(SplitProtocol)}
-    protocol = SplitProtocol(**given)
-    datasets.check_splits(splits, protocol)
-    if config.stage is not Stage.data:
-        # Last, since it imports PyTorch.
-        device = pick_device(config.trainer.device)
-        check_devices(device, config.trainer.devices)
-        if device.type == "cpu" and config.trainer.precision.startswith("16-"):
-            raise ValueError(
-                f"trainer.precision={config.trainer.precision}: a CPU does not train in float16; "
-                "take 32-true, bf16-mixed, or auto"
-            )
-    return Prepared(splits, protocol, weights)
+    return splits, weights
+
+
+def can_be_fetched(error: FileNotFoundError) -> bool:
+    """Whether `stage=fetch` can fetch what is missing."""
+    if isinstance(error, MissingWeights):
+        return error.fetchable
+    return isinstance(error, MissingImages) and bool(error.size or error.hub)
+
+
+def typed_command(stage: str, overrides: Sequence[str]) -> str:
+    """The command line of a run with another stage, config folders of one's own included."""
+    folders = [word for one in own_folders(sys.argv[1:]) for word in ("--config-dir", str(one))]
+    options = [one for one in overrides if not one.startswith("stage=")]
+    return shlex.join([*program().split(), *folders, *([stage] if stage else []), *options])
+
+
+def needs(config: Config) -> list[Need]:
+    """The weights that the run uses, and how `stage=fetch` looks for them."""
+    return [
+        Need(
+            name, weights.layout, weights.id, weights.revision,
+            partial(_locate, name, weights), half=_in_float16(config, name),
+            configs_alone=weights.path is not None,
+        )
+        for name, weights in _wanted(config).items()
+    ]  # fmt: skip
+
+
+def _in_float16(config: Config, name: str) -> bool:
+    """Whether a model will be computed with in float16, so that the float16 variant is enough.
+
+    On a machine without a GPU `trainer.device=cuda` says that the run will be on another one.
+    """
+    if name not in ("models.generator", "models.captioner"):
+        return False  # scores are computed in the widest format, and backbones are trained
+    import torch
+
+    dtype = config.models.generator.dtype if "gen" in name else config.models.captioner.dtype
+    device = config.trainer.device
+    gpu = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
+    return dtype == "float16" or (dtype == "auto" and gpu)
+
+
+def list_images(config: Config, download: bool = False) -> Splits:
+    """The splits of the run's images; with `download` they are fetched if they are not there.
+
+    Raises:
+        FileNotFoundError: if they are missing, or cannot be fetched.
+    """
+    source = dict(config.dataset.source)
+    if "download" in source:
+        source["download"] = download
+    return _listed(source)
 
 
 def warn(config: Config, console: Console) -> None:
@@ -235,6 +321,7 @@ def check_models(config: Config, ready: Prepared) -> None:
     remembered = Path(config.paths.artifacts) / "checked_weights.json"
     for name, weights in ready.weights.items():
         if name.startswith("models."):
+            _say_variant(config, name, weights)
             check_once(
                 weights, weights.identity["layout"], f"{name}.weights", remembered=remembered
             )
@@ -242,7 +329,7 @@ def check_models(config: Config, ready: Prepared) -> None:
     if (weights := ready.weights.get("models.generator")) is not None:
         folder, scheduler = weights.folder, config.models.generator
         for one in scheduler.lora:
-            check_lora(find_lora(one.path, LORA), folder, LORA)
+            check_lora(find_lora(one.path, LORA), folder, LORA, weights.file)
         if scheduler.ip_adapter:
             file, encoder = find_ip_adapter(scheduler.ip_adapter), find_image_encoder(scheduler)
             check_ip_adapter(file, encoder, folder)
@@ -254,6 +341,16 @@ def check_models(config: Config, ready: Prepared) -> None:
         check_scheduler(
             folder, scheduler=scheduler.scheduler, steps=config.steps, strengths=sorted(strengths)
         )
+
+
+def _say_variant(config: Config, name: str, weights: Weights) -> None:
+    """Tell that weights are there in a variant alone, and what becomes of it."""
+    if (variant := weights.identity.get("variant")) is None:
+        return
+    dtype = getattr(config.models, name.removeprefix("models.")).dtype
+    number = str(pick_dtype(dtype, pick_device(config.trainer.device))).removeprefix("torch.")
+    wider = f", which adds no precision, computed in {number}" if number != "float16" else ""
+    log.info("%s.weights: the %s variant is read%s (%s)", name, variant, wider, weights.folder)
 
 
 def _wanted(config: Config) -> dict[str, WeightsConfig]:
@@ -283,7 +380,12 @@ def _listed(source: dict[str, Any]) -> Splits:
     A source of one's own that builds on `dataset=folder` need not take the options of that one.
     """
     given = {key: value for key, value in source.items() if value is not None or key == "root"}
-    return instantiate(given)
+    try:
+        return instantiate(given)
+    except InstantiationException as error:  # how Hydra hands on what a source raises
+        if isinstance(error.__cause__, FileNotFoundError):
+            raise error.__cause__ from error
+        raise
 
 
 def needs_captions(entry: dict[str, Any]) -> bool:

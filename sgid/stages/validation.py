@@ -18,6 +18,7 @@ from hydra.utils import instantiate
 from sgid.config.schema import SLOTS, ClusterConfig, Config, GeneratorConfig, Stage, in_slot
 from sgid.data.captions import HOW
 from sgid.generation.diffusers_pipeline import OWN_LOOP, PipelineEngine
+from sgid.generation.memory import MODES
 from sgid.methods import prompts
 from sgid.methods.describe import CAPTIONS
 from sgid.methods.method import SECTIONS, Method, section
@@ -69,6 +70,7 @@ CHOICES = {
         *("auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true"),
     ),
     "models.generator.compile": (None, "default", "reduce-overhead", "max-autotune"),
+    "models.generator.memory": MODES,
     "models.captioner.dtype": DTYPES,
     "models.scorer.dtype": DTYPES,
     "models.generator.dtype": DTYPES,
@@ -180,6 +182,14 @@ def _generator(settings: GeneratorConfig) -> Iterator[str]:
                     f"own pipeline, which cannot; take models.generator.{option}={_written(off)}, "
                     "or one of models=sd15, sd21, sdxl, ..."
                 )
+    beside = {"compile": None, "deep_cache": 1, "tiny_vae": None}
+    beside |= {"ip_adapter": None, "controlnet": None}
+    for option, off in beside.items() if settings.memory else ():
+        if (value := getattr(settings, option)) != off:
+            yield (
+                f"models.generator.memory={settings.memory} and models.generator.{option}={value}: "
+                "not together, since parts of the model come and go; take one of them"
+            )
     for one in settings.lora:
         if not -10 <= one.scale <= 10:
             yield f"models.generator.lora: scale={one.scale}: must be within -10 and 10"
@@ -257,6 +267,11 @@ def _recipe(option: str, recipe: dict[str, Any], config: Config) -> Iterator[str
             except InstantiationException as error:
                 yield f"{option}.{part}: {error.__cause__ or error}"
     yield from _conditioned(option, recipe, config)
+    if recipe.get("on_latents") and (mode := config.models.generator.memory):
+        yield (
+            f"{option}.on_latents looks into the model while it draws, and "
+            f"models.generator.memory={mode} takes its parts apart; leave the latter out"
+        )
     if (prepare := recipe.get("prepare")) is not None:
         try:
             instantiate(prepare)
