@@ -321,7 +321,7 @@ def schema(
         image_prompts, edges: whether images are drawn with training images as prompts, or along
             their edges.
         edited: whether images are edits, with a guidance scale towards their original.
-        changed: whether requests may have a second prompt, followed later or in a part of the image.
+        changed: whether there may be a second prompt, followed later or in a part of the image.
     """
     import pyarrow as pa
 
