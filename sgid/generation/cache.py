@@ -97,7 +97,7 @@ class ConditioningCache:
     def image_embeddings(
         self, images: Sequence[Image], prompts: ImagePrompts, *, batches: AdaptiveBatcher
     ) -> dict[int, ImageEmbedding]:
-        """What an IP-Adapter takes of each image, by its `id`; equal images are one."""
+        """Embeddings of images for an IP-Adapter, by their `id`; equal images are one."""
         import torch
 
         def encode(images: Sequence[Image]) -> list[ImageEmbedding]:
@@ -115,7 +115,7 @@ def _of_images(
     *,
     alike: Callable[[Image], Hashable],
 ) -> dict[int, T]:
-    """What `encode` gives of each distinct image, by the `id` of all; those `alike` in a batch."""
+    """Encode each distinct image once, those `alike` in a batch; results by the `id` of all."""
     digests = {id(image): _digest(image) for image in {id(one): one for one in images}.values()}
     by_digest = {digests[id(image)]: image for image in images}
 

@@ -100,7 +100,7 @@ class ImagePrompts:
 
 
 def image_arguments(embeds: Sequence[torch.Tensor], scales: torch.Tensor) -> list[torch.Tensor]:
-    """What the UNet takes as `image_embeds`: one image of each row, and its scale (B,)."""
+    """The `image_embeds` that the UNet takes: one image of each row, and its scale (B,)."""
     return [torch.stack(list(embeds))[:, None], scales]  # (B, 1, ...), (B,)
 
 

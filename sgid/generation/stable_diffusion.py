@@ -339,7 +339,7 @@ class StableDiffusionEngine:
         posteriors: Mapping[int, torch.Tensor],
         embeddings: Mapping[int, ImageEmbedding],
     ) -> Conditions:
-        """What requests that can share a batch are drawn with beside their texts."""
+        """Conditions beside their texts of requests that can share a batch."""
         import numpy as np
 
         prompts = [one.image_prompt for one in batch if one.image_prompt]

@@ -104,7 +104,8 @@ def canny(image: Image.Image, low: float, high: float) -> Image.Image:
     dx, dy = (np.take_along_axis(one, channel, 2)[..., 0] for one in (dx, dy))
     size = abs(dx) + abs(dy)  # (H, W)
     likely = _thinned(dx, dy, size) & (size > int(low))
-    parts, _ = ndimage.label(likely, np.ones((3, 3)))
+    labelled: Any = ndimage.label(likely, np.ones((3, 3)))
+    parts = labelled[0]  # (H, W): the number of the part that touches
     strong = np.unique(parts[likely & (size > int(high))])
     return Image.fromarray(np.where(np.isin(parts, strong) & likely, 255, 0).astype(np.uint8))
 
@@ -117,8 +118,8 @@ def _thinned(dx: NDArray, dy: NDArray, size: NDArray) -> NDArray[np.bool_]:
     def beside(down: int, right: int) -> NDArray:
         return padded[1 + down :, 1 + right :][:height, :width]
 
-    across, along = abs(dx) * TAN_22, abs(dy) << 15
-    steep = across + (abs(dx) << 16)  # tan(67.5°) = tan(22.5°) + 2
+    across, along = abs(dx) * TAN_22, abs(dy) * 2**15
+    steep = across + abs(dx) * 2**16  # tan(67.5°) = tan(22.5°) + 2
     left_right = (size > beside(0, -1)) & (size >= beside(0, 1))
     up_down = (size > beside(-1, 0)) & (size >= beside(1, 0))
     falling = (size > beside(-1, -1)) & (size > beside(1, 1))

@@ -161,7 +161,7 @@ class Models:
         return self._loaded.get(name, what, make)
 
     def _places(self, settings: Mapping[str, Any]) -> dict[str, Path]:
-        """Where further models of the generator lie, by the engine's arguments."""
+        """Folders and files of further models of the generator, by the engine's arguments."""
         places = {}
         if file := settings.get("ip_adapter"):
             places["ip_adapter"] = find_ip_adapter(file)

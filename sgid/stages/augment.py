@@ -219,6 +219,7 @@ class Augmentation:
             image_prompts=method.image_prompt is not None,
             edges=method.edges is not None,
             edited=method.image_guidance is not None,
+            changed=method.changes is not None,
         )
         rows = int(repeat_counts(method, images, settings.expansion).sum())
         return Store(settings.artifacts / "generated", spec, columns, rows, settings.shard_size)

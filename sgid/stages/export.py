@@ -53,6 +53,7 @@ ABOUT: dict[str, type] = {
     "method": str,
     "prompt": str,
     "negative_prompt": str,
+    "second_prompt": str,
     "caption": str,
     "similarity": float,
     "guidance_scale": float,
@@ -185,7 +186,7 @@ def _generated(
                 "synthetic": True,
                 "original": row["key"],
                 **{name: row[name] for name in ("repeat", "method", "prompt", "caption", "seed")},
-                "negative_prompt": row.get("negative_prompt"),
+                **{name: row.get(name) for name in ("negative_prompt", "second_prompt")},
                 **{name: row[name] for name in ("similarity", "guidance_scale", "strength")},
                 "cosine": None if scores is None else float(scores["cosines"][number]),
                 "nearest_class": None

@@ -309,6 +309,7 @@ def schema(
     image_prompts: bool = False,
     edges: bool = False,
     edited: bool = False,
+    changed: bool = False,
 ) -> pa.Schema:
     """The columns of a generated store; `datasets.load_dataset("parquet")` decodes `image`.
 
@@ -320,6 +321,7 @@ def schema(
         image_prompts, edges: whether images are drawn with training images as prompts, or along
             their edges.
         edited: whether images are edits, with a guidance scale towards their original.
+        changed: whether requests may have a second prompt, followed later or in a part of the image.
     """
     import pyarrow as pa
 
@@ -339,6 +341,8 @@ def schema(
             some[name] = pa.struct({"key": text, "scale": real})
     if edited:
         some["image_guidance_scale"] = real
+    if changed:
+        some["second_prompt"] = text
     return _with_features(
         {
             "key": text,
@@ -420,6 +424,7 @@ def to_row(generated: Generated, *, format: str) -> dict[str, Any]:
         "image_prompt": _condition(request.image_prompt),
         "edges": _condition(request.edges),
         "image_guidance_scale": request.image_guidance_scale,
+        "second_prompt": second.prompt if (second := request.later or request.blend) else None,
     }
 
 

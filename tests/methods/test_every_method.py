@@ -97,6 +97,8 @@ def test_a_method_end_to_end(name, images, tmp_path, further):
         assert np.abs(np.asarray(alone.image, np.int16) - stored).max() <= 2
         assert alone.request.seed == rows[number]["seed"]
         assert alone.request.strength == rows[number]["strength"]
+        if second := alone.request.later or alone.request.blend:
+            assert rows[number]["second_prompt"] == second.prompt != ""
     evaluation = run.store_evaluations[0]
     if one.method.select is not None and evaluation.store.columns:
         accepted = np.array([row["accepted"] for row in rows])
