@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import final
+from typing import Any, final
 
 from tqdm.utils import CallbackIOWrapper
 
@@ -131,13 +131,11 @@ class Repository:
             os.truncate(part, 0)
         with part.open("r+b") as stream:
             begun = stream.seek(0, os.SEEK_END)
+            counted: Any = CallbackIOWrapper(advance, stream, "write")
             http_get(
-                url,
-                CallbackIOWrapper(advance, stream, "write"),
-                resume_size=begun,
-                headers=build_hf_headers(),
-                expected_size=file.size,
-            )
+                url, counted,
+                resume_size=begun, headers=build_hf_headers(), expected_size=file.size,
+            )  # fmt: skip
         if _hash(part, like=file.hash) != file.hash:
             part.unlink()
             raise Unfetchable(f"{file.name} of {self.id} came damaged. {AGAIN}")

@@ -254,9 +254,11 @@ def _no_checkpoint(header: Mapping[str, Any]) -> str:
         return "a learned token (textual inversion), which is no model of its own"
     if "conditioner" in begin and any(".embedders.0.model." in name for name in header):
         return "the refiner of Stable Diffusion XL, which is told an aesthetic score; take the base"
-    whole = {"UNet": ("model",), "VAE": ("first_stage_model",)}
-    whole["text encoder"] = ("cond_stage_model", "conditioner")
-    lacks = [what for what, beginnings in whole.items() if not begin & set(beginnings)]
+    whole = {
+        "UNet": {"model"}, "VAE": {"first_stage_model"},
+        "text encoder": {"cond_stage_model", "conditioner"},
+    }  # fmt: skip
+    lacks = [what for what, beginnings in whole.items() if not begin & beginnings]
     if lacks:
         return f"no whole Stable Diffusion: it has no {' and no '.join(lacks)}"
     return ""

@@ -1,6 +1,10 @@
 """A run with its generator in one file, as checkpoints are shared, and in little memory."""
 
+import io
+
+import numpy as np
 import pyarrow.parquet as pq
+from PIL import Image
 
 from tests.conftest import MODELS
 from tests.end_to_end.command import SHORT
@@ -19,7 +23,12 @@ def test_a_checkpoint_in_one_file_draws_the_same_images(place, tmp_path):
     assert "memory=low: on cpu the VAE takes an image at a time" in said.text
     stores = sorted(place.artifacts.glob("generated/*"))
     images = [
-        [row["bytes"] for row in pq.read_table(one / "part-00000.parquet")["image"].to_pylist()]
+        [
+            np.asarray(Image.open(io.BytesIO(row["bytes"])), int)
+            for row in pq.read_table(one / "part-00000.parquet")["image"].to_pylist()
+        ]
         for one in stores
     ]
-    assert len(stores) == 2 and images[0] == images[1]
+    assert len(stores) == 2 and len(images[0]) == 10
+    for one, other in zip(*images, strict=True):  # in grey levels
+        assert abs(one - other).max() <= 1

@@ -197,9 +197,7 @@ def test_null_is_what_older_results_do_not_have(make_run):
 @pytest.mark.parametrize(("mode", "same"), [("low", True), ("lowest", False)])
 def test_less_memory_for_the_same_images_is_the_same_arm(make_run, mode, same):
     run = make_run(aug=["sgid"])
-    models = run.config["models"]
-    generator = {**models["generator"], "memory": mode}
-    config = {**run.config, "models": {**models, "generator": generator}}
+    config = {**run.config, "models": {**run.config["models"], "generator": {"memory": mode}}}
     assert (arm(config, run.aug) == arm(run.config, run.aug)) is same
 
 
