@@ -38,7 +38,7 @@ LONGEST_TEMPORARY = 107 - len("/pymp-12345678/listener-12345678")
 AT_LEAST = {
     1: (
         *("expansion", "steps", "store.shard_size", "store.size"),
-        *("trainer.validations", "trainer.devices"),
+        *("trainer.validations", "trainer.devices", "advise.seeds"),
         *(f"cluster.{key}" for key in ("min_workers", "max_workers", "cpus", "attempts")),
         *(f"dataset.{key}" for key in ("shots", "train_per_class", "imbalance", "size")),
         *(f"backbone.{key}" for key in ("batch_size", "epochs", "steps", "image_size")),
@@ -53,10 +53,11 @@ AT_LEAST = {
 SHARES = {
     "above 0, at most 1": (
         *("noise_rate", "models.captioner.top_p", "dataset.fraction", "backbone.layer_decay"),
+        "advise.first_steps",
     ),
     "above 0, below 1": ("dataset.validation", "dataset.test"),
     "at least 0, below 1": ("dataset.max_bad", "backbone.warmup", "backbone.label_smoothing"),
-    "at least 0, at most 1": ("mix.probability",),
+    "at least 0, at most 1": ("mix.probability", "advise.least_score"),
 }
 
 CHOICES = {
