@@ -209,7 +209,7 @@ class AdviseConfig:
     hours: float = 1.0
     candidates: list[str] = field(default_factory=list)
     seeds: int = 8
-    first_steps: float = 0.5
+    first_steps: float = 1.0
     screened: int = 50
     least_score: float = 0.5
 

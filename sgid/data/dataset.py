@@ -39,9 +39,9 @@ class SplitProtocol:
 
     First the parts that the source does not have are held out from train, the same in every run:
     for test all but `train_per_class` images of each class, or the share `test`; for validation, of
-    what is left, the share `validation`, drawn by `validation_seed` where that is given: test is the
-    same whatever it is. With `trainval` the source's own validation part is
-    joined to train before. Then train is cut down, by the run's seed, to `shots` images of each
+    what is left, the share `validation`, drawn by `validation_seed` where that is given (test is
+    the same whatever it is). With `trainval` the source's own validation part is joined to train
+    before. Then train is cut down, by the run's seed, to `shots` images of each
     class, to a `fraction` of each class, or to a long tail whose first class has `imbalance` times
     the images of the last. All that is `None` is not done.
 

@@ -298,23 +298,21 @@ class Augmentation:
         return Rate(self.settings.artifacts / RATES, models, self.models.device)
 
     def seconds(self) -> float | None:
-        """Time that the stores still take, as measured here before; `None` where nothing was.
+        """Time that the stores take from nothing, as measured here before; `None` where nothing
+        was.
 
         Learning a method's artifact is not counted.
         """
-        store, described, total = self.generated, self.described, 0.0
-        if described is not None and not described.complete:
-            if (each := self.caption_rate.read()) is None:
+        total, each = 0.0, self.rate.read()
+        if self.described is not None:
+            if (caption := self.caption_rate.read()) is None:
                 return None
-            total += _rows_missing(described) * each
-        if not store.complete:
-            if (each := self.rate.read()) is None:
-                return None
-            steps = self.settings.steps
-            strengths = extremes(self.method.spec["strength"]) if self.method.from_image else [1.0]
-            per_image = float(np.mean([int(steps * one) for one in strengths or [1.0]]))
-            total += _rows_missing(store) * per_image * each
-        return total
+            total += self.described.rows * caption
+        if each is None:
+            return None
+        strengths = extremes(self.method.spec["strength"]) if self.method.from_image else [1.0]
+        per_image = np.mean([int(self.settings.steps * one) for one in strengths or [1.0]])
+        return total + self.generated.rows * float(per_image) * each
 
     def _estimate(self, plan: RequestPlan) -> None:
         settings, rows = self.settings, _rows_missing(self.generated)
@@ -357,6 +355,7 @@ class Augmentation:
             described, similarities = Undescribed(images), np.full(len(images), np.nan)
         else:
             if not self.described.complete:
+                _ = self.captioner, self.models.exact_scorer  # loading them is no part of the rate
                 started, missing = time.perf_counter(), _rows_missing(self.described)
                 describe_shards(self.described, images, self.models, self.captioner)
                 self.caption_rate.note(missing, time.perf_counter() - started)

@@ -222,9 +222,9 @@ class Run:
         }
         return Rate(self.artifacts / RATES, identity(work), self.models.device)
 
-    def estimate(self) -> float | None:
-        """Seconds that its images and its training take, as measured here before; `None` where
-        nothing was.
+    def costs(self) -> tuple[float | None, float | None]:
+        """Seconds that its images and its training take from nothing, as measured here before;
+        `None` where nothing was.
         """
         from sgid.training.trainer import schedule
 
@@ -237,10 +237,12 @@ class Run:
             validations=config.trainer.validations,
         ).steps
         each = self.training_rate.read()
-        parts = [one.seconds() for one in self.augmentations]
-        parts.append(None if each is None else steps * each)
-        known = [part for part in parts if part is not None]
-        return sum(known) if len(known) == len(parts) else None
+        images = [one.seconds() for one in self.augmentations]
+        known = [seconds for seconds in images if seconds is not None]
+        return (
+            sum(known) if len(known) == len(images) else None,
+            None if each is None else steps * each,
+        )
 
     @property
     def stored(self) -> bool:

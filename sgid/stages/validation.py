@@ -46,7 +46,7 @@ AT_LEAST = {
         *(f"models.captioner.{key}" for key in ("candidates", "max_tokens")),
         *(f"models.generator.{key}" for key in ("resolution", "size_multiple")),
     ),
-    0: ("trainer.cache_gib", "cluster.gpus", "review.port"),
+    0: ("trainer.cache_gib", "cluster.gpus", "review.port", "advise.hours", "advise.screened"),
 }
 """Smallest values of options that are numbers; `null` is left to its type."""
 
