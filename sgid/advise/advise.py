@@ -6,6 +6,8 @@ import math
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -71,17 +73,17 @@ def advise(config: DictConfig, arguments: Sequence[str], compose: Compose, launc
     folder = (
         Path(config.paths.results) / NAME / search_name(runs, asked.first_steps, asked.screened)
     )
-    trials = JobTrials(
-        options=options,
-        runs=runs,
-        journal=Journal(folder / "journal.jsonl"),
-        launch=launch,
-        parallel=_parallel(config.hydra.launcher),
-        redraw=_redrawn(first),
-        console=console,
-    )
-    waiting = lambda: console.print(f"another process searches in {folder}: waiting")  # noqa: E731
+    waiting = partial(console.print, f"another process searches in {folder}: waiting")
     with file_lock(folder / ".lock", on_wait=waiting):
+        trials = JobTrials(
+            options=options,
+            runs=runs,
+            journal=Journal(folder / "journal.jsonl"),
+            launch=launch,
+            parallel=_parallel(config.hydra.launcher),
+            redraw=_redrawn(first),
+            console=console,
+        )
         found, screened = _search(candidates, trials, asked, console)
         results = _tested(found, trials)
         advice = _advice(found, screened, results, trials, asked.hours)
@@ -260,7 +262,7 @@ def _search(
         (one.name, _mean(r.consistency for r in rs), _mean(r.diversity for r in rs), score(rs))
         for one, rs in rated.items()
     ]
-    return Found(**{**vars(found), "out": {**out, **found.out}}), rows
+    return replace(found, out={**out, **found.out}), rows
 
 
 def _enough(candidates: Sequence[Candidate], trials: JobTrials, asked: Any, limit: float) -> None:

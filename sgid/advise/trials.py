@@ -16,6 +16,7 @@ from sgid.advise.candidates import Candidate
 from sgid.advise.search import Outcome, Trial
 from sgid.runtime.launcher import POINTER
 from sgid.runtime.signals import find_stop
+from sgid.stages.run import CHECKPOINTS
 from sgid.stages.screen import SCREEN, Screening
 
 if TYPE_CHECKING:
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
     from sgid.stages.run import Run
 
 Launch = Callable[[Sequence[Sequence[str]]], "Sequence[JobReturn]"]
+
+RESULT = "result.json"
 
 SCREENING = 0.25
 """Share of the hours that screening may take; what is not screened by then is not ruled out."""
@@ -85,6 +88,7 @@ class JobTrials:
     redraw: bool
     console: Console
     outcomes: dict[Trial, Outcome] = field(default_factory=dict)
+    folders: dict[Trial, Path] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         by_options = {one.options: one for one in self.runs}
@@ -93,6 +97,7 @@ class JobTrials:
             if candidate and "top1" in line:
                 trial = Trial(candidate, line["seed"], line["steps"])
                 self.outcomes[trial] = Outcome(line["top1"], line["seconds"])
+                self.folders[trial] = Path(line["folder"])
 
     # What trials cost
 
@@ -155,8 +160,9 @@ class JobTrials:
                     "seconds": job.seconds,
                     "estimate": estimate,
                 }
-                if top1 is not None:  # what failed is tried again by the next process
-                    self.journal.add({**line, "top1": top1})
+                if job.folder is not None:  # what failed is tried again by the next process
+                    self.folders[trial] = job.folder
+                    self.journal.add({**line, "top1": top1, "folder": str(job.folder)})
                 self._say(trial, self.outcomes[trial], limit)
 
     @property
@@ -205,14 +211,15 @@ class JobTrials:
         return sum(line["seconds"] for line in self.journal.lines if "rated" in line)
 
     def finish(self, trials: Sequence[Trial]) -> list[Path]:
-        """Score the test set with trained trials, in the order given; the folders of their results.
+        """Score the test set with trained trials that were not yet; the folders of their results,
+        in the order given.
 
         Raises:
             ValueError: if one failed.
         """
-        folders = []
-        for start in range(0, len(trials), self.parallel):
-            chunk = trials[start : start + self.parallel]
+        left = [one for one in trials if not (self.folders[one] / RESULT).is_file()]
+        for start in range(0, len(left), self.parallel):
+            chunk = left[start : start + self.parallel]
             jobs = self._jobs([self.of_trial(trial, "evaluate") for trial in chunk])
             for trial, job in zip(chunk, jobs, strict=True):
                 if job.folder is None:
@@ -220,8 +227,8 @@ class JobTrials:
                         f"the test of {trial.candidate.name} seed={trial.seed} failed: "
                         f"{job.reason}. The same command goes on from there"
                     )
-                folders.append(job.folder)
-        return folders
+                self.folders[trial] = job.folder
+        return [self.folders[trial] for trial in trials]
 
     def _jobs(self, jobs: Sequence[Sequence[str]]) -> list[Job]:
         started = time.perf_counter()
@@ -260,7 +267,7 @@ def _ended(job: JobReturn, seconds: float) -> Job:
 
 def _validation_top1(folder: Path) -> float:
     """Of the best checkpoint of a run, in percent."""
-    result, trained = folder / "result.json", folder / "checkpoints" / "train.json"
+    result, trained = folder / RESULT, folder / CHECKPOINTS / "train.json"
     if result.is_file():
         return json.loads(result.read_text(encoding="utf-8"))["metrics"]["validation/top1"]
     return json.loads(trained.read_text(encoding="utf-8"))["validation/top1"]

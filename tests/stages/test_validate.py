@@ -10,7 +10,6 @@ from rich.console import Console
 
 from sgid import pipeline
 from sgid.config.compose import compose_choices
-from sgid.config.schema import Stage
 from sgid.stages.run import Run, prepare
 from sgid.stages.screen import SCREEN
 from tests.data.writers import write_folder
@@ -67,14 +66,13 @@ def test_a_few_images_are_rated_without_training(unseen):
     for one in ratings:
         assert one["images"] == 12 and 0 <= one["consistency"] <= 1 and one["diversity"] > 0
         assert one["score"] == pytest.approx(one["consistency"] * one["diversity"])
-    assert not list(run.results.glob("*/checkpoints"))
+    assert not (run.folder / "checkpoints").exists()
     # Another guidance is another rating; a perturbation more is the same.
     again = pipeline.run(
         unseen("stage=screen", "aug=[sgid,text2img_label,randaugment]", "advise.screened=12"),
         Console(quiet=True),
     )
     assert again == folder
-    assert unseen("aug=[flip_crop]", "stage=screen").stage is Stage.screen
 
 
 def test_what_learns_from_the_images_is_not_screened(unseen):

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
 from tests.end_to_end.command import Place
-from tests.end_to_end.conftest import images, own  # noqa: F401
 
 LINES = '["aug=[flip_crop]","aug=[sgid,randaugment] noise_rate=0.5"]'
 SEARCH = ("-m", "experiment=advise", "advise.seeds=2", "advise.screened=4")
@@ -19,13 +19,13 @@ def journal(place: Place) -> list[dict]:
 
 
 @pytest.fixture(scope="module")
-def advised(own, tmp_path_factory):  # noqa: F811
+def advised(own, tmp_path_factory):
     place = Place(tmp_path_factory.mktemp("advise"))
     command = (*SEARCH, *own, f"advise.candidates={LINES}", "advise.hours=0.5")
     return place, command, place.run(*command, pictures=True).good()
 
 
-def test_it_ends_with_an_answer_a_command_and_a_page(advised, images):  # noqa: F811
+def test_it_ends_with_an_answer_a_command_and_a_page(advised, images):
     place, _, outcome = advised
     (folder,) = place.results.glob("advise/*")
     advice = json.loads((folder / "advice.json").read_text())
@@ -71,6 +71,7 @@ def test_killed_and_started_again_it_goes_on_where_it_was(advised):
     assert len(journal(place)) == len(lines)
     assert outcome.out.count("advise: aug=") == 1, "the one whose line was lost"
     assert outcome.out.count("done before") == 1, "and its run was trained"
+    assert "test top-1" not in outcome.out, "the test set is not scored again"
     after = place.files()
     changed = {name for name in after if after[name] != before.get(name)}
     assert {name.rpartition("/")[2] for name in changed} <= {
@@ -88,13 +89,13 @@ MISTAKES = {
     'advise.candidates=["noise_rate=0.3"]': "'noise_rate=0.3' names no aug=",
     'advise.candidates=["aug=[randaugmnt]","aug=[sgid]"]': "did you mean randaugment",
     'advise.candidates=["aug=[sgid] noise_rat=0.3"]': "noise_rat",
-    'advise.candidates=["aug=[sgid] noise_rate=3"]': "noise_rate=3: must be above 0, at most 1",
+    'advise.candidates=["aug=[sgid] noise_rate=3"]': "noise_rate=3.0: must be above 0, at most 1",
     'advise.candidates=["aug=[sgid"]': "cannot be read",
 }
 
 
 @pytest.mark.parametrize("option", MISTAKES)
-def test_a_mistake_is_told_before_any_work(option, own, place):  # noqa: F811
+def test_a_mistake_is_told_before_any_work(option, own, place):
     lines = [] if option.startswith("advise.candidates") else [f"advise.candidates={LINES}"]
     outcome = place.run(*SEARCH, *own, *lines, option)
     assert outcome.code == 1
@@ -111,11 +112,12 @@ def test_hours_that_are_too_few_are_told_with_the_figure_that_would_do(advised):
     assert (
         "advise.hours=0.0001 is too little: one candidate of each kind with 2 seeds" in outcome.err
     )
-    assert "advise.hours=0.01 would do" in outcome.err
+    (figure,) = re.findall(r"advise.hours=(0\.0[1-9]) would do", outcome.err)
+    assert float(figure) > 0.0001
     assert not [name for name in place.files() if name not in before and "lock" not in name]
 
 
-def test_an_experiment_of_ones_own_may_hold_candidates_alone(own, place):  # noqa: F811
+def test_an_experiment_of_ones_own_may_hold_candidates_alone(own, place):
     for name, more in (("mine", ""), ("other", "noise_rate: 0.2\n")):
         text = f"# @package _global_\ndefaults: [advise]\n{more}advise:\n  candidates: {LINES}\n"
         (place.top / "my/experiment").mkdir(parents=True, exist_ok=True)
