@@ -6,6 +6,7 @@ import math
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -28,6 +29,7 @@ from sgid.reporting.results import load_result
 from sgid.reproducibility import CODE, fingerprint
 from sgid.runtime.files import file_lock
 from sgid.stages.run import Run, prepare
+from sgid.stages.validation import invalid_options
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -58,13 +60,13 @@ def advise(config: DictConfig, arguments: Sequence[str], compose: Compose, launc
     Raises:
         ValueError: for what the user can correct, before any work where that can be known.
     """
-    from omegaconf import OmegaConf
-
     console = Console(soft_wrap=True)
-    asked, lines = config.advise, OmegaConf.to_object(config.advise.candidates)
-    assert isinstance(lines, list)
+    typed = _typed(config)
+    if wrong := [line for line in invalid_options(typed) if line.startswith(f"{NAME}.")]:
+        raise ValueError("\n".join(wrong))
+    asked = typed.advise
     options = user_options(arguments, compose)
-    candidates = read_candidates(lines, options, compose)
+    candidates = read_candidates(asked.candidates, options, compose)
     runs = {one: _prepared(one, options, compose) for one in candidates}
     candidates = [Candidate(one.options, bool(run.augmentations)) for one, run in runs.items()]
     runs = dict(zip(candidates, runs.values(), strict=True))
@@ -138,6 +140,18 @@ def _plain(config: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in told.items() if key not in ("hydra", NAME)}
 
 
+def _typed(composed: DictConfig) -> Config:
+    """The config without Hydra's own section."""
+    from omegaconf import OmegaConf, open_dict
+
+    own = deepcopy(composed)
+    with open_dict(own):
+        del own["hydra"]
+    config: Any = OmegaConf.to_object(own)
+    assert isinstance(config, Config)
+    return config
+
+
 def read_candidates(
     lines: Sequence[str], options: Sequence[str], compose: Compose
 ) -> list[Candidate]:
@@ -170,20 +184,16 @@ def _prepared(candidate: Candidate, options: Sequence[str], compose: Compose) ->
             where it is about its own options.
     """
     from hydra.errors import HydraException
-    from omegaconf import OmegaConf, open_dict
     from omegaconf.errors import OmegaConfBaseException
 
     words = [*options, *candidate.options, "seed=0", "stage=validate"]
     try:
         composed = compose(words)
         groups = dict(composed.hydra.runtime.choices)
-        with open_dict(composed):
-            del composed["hydra"]
-        config: Any = OmegaConf.to_object(composed)
+        config = _typed(composed)
     except (HydraException, OmegaConfBaseException) as error:
         text = explain(CONF, str(error), *own_folders(sys.argv[1:]))
         raise ValueError(f"{OPTION}: {candidate.name!r}: {text}") from error
-    assert isinstance(config, Config)
     try:
         return prepare(config, run_choices(groups, config), words, loaded=Loaded())
     except ValueError as error:

@@ -36,9 +36,10 @@ LONGEST_TEMPORARY = 107 - len("/pymp-12345678/listener-12345678")
 """Letters of the folder of the sockets of loading processes: of a whole path, systems take 107."""
 
 AT_LEAST = {
+    2: ("advise.seeds",),  # one says nothing about chance
     1: (
         *("expansion", "steps", "store.shard_size", "store.size"),
-        *("trainer.validations", "trainer.devices", "advise.seeds"),
+        *("trainer.validations", "trainer.devices"),
         *(f"cluster.{key}" for key in ("min_workers", "max_workers", "cpus", "attempts")),
         *(f"dataset.{key}" for key in ("shots", "train_per_class", "imbalance", "size")),
         *(f"backbone.{key}" for key in ("batch_size", "epochs", "steps", "image_size")),

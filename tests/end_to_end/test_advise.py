@@ -80,6 +80,8 @@ def test_killed_and_started_again_it_goes_on_where_it_was(advised):
 
 
 MISTAKES = {
+    "advise.seeds=1": "advise.seeds=1: must be at least 2",
+    "advise.least_score=2": "advise.least_score=2.0: must be at least 0, at most 1",
     "seed=0,1": "experiment=advise has candidates in place of a sweep",
     "aug=sgid": "aug=sgid: experiment=advise sets aug itself; leave it out",
     "noise_rate=0.4": "noise_rate=0.4: advise.candidates has it as well",

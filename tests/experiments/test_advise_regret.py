@@ -49,7 +49,7 @@ def test_images_are_paid_for_once(output):
 
 
 def test_a_search_with_time_finds_the_best_and_beats_chance_with_less(output, monkeypatch):
-    monkeypatch.setattr(advise_regret, "REPLAYS", 25)
+    monkeypatch.setattr(advise_regret, "REPLAYS", 6)
     text = replay(output)
     rows = {}
     for line in text.splitlines():
