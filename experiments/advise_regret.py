@@ -18,7 +18,7 @@ What is compared was fixed before the grid was read:
 - Budgets: 10, 20, 40 and 100 % of the cost of the grid, in CPU seconds of generation and training.
   Images are paid for once, by whichever candidate needs them first; screening is paid for too.
 - Validation: all 2,000 images, and 100 of them drawn anew for each replay, as people have.
-- 200 replays of each, with seeds and candidates in random order; the same orders for all searches.
+- 100 replays of each, with seeds and candidates in random order; the same orders for all searches.
 """
 
 from __future__ import annotations
@@ -150,7 +150,7 @@ BUDGETS = (0.1, 0.2, 0.4, 1.0)
 FEW = 100
 """Validation images, as people have them."""
 
-REPLAYS = 200
+REPLAYS = 100
 
 
 @dataclass
