@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from sgid.advise.candidates import OPTION, Candidate, expand
-from sgid.advise.screening import by_hope, rule_out, score
+from sgid.advise.screening import rule_out, score
 from sgid.advise.search import LEAST_SEEDS, Found, Trial, least, most, search
 from sgid.advise.trials import SCREENING, JobTrials, Journal, Launch
 from sgid.config.compose import CONF, run_choices
@@ -261,7 +261,7 @@ def _search(
     out = rule_out(rated, asked.least_score)
     for candidate, why in out.items():
         say(f"{candidate.name}: {why}")
-    left = by_hope([one for one in candidates if one not in out], rated)
+    left = [one for one in candidates if one not in out]
     limit = hours * (1 - RESERVE) - trials.screening_seconds
     if not trials.known:
         plain = next(one for one in left if not one.generates)
@@ -357,6 +357,7 @@ def _advice(
         arms=arms,
         baseline=ordered.index(found.baseline),
         contender=ordered.index(found.contender),
+        advised=arms[ordered.index(found.advised)],
         lead=found.lead,
         gain=paired_difference(tested[found.contender], tested[found.baseline]),
         answers=tuple(

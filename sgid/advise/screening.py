@@ -49,18 +49,5 @@ def rule_out(rated: Mapping[Candidate, Ratings], least: float) -> dict[Candidate
     return out
 
 
-def by_hope(candidates: Sequence[Candidate], rated: Mapping[Candidate, Ratings]) -> list[Candidate]:
-    """Candidates by their score as a share of their method's best; those without one stay ahead."""
-    best: dict[tuple[str, ...], float] = {}
-    for ratings in rated.values():
-        best[_methods(ratings)] = max(best.get(_methods(ratings), 0.0), score(ratings))
-
-    def share(candidate: Candidate) -> float:
-        ratings = rated.get(candidate)
-        return score(ratings) / (best[_methods(ratings)] or 1.0) if ratings else 1.0
-
-    return sorted(candidates, key=lambda one: -share(one))
-
-
 def _methods(ratings: Ratings) -> tuple[str, ...]:
     return tuple(rating.method for rating in ratings)

@@ -26,9 +26,8 @@ from sgid.evaluation.statistics import Estimate, paired_difference
 LEAST_SEEDS = 2
 """Seeds of the last two, below which nothing can be said about chance."""
 
-FIRST_ROUND = 0.4
-"""Share of what is left that the first round may take: rounds of halving then cost about the same.
-"""
+WORTH = 1.0
+"""Points of top-1 below which a lead that may be chance is not worth the images."""
 
 
 @dataclass(frozen=True)
@@ -97,14 +96,14 @@ class Found:
     out: Mapping[Candidate, str] = field(default_factory=dict)
 
     @property
-    def advised(self) -> Candidate:
-        """The contender if the paired test supports its lead; else the baseline: it is cheaper."""
-        return self.contender if self.lead.supported and self.lead.value > 0 else self.baseline
+    def sure(self) -> bool:
+        """Whether the paired test supports the contender's lead."""
+        return self.lead.supported and self.lead.value > 0
 
     @property
-    def best(self) -> Candidate:
-        """The one with the higher mean on validation, whatever chance may have done."""
-        return self.contender if self.lead.value > 0 else self.baseline
+    def advised(self) -> Candidate:
+        """The contender, unless its lead is too small for what may be chance."""
+        return self.contender if self.sure or self.lead.value >= WORTH else self.baseline
 
 
 def rounds(seeds: int, first_steps: float) -> Iterator[tuple[int, float, bool]]:
@@ -128,16 +127,16 @@ def search(
     """Find the best candidate of each kind, of `candidates` in the order of hope.
 
     Raises:
-        ValueError: if the trials of one kind all failed, or the two last ones did not get
-            `LEAST_SEEDS` seeds within `limit` seconds of trials.
+        ValueError: if the trials of one kind all failed, or there is no time for one of each
+            within `limit` seconds of trials.
     """
     alive = _mixed(candidates)
     out: dict[Candidate, str] = {}
     points: list[Point] = []
     common: list[int] = []
     accounted: set[Trial] = set()
-    for number, (seed, steps, halved) in enumerate(rounds(seeds, first_steps)):
-        running = _affordable(alive, seed, steps, trials, limit, first=number == 0)
+    for seed, steps, halved in rounds(seeds, first_steps):
+        running = _affordable(alive, seed, steps, trials, limit)
         if not running:
             break
         wanted = [Trial(one, seed, steps) for one in running]
@@ -169,10 +168,10 @@ def search(
         if common:
             spent = sum(o.seconds for t, o in trials.outcomes.items() if t in accounted)
             points.append(Point(spent, *_pair(alive), _lead(trials, *_pair(alive), common)))
-    if len(common) < LEAST_SEEDS:
+    if not common:
         raise ValueError(
-            f"advise.hours: the time is up before two candidates had {LEAST_SEEDS} seeds; what is "
-            "done is kept, and the same command with more hours goes on from there"
+            "advise.hours: the time is up before two candidates were trained; what is done is "
+            "kept, and the same command with more hours goes on from there"
         )
     baseline, contender = _pair(alive)
     lead = _lead(trials, baseline, contender, common)
@@ -202,29 +201,30 @@ def _trials(candidates: Sequence[Candidate], seeds: int, first_steps: float) -> 
 
 
 def _affordable(
-    alive: Sequence[Candidate],
-    seed: int,
-    steps: float,
-    trials: Trials,
-    limit: float,
-    *,
-    first: bool,
+    alive: Sequence[Candidate], seed: int, steps: float, trials: Trials, limit: float
 ) -> list[Candidate]:
     """The first of `alive` for which there is time, if two of them still get their seeds; they
     come with the best of both kinds ahead. Empty where there is no time for these two.
     """
     ordered = _mixed(alive)
     left = limit - sum(outcome.seconds for outcome in trials.outcomes.values())
-    next_seed = seed if steps < 1 else seed + 1
-    later = [
-        Trial(one, after, 1.0) for after in range(next_seed, LEAST_SEEDS) for one in ordered[:2]
-    ]
+    after = range(seed if steps < 1 else seed + 1, LEAST_SEEDS)
     for count in range(len(ordered), 1, -1):
-        now = [Trial(one, seed, steps) for one in ordered[:count]]
-        share = FIRST_ROUND if first and count > 2 else 1.0
-        if trials.cost(now) <= share * left and trials.cost([*now, *later]) <= left:
-            return ordered[:count]
+        running = ordered[:count]
+        now = [Trial(one, seed, steps) for one in running]
+        # Any two may be the last ones: time is left for the dearest of each kind.
+        later = [
+            Trial(max(kind, key=lambda one: trials.cost([Trial(one, other)])), other)  # noqa: B023
+            for other in after
+            for kind in _kinds(running)
+        ]
+        if trials.cost([*now, *later]) <= left:
+            return running
     return []
+
+
+def _kinds(candidates: Sequence[Candidate]) -> list[list[Candidate]]:
+    return [[one for one in candidates if one.generates is kind] for kind in (False, True)]
 
 
 def _mixed(candidates: Sequence[Candidate]) -> list[Candidate]:

@@ -58,7 +58,8 @@ class Advice:
 
     Args:
         arms: all candidates, the best first.
-        baseline, contender: indices in `arms` of the best without generated images, and with.
+        baseline, contender: indices in `arms` of the best without generated images, and with;
+            `advised` is one of them.
         lead: of the contender over the baseline on validation, `gain` on the test set, in points
             of top-1, paired by seed.
         answers: the answer after each round.
@@ -73,6 +74,7 @@ class Advice:
     arms: tuple[Arm, ...]
     baseline: int
     contender: int
+    advised: Arm
     lead: Estimate
     gain: Estimate
     answers: tuple[Answer, ...]
@@ -82,41 +84,46 @@ class Advice:
     screening: tuple[tuple[str, float, float, float], ...]
 
     @property
-    def generate(self) -> bool:
-        """Whether generating is advised: a lead on validation that the paired test supports."""
+    def sure(self) -> bool:
+        """Whether the paired test supports the lead on validation."""
         return self.lead.supported and self.lead.value > 0
 
     @property
-    def advised(self) -> Arm:
-        return self.arms[self.contender if self.generate else self.baseline]
+    def generate(self) -> bool:
+        return self.advised.generates
 
     @property
     def headline(self) -> str:
-        if self.generate:
+        if self.sure:
             return f"Use {self.advised.name}"
+        if self.generate:
+            return f"Perhaps {self.advised.name}: it leads, and chance could do that"
         return f"Leave it: {self.advised.name} alone does as well"
 
     @property
     def sureness(self) -> str:
         """Sentences on the evidence."""
         best, other, lead = self.arms[self.contender].name, self.arms[self.baseline].name, self.lead
-        told, seeds = difference_text(lead, lead.p), f"over {lead.n} seeds"
-        if self.generate:
-            return f"On validation {best} leads {other} by {told}, in points of top-1 {seeds}."
+        seeds = f"{lead.n} seeds" if lead.n > 1 else "1 seed"
+        told = f"by {difference_text(lead, lead.p)}, in points of top-1 over {seeds}"
+        if self.sure:
+            return f"On validation {best} leads {other} {told}."
         if not lead.value > 0:
             text = (
                 f"On validation no candidate with generated images was better than {other}: the "
-                f"best, {best}, differs by {told}, in points of top-1 {seeds}."
+                f"best, {best}, differs {told}."
             )
         else:
             text = (
-                f"On validation the best candidate with generated images, {best}, leads {other} by "
-                f"{told}, in points of top-1 {seeds}, which is not more than chance can do."
+                f"On validation the best candidate with generated images, {best}, leads {other} "
+                f"{told}, which is not more than chance can do."
             )
+        if lead.n < 2:
+            text += " One seed says nothing about chance: take more hours."
         if not math.isnan(lead.high):
             text += f" A gain above {signed(max(lead.high, 0.0))} is unlikely (95 % interval)"
             if lead.high > 3:
-                text += "; that leaves room for one: more hours, or more validation images, tell"
+                text += "; more hours, or more validation images, would tell more"
             text += "."
         return text
 
@@ -142,7 +149,12 @@ def write(advice: Advice, folder: Path) -> Path:
     """Write the page, its chart and its figures as JSON; the path of the page."""
     chart = encode(curve(advice))
     write_atomic(folder / "advice.png", chart)
-    told = {**asdict(advice), "generate": advice.generate, "advised": advice.advised.name}
+    told = {
+        **asdict(advice),
+        "generate": advice.generate,
+        "sure": advice.sure,
+        "advised": advice.advised.name,
+    }
     write_atomic(folder / "advice.json", json.dumps(_standard(told), indent=2).encode())
     page = render(
         "advice.html.j2",

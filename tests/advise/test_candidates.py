@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from sgid.advise.candidates import Candidate, expand
-from sgid.advise.screening import by_hope, rule_out
+from sgid.advise.screening import rule_out
 from sgid.stages.screen import Screening
 
 
@@ -44,8 +44,3 @@ def test_nothing_is_ruled_out_where_clip_does_not_know_the_real_images():
     assert not rule_out(
         dict([rated("a", 0.2, 0.1, real=0.3), rated("b", 0.1, 0.01, real=0.3)]), 0.5
     )
-
-
-def test_better_settings_come_first():
-    low, good, plain = rated("low", 0.8, 0.05), rated("good", 0.8, 0.06), Candidate(("p",), False)
-    assert by_hope([low[0], plain, good[0]], dict([low, good])) == [plain, good[0], low[0]]

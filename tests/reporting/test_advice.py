@@ -21,16 +21,18 @@ def advice(gains: list[float], tested: list[float]) -> Advice:
         for some in (gains, tested)
     )
     top1 = mean_interval(PLAIN)
+    arms = (
+        Arm("aug=[sgid] <b>", True, top1, top1, "best with generated images", "run sgid"),
+        Arm("aug=[randaugment]", False, top1, top1, "best without", "run randaugment"),
+        Arm("aug=[augmix]", False, None, None, "failed: out of memory", "run augmix"),
+    )
     return Advice(
         dataset="garden",
         backbone="vit",
-        arms=(
-            Arm("aug=[sgid] <b>", True, top1, top1, "best with generated images", "run sgid"),
-            Arm("aug=[randaugment]", False, top1, top1, "best without", "run randaugment"),
-            Arm("aug=[augmix]", False, None, None, "failed: out of memory", "run augmix"),
-        ),
+        arms=arms,
         baseline=1,
         contender=0,
+        advised=arms[0 if lead.value >= 1 else 1],
         lead=lead,
         gain=gain,
         answers=(
@@ -44,7 +46,8 @@ def advice(gains: list[float], tested: list[float]) -> Advice:
     )
 
 
-SURE, LITTLE, WORSE = [3.0, 3.2, 2.9, 3.1], [3.0, -3.0, 2.0, 0.0], [-1.0, -2.0, -1.0, -2.5]
+SURE, MUCH = [3.0, 3.2, 2.9, 3.1], [8.0, 0.0, 10.0, -2.0]
+LITTLE, WORSE = [3.0, -3.0, 2.0, 0.0], [-1.0, -2.0, -1.0, -2.5]
 
 
 @pytest.mark.parametrize(
@@ -60,7 +63,8 @@ SURE, LITTLE, WORSE = [3.0, 3.2, 2.9, 3.1], [3.0, -3.0, 2.0, 0.0], [-1.0, -2.0, 
             "not more than chance can do",
             "+0.5",
         ),
-        (LITTLE, SURE, "Leave it: aug=[randaugment] alone", "leaves room for one", "believe the"),
+        (LITTLE, SURE, "Leave it: aug=[randaugment] alone", "would tell more", "believe the"),
+        (MUCH, MUCH, "Perhaps aug=[sgid]", "not more than chance can do", "+4.00 ±"),
         (WORSE, WORSE, "Leave it", "no candidate with generated images was better", "−1.62"),
     ],
 )
