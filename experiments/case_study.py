@@ -70,14 +70,21 @@ def chosen(options: Sequence[str]) -> list[str]:
 
 
 def every_augmentation() -> list[str]:
-    """The names in conf/aug/ but of methods that learn concepts, perturbations first."""
+    """The names in conf/aug/ but of methods that learn concepts or need further models;
+    perturbations first.
+    """
     import yaml
 
     files = sorted((CONF / "aug").glob("*.yaml"))
     entries = {file.stem: yaml.safe_load(file.read_text())[file.stem] for file in files}
-    learn = [name for name, entry in entries.items() if "sgid.methods.concepts" in str(entry)]
+    further = {"image_prompt", "edges", "image_guidance"}
+    left_out = [
+        name
+        for name, entry in entries.items()
+        if "sgid.methods.concepts" in str(entry) or further & entry.keys()
+    ]
     order = ("base", "online", "batch", "offline")
-    names = [name for name in entries if name not in learn]
+    names = [name for name in entries if name not in left_out]
     return sorted(names, key=lambda name: order.index(entries[name]["slot"]))
 
 

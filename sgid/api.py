@@ -21,7 +21,7 @@ from PIL import Image
 from sgid.cli import run_config
 from sgid.config.compose import compose as _compose
 from sgid.config.compose import compose_choices
-from sgid.config.schema import Config, Stage
+from sgid.config.schema import Config
 from sgid.data.dataset import Dataset
 from sgid.data.decode import decode
 from sgid.data.image_set import ImageSet
@@ -60,8 +60,6 @@ def run(*options: str) -> Result | None:
         ValueError, FileNotFoundError: for what the caller can correct.
     """
     config, choices = compose_choices(options)
-    if config.stage is Stage.data:  # as the command does it
-        config, choices = compose_choices([*options, "dataset.download=true"])
     folder = run_config(config, choices, list(options), _loaded())
     return load_result(folder) if folder and (folder / "result.json").is_file() else None
 

@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from sgid.models.loader import Loaded
 
 
+OFFLINE = os.environ.get("HF_HUB_OFFLINE")
+"""As the user has set it; runs set it as well, for the libraries that they import."""
+
+
 WINDOWS = (
     "SGID does not run on Windows itself, which lacks the signals and file locks that it relies "
     "on; it runs there in WSL 2 (wsl --install)"
@@ -201,13 +205,7 @@ def _run(config: DictConfig, loaded: Loaded) -> None:
     from hydra.core.hydra_config import HydraConfig
     from omegaconf import OmegaConf
 
-    from sgid.config.schema import Stage
-
     hydra_config = HydraConfig.get()
-    # Nothing is fetched behind the user's back: `stage=data` fetches images, and for weights
-    # `sgid.models.weights` says what to fetch.
-    if config.stage is Stage.data:
-        config.dataset.download = True
     typed: Any = OmegaConf.to_object(config)
     choices = run_choices(hydra_config.runtime.choices, typed)
     folder = run_config(typed, choices, list(hydra_config.overrides.task), loaded)
@@ -227,8 +225,17 @@ def run_config(
     """
     from rich.console import Console
 
-    if not config.dataset.download:
-        os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    from sgid.config.schema import Stage
+
+    if config.stage is Stage.fetch:
+        from sgid.models.hub import online
+        from sgid.stages.run import fetch
+
+        with online(unless=OFFLINE is not None):
+            fetch(config, overrides, Console(soft_wrap=True))
+        return None
+    # Nothing but `stage=fetch` asks a server for anything.
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
     # Matplotlib's list of fonts and W&B's own logs would go to the home directory.
     artifacts = Path(config.paths.artifacts).absolute()
     os.environ.setdefault("MPLCONFIGDIR", str(artifacts / "fonts"))

@@ -69,6 +69,30 @@ class Adapter:
 
 
 @dataclass(frozen=True, slots=True)
+class ImagePrompt:
+    """The training image `key` as a prompt: an IP-Adapter's attention to it counts `scale` times.
+
+    With a scale of 0 the image is drawn as without.
+    """
+
+    key: str
+    image: Image
+    scale: float
+
+
+@dataclass(frozen=True, slots=True)
+class EdgeMap:
+    """The edges of the training image `key`, which a ControlNet follows `scale` times.
+
+    `image`, of mode L and the size that is drawn, is 255 on an edge.
+    """
+
+    key: str
+    image: Image
+    scale: float
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """One image to generate.
 
@@ -79,6 +103,8 @@ class Request:
     `start`, latents (C, h, w) of mean 0 and variance 1, in the place of noise where it is given.
     `tokens` is the file of the
     learned tokens that prompts name, and `adapters` are the LoRAs that the image is drawn with.
+    With `image_guidance_scale`, an InstructPix2Pix edits `init_image` from noise alone, with the
+    prompt as its instruction.
     """
 
     described: Described
@@ -96,6 +122,9 @@ class Request:
     tokens: Path | None = None
     adapters: tuple[Adapter, ...] = ()
     later: Later | None = None
+    image_prompt: ImagePrompt | None = None
+    edges: EdgeMap | None = None
+    image_guidance_scale: float | None = None
     blend: Blend | None = field(default=None, compare=False)
     start: NDArray[np.float32] | None = field(default=None, compare=False)
 

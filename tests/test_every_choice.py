@@ -30,8 +30,9 @@ PROMISED = {
     "trivialaugment augmix gridmask text2img_label text2img_caption img2img_label img2img_caption "
     "img2img_plain sgid no_label no_caption fixed_guidance random_caption genie "
     "da_fusion_plain real_guidance disef discl alia diagen genie_ada gif distdiff feedback_guided "
-    "noise_cutmix diff_ii da_fusion diff_mix diff_aug real_mix datadream real_fake",
-    "models": "tiny sd15 sd21 sd_turbo sdxl sdxl_turbo any",
+    "noise_cutmix diff_ii da_fusion diff_mix diff_aug real_mix datadream real_fake "
+    "dalda saspa alia_edit",
+    "models": "tiny sd15 sd21 sd_turbo sdxl sdxl_turbo any instruct_pix2pix",
     "filter": "none label band above_chance quantile reviewed",
 }
 

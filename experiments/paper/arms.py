@@ -22,3 +22,6 @@ LITERATURE = [
 
 # Methods of others, in the main table alone.
 FURTHER = ["[da_fusion_plain]", "[genie]"]
+
+# In no grid: they draw with models that are not bundled (docs/augmentations.md).
+NOT_BUNDLED = ["[dalda]", "[saspa]", "[alia_edit]"]

@@ -21,6 +21,7 @@ train a classifier on originals plus generated images, and say whether it helped
   python run.py                                        the bundled images and models, on a CPU
   python run.py dataset=folder dataset.root=DIR        your own images, DIR/<class>/*.jpg
   python run.py dataset=cars backbone=vit aug=sgid     Stable Diffusion 1.5, BLIP, CLIP
+  python run.py stage=fetch dataset=cars backbone=vit  the images and weights of a run; sizes first
   python run.py aug=[sgid,randaugment]                 several augmentations together
   python run.py -m noise_rate=0.3,0.5,0.7 seed=0,1,2   a sweep, with one table at the end
   python run.py stage=evaluate evaluation.images=DIR   measure any generated images

@@ -20,6 +20,7 @@ from omegaconf import MISSING, OmegaConf
 
 
 class Stage(StrEnum):
+    fetch = "fetch"
     data = "data"
     concepts = "concepts"
     screen = "screen"
@@ -46,7 +47,6 @@ class DatasetConfig:
     name: str = MISSING
     source: Any = MISSING
     root: str | None = None
-    download: bool = False
     noun: str | None = None
     trainval: bool = False
     train_per_class: int | None = None
@@ -70,12 +70,16 @@ class DatasetConfig:
 
 @dataclass
 class WeightsConfig:
-    """Weights on disk: a folder, or a snapshot in the hub's cache. See `sgid.models.weights`."""
+    """Weights on disk: a folder, or a snapshot in the hub's cache. See `sgid.models.weights`.
+
+    `config` is a folder with the configs of a checkpoint in one file, where `id` has others.
+    """
 
     layout: str = MISSING
     id: str | None = None
     revision: str | None = None
     path: str | None = None
+    config: str | None = None
 
 
 @dataclass
@@ -114,7 +118,11 @@ class GeneratorConfig(ModelConfig):
     guidance_interval: list[float] = field(default_factory=lambda: [0.0, 1.0])
     deep_cache: int = 1
     tiny_vae: str | None = None
+    memory: str | None = None
     lora: list[LoraConfig] = field(default_factory=list)
+    ip_adapter: str | None = None
+    image_encoder: str | None = None
+    controlnet: str | None = None
 
 
 @dataclass

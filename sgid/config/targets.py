@@ -32,7 +32,7 @@ PLACES = {
     r"backbone\.optimizer": ("torch.optim", "timm.optim"),
     r"(aug\.[^.]+\.)?guidance": ("sgid.methods.guidance",),
     r"aug\.[^.]+\.(prompt|negative_prompt)": ("sgid.methods.prompts",),
-    r"aug\.[^.]+\.strength": ("sgid.methods.strength",),
+    r"aug\.[^.]+\.(strength|image_prompt\.scale)": ("sgid.methods.strength",),
     r"aug\.[^.]+\.(target|budget|prepare|adapters|changes|select|on_latents|on_pixels)": (
         "sgid.methods.*",
     ),

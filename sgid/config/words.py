@@ -13,7 +13,10 @@ from typing import Any, get_args, get_type_hints
 
 from sgid.config.help import not_an_option, option_names
 
-PATHS = re.compile(r"(\.|^)(root|path|images|classifier|tiny_vae|storage|classes|dir|to)$|^paths\.")
+PATHS = re.compile(
+    r"(\.|^)(root|path|images|classifier|tiny_vae|ip_adapter|image_encoder|controlnet|storage|"
+    r"classes|dir|to)$|^paths\."
+)
 """Options that are places: `~` at their beginning is the home directory."""
 
 SHORT = {"store": "store.path"}

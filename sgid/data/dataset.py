@@ -79,7 +79,7 @@ class SplitProtocol:
 
     @property
     def cuts(self) -> dict[str, float]:
-        """Which of `shots`, `fraction`, `imbalance` are given; one at most."""
+        """Those of `shots`, `fraction`, `imbalance` that are given; one at most."""
         options = {key: getattr(self, key) for key in ("shots", "fraction", "imbalance")}
         return {key: value for key, value in options.items() if value is not None}
 

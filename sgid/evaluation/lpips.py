@@ -1,7 +1,7 @@
 """LPIPS (Zhang et al., 2018): a distance of images as people see them, by AlexNet's features.
 
 It needs AlexNet's own weights (233 MB), which torchvision looks for in torch's cache of downloads.
-Nothing is fetched here: without them there is no LPIPS.
+`stage=fetch evaluation.lpips=true` fetches them; without them there is no LPIPS.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sgid.reproducibility import derive_seed
+from sgid.runtime.terminal import program
 
 if TYPE_CHECKING:
     import torch
@@ -28,12 +29,40 @@ SIDE = 64
 """Pixels along a side to which smaller images are enlarged: the least that LPIPS was made for."""
 
 
+ALEXNET = 244_408_911
+"""Bytes of AlexNet's weights."""
+
+
+def weights_url() -> str:
+    """Where torchvision has AlexNet's weights from; the name ends with the start of their hash."""
+    from torchvision.models import AlexNet_Weights
+
+    return AlexNet_Weights.DEFAULT.url
+
+
 def weights_file() -> Path:
     """The file of AlexNet's weights in torch's cache; it may not exist."""
     import torch
-    from torchvision.models import AlexNet_Weights
 
-    return Path(torch.hub.get_dir()) / "checkpoints" / Path(AlexNet_Weights.DEFAULT.url).name
+    return Path(torch.hub.get_dir()) / "checkpoints" / Path(weights_url()).name
+
+
+def fetch_weights(advance: Callable[[int], object]) -> None:
+    """Fetch them; `advance` is called with their bytes at the end.
+
+    Raises:
+        FileNotFoundError: if the server does not give them.
+    """
+    import torch
+
+    file = weights_file()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    prefix = file.stem.rpartition("-")[2]
+    try:
+        torch.hub.download_url_to_file(weights_url(), str(file), prefix, progress=False)
+    except Exception as error:  # the network's or the disk's, of any kind
+        raise FileNotFoundError(f"{weights_url()} could not be fetched: {error}") from error
+    advance(file.stat().st_size)
 
 
 def lacks_weights() -> str | None:
@@ -42,7 +71,7 @@ def lacks_weights() -> str | None:
         return None
     return (
         f"LPIPS needs AlexNet's weights, {file}. Fetch them once: "
-        "python -c \"from torchvision.models import alexnet; alexnet(weights='DEFAULT')\""
+        f"{program()} stage=fetch evaluation.lpips=true"
     )
 
 

@@ -116,6 +116,8 @@ class DeepCache:
             added_cond_kwargs=told.get("added_cond_kwargs"),
         )
         time = time if more is None else time + more
+        # With an IP-Adapter, the tokens of the images as well.
+        text = unet.process_encoder_hidden_states(text, told.get("added_cond_kwargs"))
         last = unet.up_blocks[-1]
         hidden = torch.cat([deep, unet.conv_in(latents)], dim=1)
         hidden = last.resnets[-1](hidden, time)

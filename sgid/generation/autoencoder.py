@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 from sgid.generation.acceleration import load_tiny_vae
+from sgid.generation.memory import device_of, slice_vae
 
 if TYPE_CHECKING:
     import torch
@@ -20,10 +21,19 @@ class Autoencoder:
     With `upcast` it computes in float32 whatever the denoiser does, and an image at a time: the
     VAE of XL overflows float16 on most inputs, and its images are large.
 
-    The `AutoencoderTiny` in the folder `tiny` decodes in its stead, where that is given.
+    The `AutoencoderTiny` in the folder `tiny` decodes in its stead, where that is given. `memory`
+    is a mode of `sgid.generation.memory`.
     """
 
-    def __init__(self, pipe: Any, *, dtype: torch.dtype, upcast: bool, tiny: Path | None) -> None:
+    def __init__(
+        self,
+        pipe: Any,
+        *,
+        dtype: torch.dtype,
+        upcast: bool,
+        tiny: Path | None,
+        memory: str | None = None,
+    ) -> None:
         import torch
 
         self.vae = pipe.vae.to(memory_format=torch.channels_last).requires_grad_(False)
@@ -33,19 +43,21 @@ class Autoencoder:
         if upcast:
             self.vae.to(torch.float32)
             self.vae.enable_slicing()
+        slice_vae(self.vae, memory)
+        self.device = device_of(pipe)
         self.decoder = load_tiny_vae(tiny, like=self.vae) if tiny else self.vae
         # VAEs whose latents are not of mean 0 say so.
         mean = self.vae.config.get("latents_mean") or [0.0]
         std = self.vae.config.get("latents_std") or [1.0]
-        self.mean = torch.tensor(mean, device=self.vae.device).view(1, -1, 1, 1)
-        self.std = torch.tensor(std, device=self.vae.device).view(1, -1, 1, 1)
+        self.mean = torch.tensor(mean, device=self.device).view(1, -1, 1, 1)
+        self.std = torch.tensor(std, device=self.device).view(1, -1, 1, 1)
 
     def posteriors(self, images: Sequence[Image]) -> torch.Tensor:
         """Mean and deviation of the latents of images of one size, (B, 2, C, h, w)."""
         import torch
 
         pixels = self.processor.preprocess(list(images))  # (B, 3, H, W) in [-1, 1]
-        pixels = pixels.to(self.vae.device, self.vae.dtype, memory_format=torch.channels_last)
+        pixels = pixels.to(self.device, self.vae.dtype, memory_format=torch.channels_last)
         posterior = self.vae.encode(pixels).latent_dist
         return torch.stack([posterior.mean, posterior.std], dim=1)
 
@@ -53,6 +65,12 @@ class Autoencoder:
         """The mean latents (B, C, h, w) of posteriors (B, 2, C, h, w)."""
         mean, std = self.mean.to(self.dtype), self.std.to(self.dtype)
         return (posteriors[:, 0].to(self.dtype) - mean) * self.vae.config.scaling_factor / std
+
+    def conditions(self, posteriors: Sequence[torch.Tensor]) -> torch.Tensor:
+        """(B, C, h, w): the mean latents of images to edit, as the VAE itself scales them."""
+        import torch
+
+        return torch.stack([mean for mean, _ in posteriors]).to(self.dtype)
 
     def sample(
         self, posteriors: Sequence[torch.Tensor], generators: list[torch.Generator]

@@ -1,4 +1,4 @@
-"""Cache of prompt embeddings and VAE posteriors, shared by all requests."""
+"""Cache of prompt embeddings, VAE posteriors and image embeddings, shared by all requests."""
 
 from __future__ import annotations
 
@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, final
 
 from sgid.generation.autoencoder import Autoencoder
 from sgid.generation.denoising import PromptEmbedding, encode_negative_prompt, encode_prompts
+from sgid.generation.memory import put_aside
 from sgid.runtime.batching import AdaptiveBatcher
 
 if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
+    from sgid.generation.image_prompt import ImageEmbedding, ImagePrompts
+
+T = TypeVar("T")
 
 LIMIT = 512 * 2**20
 """Bytes of texts, and of latents, that are kept for later."""
@@ -38,6 +42,7 @@ class ConditioningCache:
     def forget(self) -> None:
         """Let go of all."""
         self._texts = LRUCache[Hashable, dict[str | None, PromptEmbedding]](LIMIT, _bytes)
+        self._embeddings = LRUCache[tuple[bytes, ...], "dict[bytes, ImageEmbedding]"](LIMIT, _bytes)
         self._posteriors = LRUCache[tuple[bytes, ...], "dict[bytes, torch.Tensor]"](LIMIT, _bytes)
 
     def texts(
@@ -63,7 +68,10 @@ class ConditioningCache:
 
         def compute() -> dict[str | None, PromptEmbedding]:
             wanted: list[str | None] = [None, *distinct]
-            return dict(batches.child().run(wanted, start, alike=lambda prompt: prompt is None))
+            run = batches.child().run(wanted, start, alike=lambda prompt: prompt is None)
+            found = dict(run)
+            put_aside(self.pipe)  # the text encoders, where parts take turns
+            return found
 
         return self._texts.get((concepts, distinct), compute)
 
@@ -76,26 +84,56 @@ class ConditioningCache:
         """
         import torch
 
-        digests = {id(image): _digest(image) for image in {id(one): one for one in images}.values()}
-        by_digest = {digests[id(image)]: image for image in images}
-
-        def start(batch: Sequence[bytes]) -> Callable[[], list[torch.Tensor]]:
+        def encode(images: Sequence[Image]) -> list[torch.Tensor]:
             with torch.inference_mode():
-                posteriors = self.autoencoder.posteriors([by_digest[one] for one in batch])
+                posteriors = self.autoencoder.posteriors(images)
             # Copies, since one that is kept would keep its whole batch.
-            return lambda: [one.clone() for one in posteriors]
+            return [one.clone() for one in posteriors]
 
-        def compute() -> dict[bytes, torch.Tensor]:
-            run = batches.child().run(
-                list(by_digest), start, alike=lambda digest: by_digest[digest].size
-            )
-            return dict(run)
+        found = _of_images(images, self._posteriors, encode, batches, alike=lambda one: one.size)
+        put_aside(self.pipe)
+        return found
 
-        found = self._posteriors.get(tuple(by_digest), compute)
-        return {key: found[digest] for key, digest in digests.items()}
+    def image_embeddings(
+        self, images: Sequence[Image], prompts: ImagePrompts, *, batches: AdaptiveBatcher
+    ) -> dict[int, ImageEmbedding]:
+        """Embeddings of images for an IP-Adapter, by their `id`; equal images are one."""
+        import torch
+
+        def encode(images: Sequence[Image]) -> list[ImageEmbedding]:
+            with torch.inference_mode():
+                return prompts.embed(images)
+
+        return _of_images(images, self._embeddings, encode, batches, alike=lambda _: None)
 
 
-def _bytes(values: Mapping[Any, PromptEmbedding | torch.Tensor]) -> int:
+def _of_images(
+    images: Sequence[Image],
+    known: LRUCache[tuple[bytes, ...], dict[bytes, T]],
+    encode: Callable[[Sequence[Image]], list[T]],
+    batches: AdaptiveBatcher,
+    *,
+    alike: Callable[[Image], Hashable],
+) -> dict[int, T]:
+    """Encode each distinct image once, those `alike` in a batch; results by the `id` of all."""
+    digests = {id(image): _digest(image) for image in {id(one): one for one in images}.values()}
+    by_digest = {digests[id(image)]: image for image in images}
+
+    def start(batch: Sequence[bytes]) -> Callable[[], list[T]]:
+        encoded = encode([by_digest[one] for one in batch])
+        return lambda: encoded
+
+    def compute() -> dict[bytes, T]:
+        run = batches.child().run(
+            list(by_digest), start, alike=lambda digest: alike(by_digest[digest])
+        )
+        return dict(run)
+
+    found = known.get(tuple(by_digest), compute)
+    return {key: found[digest] for key, digest in digests.items()}
+
+
+def _bytes(values: Mapping[Any, PromptEmbedding | ImageEmbedding | torch.Tensor]) -> int:
     return sum(value.nbytes for value in values.values())
 
 

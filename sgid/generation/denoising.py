@@ -17,14 +17,32 @@ from typing import TYPE_CHECKING, Any, final
 
 from sgid.generation.acceleration import DeepCache, guided_steps
 from sgid.generation.hooks import deterministic_step, predicted_original
+from sgid.generation.memory import device_of
 
 if TYPE_CHECKING:
     import torch
 
+    from sgid.generation.image_prompt import ImageEmbedding
 
 AfterStep = Callable[[Any, int, int, Callable[[], Any], Callable[..., Any]], Any]
 """From latents, the steps done and all steps, the predicted clean latents, and a look ahead (see
 `sgid.generation.hooks.LatentState.go_on`), to latents."""
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """Conditions of a batch beside its texts; of each, what is `None` is not there.
+
+    Args:
+        image_prompts: embeddings of images, and the scale of each; the IP-Adapter is in the UNet.
+        edges: pixels (B, 3, H, W) in [0, 1], and the scale of each: for the ControlNet.
+        edited: latents (B, C, h, w) of the images to edit, and the scale of the guidance towards
+            each: for the UNet of an InstructPix2Pix.
+    """
+
+    image_prompts: tuple[Sequence[ImageEmbedding], Sequence[float]] | None = None
+    edges: tuple[torch.Tensor, Sequence[float]] | None = None
+    edited: tuple[torch.Tensor, Sequence[float]] | None = None
 
 
 @final
@@ -36,6 +54,7 @@ class Denoiser:
         guidance_interval: the share of the noise schedule in which there is guidance.
         deep_cache: see `sgid.generation.acceleration.DeepCache`; 1 is without.
         stop: asked before each step; when it says so the work is given up.
+        controlnet: what follows edges, or `None`.
     """
 
     def __init__(
@@ -46,10 +65,12 @@ class Denoiser:
         guidance_interval: Sequence[float],
         deep_cache: int,
         stop: Callable[[], bool],
+        controlnet: Any = None,
     ) -> None:
         import torch
 
         self.pipe = pipe
+        self.controlnet = controlnet
         pipe.unet.requires_grad_(False)  # hooks take gradients of latents alone
         unet = pipe.unet.to(memory_format=torch.channels_last)
         self.unet: Any = compiled(unet, compile) if compile else unet
@@ -65,7 +86,7 @@ class Denoiser:
         These are `int(steps * strength)`, as diffusers' img2img pipelines count.
         """
         scheduler = copy.deepcopy(self.pipe.scheduler)  # it counts its steps
-        scheduler.set_timesteps(steps, device=self.pipe.device)
+        scheduler.set_timesteps(steps, device=device_of(self.pipe))
         if strength is None:
             return scheduler, scheduler.timesteps
         skipped = max(steps - min(int(steps * strength), steps), 0) * scheduler.order
@@ -85,20 +106,22 @@ class Denoiser:
         generators: list[torch.Generator],
         later: tuple[float, Sequence[PromptEmbedding]] | None = None,
         blend: tuple[torch.Tensor, Sequence[PromptEmbedding]] | None = None,
+        given: Conditions | None = None,
         after_step: AfterStep | None = None,
     ) -> torch.Tensor:
         """Clean latents (B, C, h, w), guided with a scale for each image (Ho & Salimans, 2022).
 
         Guidance leads away from `negatives`. The unconditional half is left out where no scale is
-        above 1. `later` are texts that are followed once a share of the noise schedule is done.
-        `blend` is a mask (B, 1, h, w), and texts that are followed where it is 0. `after_step` may
-        change the latents after each step.
+        above 1. Images that are edited are guided towards the original as well, by a third pass
+        (Brooks et al., 2023, eq. 3). `later` are texts that are followed once a share of the noise
+        schedule is done. `blend` is a mask (B, 1, h, w), and texts that are followed where it is 0.
+        `after_step` may change the latents after each step.
         """
         import torch
 
         extra = self.pipe.prepare_extra_step_kwargs(generators, 0.0)
         height, width = (side * self.pipe.vae_scale_factor for side in latents.shape[-2:])
-        scale = torch.tensor(scales, device=latents.device, dtype=latents.dtype).view(-1, 1, 1, 1)
+        scale = _column(scales, latents)
         total = scheduler.config.num_train_timesteps
         guided = guided_steps(timesteps, self.interval, total=total)
         if not any(scale > 1 for scale in scales):
@@ -106,24 +129,57 @@ class Denoiser:
         predict = self.cache.denoiser() if self.cache else self.unet
         own = slice(None)
 
+        given = given or Conditions()
+        originals, image_scales = given.edited or (latents, [0.0] * len(latents))
+        edits, image_scale = given.edited is not None, _column(image_scales, latents)
+
         @cache
         def conditioning(guide: bool, is_later: bool, start: int | None, stop: int | None) -> Any:
-            followed = later[1] if later and is_later else texts
-            parts = [*([negatives] if guide else []), followed, *([blend[1]] if blend else [])]
-            rows = slice(start, stop)
-            return unet_arguments([one for part in parts for one in part[rows]],
+            """The UNet's arguments for all passes, the ControlNet's own, and images to edit."""
+            rows, followed = slice(start, stop), later[1] if later and is_later else texts
+            unguided = [negatives] * (1 + edits) if guide else []
+            passes = [*unguided, followed, *([blend[1]] if blend else [])]
+            text = unet_arguments([one for part in passes for one in part[rows]],
                                   width=width, height=height)  # fmt: skip
+            control, images = None, None
+            if given.edges is not None:
+                pixels, strengths = given.edges
+                scales = _column(strengths[rows], latents).repeat(len(passes), 1, 1, 1)
+                control = {**text, "controlnet_cond": torch.cat([pixels[rows]] * len(passes)),
+                           "conditioning_scale": scales}  # fmt: skip
+            if edits:  # none of them in the first of three passes
+                seen = [originals[rows] * (not (guide and i == 0)) for i in range(len(passes))]
+                images = torch.cat(seen)
+            if given.image_prompts is not None:
+                from sgid.generation.image_prompt import image_arguments
+
+                embeddings, strengths = given.image_prompts
+                embeds = [
+                    one.negative if i < len(unguided) else one.embeds
+                    for i in range(len(passes))
+                    for one in embeddings[rows]
+                ]
+                scales = latents.new_tensor([*strengths[rows]] * len(passes))
+                prompt = {"image_embeds": image_arguments(embeds, scales)}
+                more = {**text.get("added_cond_kwargs", {}), **prompt}
+                text = {**text, "added_cond_kwargs": more}
+            return len(passes), text, control, images
 
         def noise_at(
             latents: torch.Tensor, step: int, network: Any, rows: slice = own
         ) -> torch.Tensor:
             t, guide = timesteps[step], guided[step]
             is_later = later is not None and float(t) < total * (1 - later[0])
-            text = conditioning(guide, is_later, rows.start, rows.stop)
-            copies = 1 + guide + (blend is not None)
+            copies, text, control, images = conditioning(guide, is_later, rows.start, rows.stop)
             inputs = torch.cat([latents] * copies) if copies > 1 else latents
             inputs = scheduler.scale_model_input(inputs, t)
             inputs = inputs.contiguous(memory_format=torch.channels_last)
+            if control is not None:
+                down, middle = self.controlnet(inputs, t, **control, return_dict=False)
+                text = {**text, "down_block_additional_residuals": down,
+                        "mid_block_additional_residual": middle}  # fmt: skip
+            if images is not None:
+                inputs = torch.cat([inputs, images], dim=1)
             noise = network(inputs, t, **text, return_dict=False)[0]
             if copies == 1:
                 return noise
@@ -133,6 +189,10 @@ class Denoiser:
                 parts[-1] = mask * parts[-1] + (1 - mask) * other
             if not guide:
                 return parts[0]
+            if edits:
+                noise_uncond, noise_image, noise_text = parts
+                towards_image = image_scale[rows] * (noise_image - noise_uncond)
+                return noise_uncond + scale[rows] * (noise_text - noise_image) + towards_image
             noise_uncond, noise_text = parts
             return noise_uncond + scale[rows] * (noise_text - noise_uncond)
 
@@ -158,6 +218,11 @@ class Denoiser:
                 ahead = partial(go_on, step + 1)
                 latents = after_step(latents, step + 1, len(timesteps), original, ahead)
         return latents
+
+
+def _column(numbers: Sequence[float], like: torch.Tensor) -> torch.Tensor:
+    """(B, 1, 1, 1), of the format and on the device of `like`."""
+    return like.new_tensor(list(numbers)).view(-1, 1, 1, 1)
 
 
 class Stopped(Exception):
@@ -201,7 +266,7 @@ def encode_prompts(pipe: Any, prompts: Sequence[str]) -> list[PromptEmbedding]:
     # SD gives (tokens, negative), XL (tokens, negative, whole, negative whole).
     tokens, _, *more = pipe.encode_prompt(
         list(prompts),
-        device=pipe.device,
+        device=device_of(pipe),
         num_images_per_prompt=1,
         do_classifier_free_guidance=False,
     )

@@ -29,7 +29,10 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-OWN_LOOP = {"compile": None, "guidance_interval": [0.0, 1.0], "deep_cache": 1, "tiny_vae": None}
+OWN_LOOP = {
+    "compile": None, "guidance_interval": [0.0, 1.0], "deep_cache": 1, "tiny_vae": None,
+    "ip_adapter": None, "image_encoder": None, "controlnet": None, "memory": None,
+}  # fmt: skip
 """Options of the project's own loop, each as it is when off."""
 
 
@@ -45,6 +48,7 @@ class PipelineEngine:
         batch_size: images per call; halved, for good, when the device runs out of memory. "auto"
             finds it: see `sgid.runtime.batching`.
         lora: what is added to the weights, for all images.
+        checkpoint: the weights in one file, where `folder` has the configs alone.
         remembered: where the sizes that "auto" finds are written down, or `None`.
         own_loop: what only `sgid.generation.stable_diffusion` has, and must be off here.
 
@@ -63,6 +67,7 @@ class PipelineEngine:
         device: torch.device,
         dtype: torch.dtype,
         lora: Sequence[Adapter] = (),
+        checkpoint: Path | None = None,
         remembered: Path | None = None,
         **own_loop: Any,
     ) -> None:
@@ -70,21 +75,24 @@ class PipelineEngine:
             raise ValueError(f"{asked}: only sgid.generation.stable_diffusion has these")
         import torch
 
-        self.loaded = load(folder, scheduler=scheduler, device=device, dtype=dtype, lora=lora)
-        self.folder = folder
+        self.loaded = load(
+            folder, scheduler=scheduler, device=device, dtype=dtype, lora=lora,
+            checkpoint=checkpoint,
+        )  # fmt: skip
+        self.folder = checkpoint or folder
         self.dtype = dtype
         self.steps = steps
         self.resolution = resolution
         self.batches = adaptive_batcher(
             batch_size, device=device, latent_side=resolution // 8,
-            name=f"{folder}, {dtype}, {resolution} px", remembered=remembered,
+            name=f"{checkpoint or folder}, {dtype}, {resolution} px", remembered=remembered,
         )  # fmt: skip
         self._painters: dict[bool, Painter] = {}
         # One at a time, so that no image hangs on which others are drawn again.
         self.in_float32 = partial(
             PipelineEngine, folder,
             scheduler=scheduler, resolution=resolution, batch_size=1, device=device,
-            dtype=torch.float32, lora=lora,
+            dtype=torch.float32, lora=lora, checkpoint=checkpoint,
         )  # fmt: skip
 
     def generate(
@@ -104,6 +112,14 @@ class PipelineEngine:
             raise ValueError(
                 f"aug={requests[0].method} looks at latents or several prompts of an image, which "
                 "models=any does not show; take one of models=sd15, sd21, sdxl, ..."
+            )
+        if any(
+            one.image_prompt or one.edges or one.image_guidance_scale is not None
+            for one in requests
+        ):
+            raise ValueError(
+                f"aug={requests[0].method} draws with image prompts, along edges or edits images, "
+                "which models=any cannot; take one of models=sd15, sdxl, instruct_pix2pix, ..."
             )
         if any(one.tokens or one.adapters for one in requests):
             raise ValueError(

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sgid.generation.autoencoder import Autoencoder
 from sgid.generation.denoising import encode_prompts, unet_arguments
+from sgid.generation.memory import device_of
 
 if TYPE_CHECKING:
     import torch
@@ -31,7 +32,7 @@ def invert(
 
     config: Any = pipe.scheduler.config
     scheduler: Any = DDIMInverseScheduler.from_config(config, clip_sample=False)
-    scheduler.set_timesteps(steps, device=pipe.device)
+    scheduler.set_timesteps(steps, device=device_of(pipe))
     with torch.inference_mode():
         latents = autoencoder.mean_latents(autoencoder.posteriors(images))
         height, width = (side * pipe.vae_scale_factor for side in latents.shape[-2:])

@@ -34,7 +34,8 @@ from PIL import Image, ImageOps
 from sgid.methods.prompts import TOKEN, fields, render
 from sgid.models.diffusers import load
 from sgid.models.lora import TOKENS, text_encoders, token_name
-from sgid.models.weights import read_json, safetensors_header
+from sgid.models.tensors import pipeline_shapes
+from sgid.models.weights import read_json
 from sgid.records import Adapter
 from sgid.reproducibility import derive_seed
 from sgid.runtime.batching import out_of_memory
@@ -213,8 +214,8 @@ class Concepts:
                 f"{', '.join(empty[:3])}{more} have none; raise dataset.shots or dataset.fraction, "
                 "lower dataset.imbalance, or leave these classes out"
             )
-        weights = models.weights["models.generator"].folder
-        name = str((read_json(weights / "model_index.json") or {}).get("_class_name"))
+        weights = models.weights["models.generator"]
+        name = str((read_json(weights.folder / "model_index.json") or {}).get("_class_name"))
         if name not in [f"{kind}{task}Pipeline" for kind in SERVED for task in ("", "Img2Img")]:
             raise ValueError(
                 f"{option} learns for Stable Diffusion 1, 2 and XL; models.generator.weights is a "
@@ -222,7 +223,9 @@ class Concepts:
             )
         quiet_generation()
         resolution = models.settings.generator.resolution
-        needed = memory_needed(self, weights, resolution, _dtype(models.device))
+        needed = memory_needed(
+            self, weights.folder, resolution, _dtype(models.device), weights.file
+        )
         free = free_memory(models.device)
         trainings = self.trainings(images)
         what = f"{len(trainings):,} concepts, {sum(one.steps for one in trainings):,} steps in all"
@@ -296,10 +299,11 @@ class Learner:
         self.device: torch.device = models.device
         self.dtype = _dtype(models.device)
         self.resolution: int = models.settings.generator.resolution
-        folder = models.weights["models.generator"].folder
+        weights = models.weights["models.generator"]
         self.pipe = load(
-            folder, scheduler="own", device=self.device, dtype=self.dtype, lora=models.lora
-        )
+            weights.folder, scheduler="own", device=self.device, dtype=self.dtype,
+            lora=models.lora, checkpoint=weights.file,
+        )  # fmt: skip
         encoders = [encoder for _, encoder, _ in text_encoders(self.pipe)]
         for part in (self.pipe.unet, self.pipe.vae, *encoders):
             part.requires_grad_(False)
@@ -647,7 +651,13 @@ def free_memory(device: torch.device) -> int:
     return psutil.virtual_memory().available
 
 
-def memory_needed(concepts: Concepts, folder: Path, resolution: int, dtype: torch.dtype) -> int:
+def memory_needed(
+    concepts: Concepts,
+    folder: Path,
+    resolution: int,
+    dtype: torch.dtype,
+    checkpoint: Path | None = None,
+) -> int:
     """Bytes that a training takes, about: weights, optimizer, and what backward needs of a batch.
 
     The last is counted on the UNet without its weights, on torch's device `meta`, where nothing is
@@ -659,10 +669,9 @@ def memory_needed(concepts: Concepts, folder: Path, resolution: int, dtype: torc
     from peft import LoraConfig
     from torch.autograd.graph import saved_tensors_hooks
 
-    files = [file for part in ("unet", "vae", "text_encoder", "text_encoder_2")
-             for file in (folder / part).glob("*.safetensors")]  # fmt: skip
-    shapes = [one["shape"] for file in files for one in safetensors_header(file).values()]
-    weights = sum(math.prod(shape) for shape in shapes) * dtype.itemsize
+    parts = pipeline_shapes(folder, checkpoint).parts
+    numbers = sum(math.prod(shape) for part in parts.values() for shape in part.values())
+    weights = numbers * dtype.itemsize
     config: Any = UNet2DConditionModel.load_config(folder / "unet", local_files_only=True)
     down = 2 ** (len((read_json(folder / "vae" / "config.json") or {})["block_out_channels"]) - 1)
     kept: dict[int, int] = {}

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from sgid.methods.conditioning import Edges, ImagePrompts
 from sgid.methods.guidance import Guidance, follows_similarity
 from sgid.methods.prompts import TOKEN, Pool, fields
 from sgid.methods.strength import Strength, needs_similarity
@@ -164,6 +165,10 @@ class Method:
         fewest: the training images that a class must have at least.
         prepare: what is computed once from the training images.
         adapters: the LoRAs that images are drawn with.
+        image_prompt: training images as prompts, for an IP-Adapter.
+        edges: edges of training images, for a ControlNet.
+        image_guidance: the scale of the guidance towards the original, with which an
+            InstructPix2Pix edits it; the prompt is its instruction.
         changes: what else is to be changed in a request.
         select: a choice among several images that are drawn for each request.
         on_latents: a change to the latents while they are denoised.
@@ -186,6 +191,9 @@ class Method:
     changes: Changes | None = None
     select: Selection | None = None
     adapters: Adapters | None = None
+    image_prompt: ImagePrompts | None = None
+    edges: Edges | None = None
+    image_guidance: float | None = None
     on_latents: LatentHook | None = None
     on_pixels: PixelHook | None = None
     use: Use | None = None
@@ -194,7 +202,9 @@ class Method:
     @property
     def needs_captions(self) -> bool:
         """Whether captions are in a prompt, or their similarity steers the guidance."""
+        scale = self.image_prompt.scale if self.image_prompt else 1.0
         follows = follows_similarity(self.guidance) or needs_similarity(self.strength)
+        follows |= needs_similarity(scale)
         return "caption" in self.fields or follows
 
     @property
@@ -208,6 +218,24 @@ class Method:
         return TOKEN in self.fields
 
 
+SECTIONS = {"use": Use, "image_prompt": ImagePrompts, "edges": Edges}
+"""Parts of a method that have options of their own."""
+
+
+def section(part: str, given: Mapping[str, Any], instantiate: Callable[[Any], Any]) -> Any:
+    """One of `SECTIONS`, of its options in an entry of `conf/aug/`.
+
+    Raises:
+        TypeError, ValueError: for an option that there is not, or a value that cannot be.
+    """
+    made = {key: instantiate(one) if _is_call(one) else one for key, one in given.items()}
+    return SECTIONS[part](**made)
+
+
+def _is_call(value: Any) -> bool:
+    return isinstance(value, Mapping) and "_target_" in value
+
+
 def make_method(
     name: str, entry: Mapping[str, Any], instantiate: Callable[[Any], Any], identity: Callable
 ) -> Method:
@@ -218,17 +246,15 @@ def make_method(
     # An empty prompt is one; any other part that is empty is none.
     given = {k: value for k, value in entry.items() if k == "prompt" or value not in (None, "", {})}
     parts: dict[str, Any] = {
-        key: instantiate(value) if isinstance(value, Mapping) and "_target_" in value else value
-        for key, value in given.items()
+        key: instantiate(value) if _is_call(value) else value for key, value in given.items()
     }
-    if "use" in parts:
-        parts["use"] = Use(**parts["use"])
+    parts |= {key: section(key, parts[key], instantiate) for key in SECTIONS.keys() & parts.keys()}
     method = Method(name, **parts)
     # How training takes an image does not change it; captions change nothing where none is used.
     unread = {"use"} if method.needs_captions else {"use", "caption"}
     spec = {key: identity(value) for key, value in given.items() if key not in unread}
     for key in ("prompt", "negative_prompt"):
-        if isinstance(given.get(key), Mapping) and "_target_" in given[key]:
+        if _is_call(given.get(key)):
             spec[key] = {"pool": fingerprint(parts[key])}  # the texts, wherever they lie
     if spec.get("caption") == "best":
         del spec["caption"]

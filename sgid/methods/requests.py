@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import final, overload
+from typing import NamedTuple, final, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +18,12 @@ from PIL import Image, ImageOps
 
 from sgid.data.image_set import ImageSet, Texts
 from sgid.methods import budget
+from sgid.methods.conditioning import canny, whose
 from sgid.methods.method import Draw, Method
 from sgid.methods.prompts import TOKEN, render, templates
+from sgid.methods.strength import Strength
 from sgid.models.lora import TOKENS, token_name
-from sgid.records import Adapter, Described, Request
+from sgid.records import Adapter, Described, EdgeMap, ImagePrompt, Request
 from sgid.runtime.threads import parallel_map
 
 
@@ -47,6 +49,14 @@ class Undescribed(Sequence[Described]):
         return Described(self.images.keys[index], label, name, "", float("nan"), (), ())
 
 
+class Sources(NamedTuple):
+    """The samples whose images a request takes: to start from, as a prompt, and for its edges."""
+
+    start: int | None
+    prompt: int | None
+    edges: int | None
+
+
 @dataclass(frozen=True)
 class RequestPlan:
     """All requests of a method over a training set, made when they are asked for.
@@ -70,12 +80,19 @@ class RequestPlan:
     artifact: Path | None = None
     scales: NDArray = field(init=False)
     strengths: NDArray | None = field(init=False, default=None)
+    image_scales: NDArray | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
+        prompts = self.method.image_prompt
         object.__setattr__(self, "scales", self.method.guidance(self.similarities))
-        if callable(rule := self.method.strength):
-            shots = self.counts[np.asarray(self.images.labels)]
-            object.__setattr__(self, "strengths", rule(self.similarities, shots))
+        object.__setattr__(self, "strengths", self._by_rule(self.method.strength))
+        object.__setattr__(self, "image_scales", self._by_rule(prompts.scale if prompts else 1.0))
+
+    def _by_rule(self, given: Strength) -> NDArray | None:
+        """(N,): what a rule gives for each sample; `None` for what is none."""
+        if not callable(given):
+            return None
+        return given(self.similarities, self.counts[np.asarray(self.images.labels)])
 
     def __len__(self) -> int:
         return int(self.ends[-1]) if len(self.ends) else 0
@@ -107,16 +124,52 @@ class RequestPlan:
     def requests(self, rows: Sequence[int]) -> list[Request]:
         """The requests of `rows`; repeats of a sample share one image object."""
         places = [self.place(row) for row in rows]
-        samples = list(dict.fromkeys(sample for sample, _ in places))
-        inits = dict(zip(samples, parallel_map(self._init_image, samples), strict=True))
-        return [self._request(*place, inits) for place in places]
+        sources = [self._sources(*place) for place in places]
+        samples = list(dict.fromkeys(one for some in sources for one in some if one is not None))
+        images = dict(zip(samples, parallel_map(self._fitted, samples), strict=True))
+        pairs = list(dict.fromkeys((one.edges, one.start) for one in sources))
+        edges = dict(zip(pairs, parallel_map(partial(self._edges, images), pairs), strict=True))
+        return [
+            self._request(*place, one, images, edges[one.edges, one.start])
+            for place, one in zip(places, sources, strict=True)
+        ]
 
-    def _init_image(self, sample: int) -> Image.Image | None:
-        if not self.method.from_image:
-            return None
+    def _sources(self, sample: int, repeat: int) -> Sources:
+        method, draw = self.method, Draw(self.seed, self.images.keys[sample], repeat)
+        start = sample if method.from_image else None
+        if method.image_prompt is None and method.edges is None:
+            return Sources(start, None, None)
+        label, _ = self._target(int(self.images.labels[sample]), draw)
+        prompt, edges = (
+            whose(part.of, sample, self.members[label], draw, purpose) if part else None
+            for purpose, part in (("image prompt", method.image_prompt), ("edges", method.edges))
+        )
+        return Sources(start, prompt, edges)
+
+    def _fitted(self, sample: int) -> Image.Image:
         return fit(self.images[sample].image, resolution=self.resolution, multiple=self.multiple)
 
-    def _request(self, sample: int, repeat: int, inits: dict[int, Image.Image | None]) -> Request:
+    def _edges(
+        self, images: Mapping[int, Image.Image], pair: tuple[int | None, int | None]
+    ) -> Image.Image | None:
+        """The edges of a sample, of the size of the one that the image starts from."""
+        (of, start), method = pair, self.method.edges
+        if of is None or method is None:
+            return None
+        size = images[of if start is None else start].size
+        image = images[of]
+        if image.size != size:
+            image = ImageOps.fit(image, size, method=Image.Resampling.LANCZOS)
+        return canny(image, method.low, method.high)
+
+    def _request(
+        self,
+        sample: int,
+        repeat: int,
+        sources: Sources,
+        images: Mapping[int, Image.Image],
+        edges: Image.Image | None,
+    ) -> Request:
         described, method = self.described[sample], self.method
         draw = Draw(self.seed, described.key, repeat)
         label, weights = self._target(described.label, draw)
@@ -127,8 +180,8 @@ class RequestPlan:
             method=method.name,
             prompt=render(self.template(label, draw), **texts),
             negative_prompt=render(self.template(label, draw, negative=True), **texts),
-            init_image=inits[sample],
-            strength=self._strength(sample, draw),
+            init_image=None if sources.start is None else images[sources.start],
+            strength=self._number(method.strength, self.strengths, sample, draw, "strength"),
             guidance_scale=float(self.scales[sample]),
             seed=draw.noise,
             label=label,
@@ -136,6 +189,9 @@ class RequestPlan:
             label_weights=weights,
             tokens=self.tokens,
             adapters=self._adapters(described.key, label),
+            image_prompt=self._image_prompt(sample, sources.prompt, images, draw),
+            edges=self._edge_map(sources.edges, edges),
+            image_guidance_scale=method.image_guidance,
         )
         return request if method.changes is None else method.changes(request, self, draw)
 
@@ -188,16 +244,33 @@ class RequestPlan:
         assert self.strengths is not None
         return self.strengths
 
-    def _strength(self, sample: int, draw: Draw) -> float:
-        match self.method.strength:
-            case int() | float() as strength:
-                return strength
+    def _number(
+        self, given: Strength, values: NDArray | None, sample: int, draw: Draw, purpose: str
+    ) -> float:
+        """A number, one of a list or a range, or what a rule gave for the sample."""
+        match given:
+            case int() | float() as number:
+                return number
             case {"min": low, "max": high}:
-                return low + (high - low) * draw.uniform("strength")
+                return low + (high - low) * draw.uniform(purpose)
             case [*several]:
-                return draw.choice("strength", several)
-        assert self.strengths is not None
-        return float(self.strengths[sample])
+                return draw.choice(purpose, several)
+        assert values is not None
+        return float(values[sample])
+
+    def _image_prompt(
+        self, sample: int, of: int | None, images: Mapping[int, Image.Image], draw: Draw
+    ) -> ImagePrompt | None:
+        prompts = self.method.image_prompt
+        if prompts is None or of is None:
+            return None
+        scale = self._number(prompts.scale, self.image_scales, sample, draw, "image prompt scale")
+        return ImagePrompt(self.images.keys[of], images[of], scale)
+
+    def _edge_map(self, of: int | None, edges: Image.Image | None) -> EdgeMap | None:
+        if self.method.edges is None or of is None or edges is None:
+            return None
+        return EdgeMap(self.images.keys[of], edges, self.method.edges.scale)
 
     def texts(self, label: int, caption: str) -> dict[str, str]:
         """Texts of the fields of prompt templates, for a class and a caption."""

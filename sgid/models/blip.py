@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol, final
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
+from sgid.models.weights import variant_of
 from sgid.reproducibility import derive_seed
 from sgid.runtime.batching import AdaptiveBatcher
 from sgid.runtime.threads import pixel_batches
@@ -80,8 +81,9 @@ class BlipCaptioner:
             folder, local_files_only=True, trust_remote_code=False
         )
         model: Any = BlipForConditionalGeneration.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, dtype=dtype
-        )
+            folder, local_files_only=True, use_safetensors=True, dtype=dtype,
+            variant=variant_of(folder, "blip"),
+        )  # fmt: skip
         longest = model.config.text_config.max_position_embeddings
         if max_tokens > longest:
             raise ValueError(

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sgid.models.lora import merge
-from sgid.models.weights import read_json
+from sgid.models.weights import read_json, variant_of
 from sgid.records import Adapter
 
 if TYPE_CHECKING:
@@ -41,8 +41,11 @@ def load(
     device: torch.device,
     dtype: torch.dtype,
     lora: Sequence[Adapter] = (),
+    checkpoint: Path | None = None,
 ) -> Any:
     """The pipeline that `model_index.json` names, on `device` and silent, with `lora` merged in.
+
+    The weights are those of `folder`, or of a `checkpoint` in one file.
 
     Raises:
         ValueError: when it is none of diffusers' own, or `scheduler` is none that it can take.
@@ -61,17 +64,29 @@ def load(
     takes = inspect.signature(kind.__init__).parameters
     left_out = {part: value for part, value in _LEFT_OUT.items() if part in takes}
     left_out |= {part: None for part, named in index.items() if named == [None, None]}
-    pipe = kind.from_pretrained(
-        folder,
-        dtype=dtype,
-        local_files_only=True,
-        use_safetensors=True,
-        **left_out,
-    ).to(device)
+    left_out |= {"local_files_only": True, "dtype": dtype}
+    if checkpoint is not None:
+        pipe = kind.from_single_file(str(checkpoint), config=str(folder), **left_out).to(device)
+    else:
+        variant = variant_of(folder, "diffusers")
+        pipe = kind.from_pretrained(folder, variant=variant, use_safetensors=True, **left_out).to(
+            device
+        )
     pipe.set_progress_bar_config(disable=True)
     merge(pipe, lora)
     pipe.scheduler = with_settings_of(pipe.scheduler, scheduler)
     return pipe
+
+
+def load_controlnet(folder: Path, *, device: torch.device, dtype: torch.dtype) -> Any:
+    """The ControlNet in a folder; nothing is learned of it."""
+    import torch
+    from diffusers.models.controlnets.controlnet import ControlNetModel
+
+    net: Any = ControlNetModel.from_pretrained(
+        folder, dtype=dtype, local_files_only=True, use_safetensors=True
+    )
+    return net.to(device, memory_format=torch.channels_last).requires_grad_(False).eval()
 
 
 def with_settings_of(own: Any, name: str) -> Any:

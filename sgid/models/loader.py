@@ -12,6 +12,13 @@ from hydra.utils import instantiate
 
 from sgid.config.schema import ModelConfig, ModelsConfig
 from sgid.config.targets import identity
+from sgid.models.conditioning import (
+    OPTIONS,
+    conditioning_identity,
+    find_controlnet,
+    find_image_encoder,
+    find_ip_adapter,
+)
 from sgid.models.lora import LORA, find_lora, lora_hash
 from sgid.models.weights import Weights, content_hash
 from sgid.records import Adapter
@@ -21,7 +28,9 @@ from sgid.runtime.terminal import quiet_generation
 if TYPE_CHECKING:
     import torch
 
-UNUSED = {"guidance_interval": [0.0, 1.0], "deep_cache": 1, "tiny_vae": None, "lora": []}
+UNUSED = {
+    "guidance_interval": [0.0, 1.0], "deep_cache": 1, "tiny_vae": None, "lora": [], "memory": None,
+}  # fmt: skip
 """Options of a generator that are off, and so in no spec."""
 
 
@@ -70,6 +79,7 @@ class Models:
         self.steps = steps
         self.remembered = remembered
         self._loaded = loaded or Loaded()
+        self._conditioning: dict[str, dict[str, str]] = {}
         tiny = settings.generator.tiny_vae
         self._tiny_vae = content_hash(Path(tiny).expanduser()) if tiny else None
         self._lora = [
@@ -83,11 +93,22 @@ class Models:
         given = self.settings.generator.lora
         return [Adapter(find_lora(one.path, LORA), one.scale) for one in given]
 
+    def conditioning(self, name: str) -> dict[str, str]:
+        """The identity of the generator's `ip_adapter` or `controlnet`, for methods that use it."""
+        if name not in self._conditioning:  # gigabytes to read
+            self._conditioning[name] = conditioning_identity(name, self.settings.generator)
+        return self._conditioning[name]
+
     def identity(self, name: str) -> dict[str, Any]:
-        """All of a model that determines its results: weights, number format and settings."""
+        """All of a model that determines its results: weights, number format and settings.
+
+        What only some methods draw with is `conditioning`.
+        """
         settings = self._settings(name)
-        for how in ("batch_size", "compile"):
+        for how in ("batch_size", "compile", *OPTIONS):
             settings.pop(how, None)
+        if settings.get("memory") == "low":  # the same images; see `sgid.generation.memory`
+            settings.pop("memory")
         if settings.get("tiny_vae"):
             settings["tiny_vae"] = self._tiny_vae
         if settings.get("lora"):
@@ -117,23 +138,43 @@ class Models:
         return engine
 
     def _get(self, name: str, **more: Any) -> Any:
-        settings, folder = self._settings(name), self.weights[f"models.{_option(name)}"].folder
+        settings, weights = self._settings(name), self.weights[f"models.{_option(name)}"]
+        folder = weights.folder
 
         def make() -> Any:
             quiet_generation()
             given = {**more, "device": self.device, "dtype": self._dtype(name)}
             if settings.get("lora"):
                 given["lora"] = self.lora
+            if weights.file is not None:  # engines of one's own need not know of it
+                given["checkpoint"] = weights.file
+            given |= places
             return instantiate(settings, _convert_="all")(folder, **given)
 
+        places = self._places(settings)
         # The identity tells apart weights that have changed where they lie.
-        what = {**settings, "is": self.identity(name), "at": folder, "on": self.device}
+        further = [self.conditioning(one) for one in ("ip_adapter", "controlnet") if one in places]
+        what = {
+            **settings, "is": [self.identity(name), *further], "at": weights.file or folder,
+            "on": self.device,
+        }  # fmt: skip
         return self._loaded.get(name, what, make)
+
+    def _places(self, settings: Mapping[str, Any]) -> dict[str, Path]:
+        """Folders and files of further models of the generator, by the engine's arguments."""
+        places = {}
+        if file := settings.get("ip_adapter"):
+            places["ip_adapter"] = find_ip_adapter(file)
+            places["image_encoder"] = find_image_encoder(self.settings.generator)
+        if folder := settings.get("controlnet"):
+            places["controlnet"] = find_controlnet(folder)
+        return places
 
     def _settings(self, name: str) -> dict[str, Any]:
         settings = asdict(self._config(name))
-        if not settings.get("lora"):
-            settings.pop("lora", None)  # engines of one's own need not know of it
+        for key in ("lora", "memory", *OPTIONS):
+            if not settings.get(key):
+                settings.pop(key, None)  # engines of one's own need not know of it
         for key in ("weights", "dtype", "size_multiple"):
             settings.pop(key, None)
         return settings

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import hashlib
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from sgid.models.tensors import tensor_shapes
-from sgid.models.weights import FILES, MissingWeights, read_json, safetensors_header
+from sgid.models.tensors import pipeline_shapes
+from sgid.models.weights import MissingWeights, read_json, safetensors_header
 from sgid.records import Adapter
 
 if TYPE_CHECKING:
@@ -121,8 +121,9 @@ def find_lora(path: str, option: str) -> Path:
     return file
 
 
-def check_lora(file: Path, folder: Path, option: str) -> None:
-    """Compare the shapes of a LoRA with the weights of the pipeline in `folder`.
+def check_lora(file: Path, folder: Path, option: str, checkpoint: Path | None = None) -> None:
+    """Compare the shapes of a LoRA with the weights of the pipeline in `folder`, or of one whose
+    weights are in the file `checkpoint`.
 
     Raises:
         ValueError: when it was made for another model, or is no LoRA.
@@ -145,7 +146,7 @@ def check_lora(file: Path, folder: Path, option: str) -> None:
         raise ValueError(f"{option}={file}: no LoRA that diffusers reads ({error})") from error
     if not layers:
         raise ValueError(f"{option}={file}: holds no LoRA; change {option}")
-    weights, wrong = _weights(folder, {part for part, _ in layers}), []
+    weights, wrong = _weights(folder, checkpoint), []
     for (part, layer), shape in layers.items():
         weight = weights.get((part, layer))
         if weight != shape:
@@ -195,13 +196,11 @@ def _bare(layer: str) -> str:
     return layer.removeprefix("text_model.")
 
 
-def _weights(folder: Path, parts: Iterable[str]) -> dict[Layer, tuple[int, int]]:
+def _weights(folder: Path, checkpoint: Path | None) -> dict[Layer, tuple[int, int]]:
     """The shapes (out, in) of the weights of the parts of a pipeline."""
-    found = {}
-    for part in parts:
-        library = "transformers" if part.startswith("text_encoder") else "diffusers"
-        shapes = tensor_shapes(folder / part, FILES[library]) if (folder / part).is_dir() else {}
-        for name, shape in shapes.items():
-            if name.endswith(".weight") and len(shape) > 1:
-                found[part, _bare(name.removesuffix(".weight"))] = shape[0], shape[1]
-    return found
+    return {
+        (part, _bare(name.removesuffix(".weight"))): (shape[0], shape[1])
+        for part, shapes in pipeline_shapes(folder, checkpoint).parts.items()
+        for name, shape in shapes.items()
+        if name.endswith(".weight") and len(shape) > 1
+    }

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from sgid.models.checkpoint import FIRST, MODELS, Converted, convert, kind_of
 from sgid.models.weights import (
     FILES,
     NOT_LOADED,
@@ -19,6 +21,8 @@ from sgid.models.weights import (
     read_json,
     read_parts,
     safetensors_header,
+    variant_of,
+    weight_files,
 )
 from sgid.reproducibility import fingerprint, versions
 from sgid.runtime.files import write_atomic
@@ -47,6 +51,10 @@ INPAINTING = {9: "inpainting", 8: "editing by instruction (InstructPix2Pix)"}
 """Tasks of UNets that take more channels than their latents have."""
 
 
+Shapes = Mapping[str, Sequence[int]]
+"""The shape of each tensor, by name."""
+
+
 class Misfit(NamedTuple):
     """Differences between the tensors of files and those of a model, by name."""
 
@@ -55,15 +63,17 @@ class Misfit(NamedTuple):
     unused: list[str]
 
 
-def check_tensors(folder: Path, layout: str, option: str) -> None:
-    """Compare all parts of a model that are loaded with their files.
+def check_tensors(folder: Path, layout: str, option: str, checkpoint: Path | None = None) -> None:
+    """Compare all parts of a model that are loaded with their files, or with a `checkpoint`: all
+    parts in one file.
 
     `option` is the config key (e.g. `models.scorer.weights`) that the messages name.
 
     Raises:
         ValueError: naming the part, what is in its files, and what to take.
     """
-    parts = {"blip": _blip, "open_clip": _open_clip, "diffusers": _pipeline}
+    pipeline = partial(_pipeline, checkpoint=checkpoint)
+    parts = {"blip": _blip, "open_clip": _open_clip, "diffusers": pipeline}
     for part, misfit in parts[layout](folder, option) if layout in parts else ():
         if misfit.missing or misfit.other_shape or (misfit.unused and layout != "blip"):
             raise ValueError(f"{option}: {_described(part, misfit)}. Change {option}")
@@ -116,10 +126,11 @@ def _blip(folder: Path, option: str) -> Iterator[tuple[Path, Misfit]]:
             f"writes no captions; take a {CAPTIONER}, such as "
             f"{option}.id=Salesforce/blip-image-captioning-large"
         )
-    yield folder, _transformers_misfit(transformers.BlipForConditionalGeneration, folder)
+    shapes = tensor_shapes(folder, FILES["transformers"], variant_of(folder, "blip"))
+    yield folder, transformers_misfit(transformers.BlipForConditionalGeneration, folder, shapes)
 
 
-def _transformers_misfit(kind: Any, folder: Path) -> Misfit:
+def transformers_misfit(kind: Any, folder: Path, shapes: Shapes | None = None) -> Misfit:
     """Misfits as the library itself finds them, which knows what tensors were called before."""
     import torch
     import transformers
@@ -127,7 +138,8 @@ def _transformers_misfit(kind: Any, folder: Path) -> Misfit:
     transformers.utils.logging.set_verbosity_error()
     transformers.utils.logging.disable_progress_bar()
     config = kind.config_class.from_pretrained(folder, local_files_only=True)
-    shapes = tensor_shapes(folder, FILES["transformers"])
+    if shapes is None:
+        shapes = tensor_shapes(folder, FILES["transformers"])
     # Tensors of the right shapes that take no memory.
     state = {name: torch.zeros(()).expand(shape) for name, shape in shapes.items()}
     # What is missing is drawn at random, which is nobody's business.
@@ -142,31 +154,75 @@ def _transformers_misfit(kind: Any, folder: Path) -> Misfit:
     )
 
 
-def _pipeline(folder: Path, option: str) -> Iterator[tuple[Path, Misfit]]:
+def _pipeline(folder: Path, option: str, checkpoint: Path | None) -> Iterator[tuple[Path, Misfit]]:
     import diffusers
     import transformers
 
+    if checkpoint is not None:
+        check_kind(checkpoint, folder, option)
+
     libraries = {"diffusers": diffusers, "transformers": transformers}
+    loaded = pipeline_shapes(folder, checkpoint)
     for part, library, name in read_parts(folder):
         kind = getattr(libraries.get(library), name, None)
         if part in NOT_LOADED or not hasattr(kind, "from_pretrained"):
             continue
         place = folder / part
         if library == "transformers" and hasattr(kind, "config_class"):
-            misfit = _transformers_misfit(kind, place)
+            misfit = transformers_misfit(kind, place, loaded.parts.get(part, {}))
             # A whole CLIP in the place of its text encoder has what that takes, and more.
             yield place, misfit if misfit.missing else misfit._replace(unused=[])
         elif library == "diffusers" and hasattr(kind, "load_config") and hasattr(kind, "forward"):
-            yield place, _diffusers_misfit(kind, place)
+            yield place, diffusers_misfit(kind, place, loaded.parts.get(part, {}))
+    if checkpoint is not None and loaded.unused:
+        yield checkpoint, Misfit([], [], loaded.unused)
     _check_channels(folder, option)
 
 
-def _diffusers_misfit(kind: Any, folder: Path) -> Misfit:
+def pipeline_shapes(folder: Path, checkpoint: Path | None = None) -> Converted:
+    """The shape of each tensor of the parts of a pipeline, from their files or a `checkpoint`."""
+    if checkpoint is not None:
+        return convert(checkpoint, folder)
+    variant, parts = variant_of(folder, "diffusers"), {}
+    for part, library, _ in read_parts(folder):
+        name = FILES.get(library, FILES["diffusers"])
+        if part not in NOT_LOADED and weight_files(folder / part, name, variant)[0].is_file():
+            parts[part] = tensor_shapes(folder / part, name, variant)
+    return Converted(parts, [])
+
+
+def check_kind(checkpoint: Path, folder: Path, option: str) -> None:
+    """Compare a checkpoint in one file with the pipeline whose configs it is to have.
+
+    Raises:
+        ValueError: if it is another Stable Diffusion, or one for another task.
+    """
+    header = safetensors_header(checkpoint)
+    index = read_json(folder / "model_index.json") or {}
+    kind, name = kind_of(header), str(index.get("_class_name"))
+    if not name.startswith("StableDiffusion") or ("XL" in name) != (kind == "XL"):
+        raise ValueError(
+            f"{option}.path={checkpoint}: a Stable Diffusion {kind}, and the configs in {folder} "
+            f"are those of a {name}; take models={MODELS[kind]}, or another {option}.config"
+        )
+    given = (header.get(FIRST) or {}).get("shape") or [0, 0]
+    config = read_json(folder / "unet" / "config.json") or {}
+    if given[1] != (wanted := config.get("in_channels", 4)):
+        what = INPAINTING.get(given[1], "another task")
+        raise ValueError(
+            f"{option}.path={checkpoint}: its UNet takes {given[1]} channels, and the configs in "
+            f"{folder} say {wanted}: it is made for {what}, not for drawing from text or an image"
+        )
+
+
+def diffusers_misfit(kind: Any, folder: Path, shapes: Shapes | None = None) -> Misfit:
+    """The tensors of a model's files, or of `shapes`, against those of `kind`, of diffusers."""
     import torch
 
     with torch.device("meta"):
         model = kind.from_config(kind.load_config(folder, local_files_only=True))
-    shapes = tensor_shapes(folder, FILES["diffusers"])
+    if shapes is None:
+        shapes = tensor_shapes(folder, FILES["diffusers"])
     state = {name: torch.zeros(()).expand(shape) for name, shape in shapes.items()}
     model._fix_state_dict_keys_on_load(state)  # what tensors were called before
     return _misfit(state, model.state_dict())
@@ -183,10 +239,17 @@ def _misfit(state: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor
 def _check_channels(folder: Path, option: str) -> None:
     """Raise a `ValueError` where a UNet takes more than the latents that its pipeline gives."""
     index = read_json(folder / "model_index.json") or {}
-    if "Inpaint" in (name := str(index.get("_class_name"))) or "Pix2Pix" in name:
+    if "Inpaint" in (name := str(index.get("_class_name"))):
         return
     taken = (read_json(folder / "unet" / "config.json") or {}).get("in_channels", 4)
     given = (read_json(folder / "vae" / "config.json") or {}).get("latent_channels", 4)
+    if "Pix2Pix" in name:
+        if taken != 2 * given:
+            raise ValueError(
+                f"{option}: {folder} is to edit images ({name}), whose UNet takes {2 * given} "
+                f"channels, and it takes {taken}; change {option}"
+            )
+        return
     if name.startswith("StableDiffusion") and taken != given:
         what = INPAINTING.get(taken, "another task")
         raise ValueError(
@@ -230,14 +293,12 @@ def _open_clip(folder: Path, option: str) -> Iterator[tuple[Path, Misfit]]:
     yield folder, _misfit(state, wanted)
 
 
-def tensor_shapes(folder: Path, name: str) -> dict[str, list[int]]:
-    """The shape of each tensor, by name, in a file or its shards."""
-    index = None if (folder / name).is_file() else read_json(folder / f"{name}.index.json")
-    names = [name] if index is None else sorted(set(index["weight_map"].values()))
+def tensor_shapes(folder: Path, name: str, variant: str | None = None) -> dict[str, list[int]]:
+    """The shape of each tensor, by name, in a file or its shards, or those of a variant."""
     return {
         tensor: one["shape"]
-        for file in names
-        for tensor, one in safetensors_header(folder / file).items()
+        for file in weight_files(folder, name, variant)
+        for tensor, one in safetensors_header(file).items()
     }
 
 
@@ -250,6 +311,6 @@ def check_once(weights: Weights, layout: str, option: str, *, remembered: Path) 
     one = fingerprint({**weights.identity, "libraries": versions()})
     sound = set(read_json(remembered) or [])
     if one not in sound:
-        check_tensors(weights.folder, layout, option)
+        check_tensors(weights.folder, layout, option, weights.file)
         remembered.parent.mkdir(parents=True, exist_ok=True)
         write_atomic(remembered, json.dumps(sorted(sound | {one})).encode())

@@ -92,6 +92,7 @@ def settings(config: Mapping[str, Any], aug: Sequence[str]) -> dict[str, Any]:
         key: value
         for key, value in flatten(config).items()
         if not any(key == one or key.startswith(f"{one}.") for one in ignored)
+        and (key, value) != ("models.generator.memory", "low")  # the same images
     }
     return {**flat, "aug": list(aug)}
 

@@ -195,8 +195,8 @@ FIRST = 4
 
 
 HINT = (
-    "take a smaller models.generator.resolution, models.generator.dtype=float16 (or bfloat16), or "
-    "another trainer.device"
+    "take models.generator.memory=low, a smaller models.generator.resolution, "
+    "models.generator.dtype=float16 (or bfloat16), or another trainer.device"
 )
 
 

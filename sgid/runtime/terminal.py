@@ -17,14 +17,18 @@ def program() -> str:
     return "python run.py" if Path(__file__).parents[2].joinpath("run.py").is_file() else "sgid"
 
 
-def progress(what: str, total: int, unit: str, *, done: int = 0) -> tqdm:
-    """Progress bar that starts at `done`; a line every 15 s where the output is no terminal."""
+def progress(what: str, total: int, unit: str, *, done: int = 0, scaled: bool = False) -> tqdm:
+    """Progress bar that starts at `done`; a line every 15 s where the output is no terminal.
+
+    `scaled` writes 1.2G for large numbers.
+    """
     interval = 0.2 if sys.stderr.isatty() else 15.0
     return tqdm(
         total=total,
         initial=done,
         desc=f"{what:>12}",
         unit=f" {unit}",
+        unit_scale=scaled,
         mininterval=interval,
         maxinterval=interval,
         disable=done >= total,

@@ -207,7 +207,8 @@ class Augmentation:
             spec[name] = list(self.dataset.words[name])
         if settings.size is not None:
             spec["size"] = settings.size
-        if method.from_image:
+        spec |= self._further_models
+        if method.from_image or self._further_models:
             spec["size_multiple"] = settings.size_multiple
         if self.artifact is not None:
             spec["artifact"] = self.artifact.name
@@ -216,9 +217,19 @@ class Augmentation:
             negatives=bool(method.negative_prompt),
             adapters=method.adapters is not None,
             selected=method.select is not None,
+            image_prompts=method.image_prompt is not None,
+            edges=method.edges is not None,
+            edited=method.image_guidance is not None,
+            changed=method.changes is not None,
         )
         rows = int(repeat_counts(method, images, settings.expansion).sum())
         return Store(settings.artifacts / "generated", spec, columns, rows, settings.shard_size)
+
+    @cached_property
+    def _further_models(self) -> dict[str, Any]:
+        """The identity of what the method draws with beside the generator, by its option."""
+        used = {"ip_adapter": self.method.image_prompt, "controlnet": self.method.edges}
+        return {name: self.models.conditioning(name) for name, part in used.items() if part}
 
     @property
     def _source(self) -> dict[str, str]:
@@ -289,7 +300,8 @@ class Augmentation:
     def rate(self) -> Rate:
         """Of a denoising step of one image."""
         file = self.settings.artifacts / RATES
-        return Rate(file, self.models.identity("generator"), self.models.device)
+        generator = {**self.models.identity("generator"), **self._further_models}
+        return Rate(file, generator, self.models.device)
 
     @property
     def caption_rate(self) -> Rate:

@@ -1,4 +1,4 @@
-"""The images of a run; `stage=data` fetches or checks them and shows what there is."""
+"""The images of a run; `stage=data` checks them and shows what there is."""
 
 from __future__ import annotations
 

@@ -53,6 +53,7 @@ ABOUT: dict[str, type] = {
     "method": str,
     "prompt": str,
     "negative_prompt": str,
+    "second_prompt": str,
     "caption": str,
     "similarity": float,
     "guidance_scale": float,
@@ -185,7 +186,7 @@ def _generated(
                 "synthetic": True,
                 "original": row["key"],
                 **{name: row[name] for name in ("repeat", "method", "prompt", "caption", "seed")},
-                "negative_prompt": row.get("negative_prompt"),
+                **{name: row.get(name) for name in ("negative_prompt", "second_prompt")},
                 **{name: row[name] for name in ("similarity", "guidance_scale", "strength")},
                 "cosine": None if scores is None else float(scores["cosines"][number]),
                 "nearest_class": None
@@ -589,5 +590,8 @@ def _weights_in(identity: Any) -> dict[str, Any] | None:
 
 def _name(weights: Mapping[str, Any]) -> str:
     if "id" in weights:
-        return f"{weights['id']} at {weights['revision']}"
+        variant = f", {weights['variant']}" if "variant" in weights else ""
+        return f"{weights['id']} at {weights['revision']}{variant}"
+    if "checkpoint" in weights:
+        return f"a local checkpoint in one file, SHA-256 {weights['checkpoint']}"
     return f"a local {weights['layout']} model, content {weights['content']}"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+import shlex
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
@@ -13,24 +16,40 @@ from hydra.utils import instantiate
 from rich.console import Console
 from rich.markup import escape
 
+from sgid.config.help import own_folders
 from sgid.config.schema import Config, Stage, WeightsConfig, in_slot
 from sgid.config.targets import identity, refuse
 from sgid.data import dataset as datasets
 from sgid.data.dataset import SplitProtocol
 from sgid.data.image_set import ImageSet
 from sgid.data.listing import Splits
+from sgid.data.sources.download import MissingImages
 from sgid.evaluation.lpips import lacks_weights
+from sgid.generation.stable_diffusion import StableDiffusionEngine
 from sgid.methods.guidance import follows_similarity
 from sgid.methods.method import make_method
 from sgid.methods.strength import extremes
+from sgid.models.conditioning import (
+    check_controlnet,
+    check_ip_adapter,
+    find_controlnet,
+    find_image_encoder,
+    find_ip_adapter,
+    is_editor,
+    lacking,
+)
 from sgid.models.lora import LORA, check_lora, find_lora
-from sgid.models.weights import Weights, locate
+from sgid.models.weights import MissingWeights, Weights, locate
 from sgid.reporting.wandb import unready
 from sgid.reproducibility import derive_seed
 from sgid.runtime.batching import out_of_memory
-from sgid.runtime.device import pick_device
+from sgid.runtime.device import pick_device, pick_dtype
+from sgid.runtime.terminal import program
+from sgid.stages.fetch import Need
 from sgid.stages.validation import invalid_options
 from sgid.training.distributed import check_devices
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -42,43 +61,17 @@ class Prepared:
     weights: dict[str, Weights]
 
 
-def preflight(config: Config) -> Prepared:
-    """Look up what the run will need.
+def preflight(config: Config, overrides: Sequence[str] = ()) -> Prepared:
+    """Look up what the run will need. `overrides` are the options as they were given.
 
     Raises:
         ValueError: naming each value that is out of range, or that this machine cannot serve, and
             all code that it names and that is not to be called.
-        FileNotFoundError: naming all images and weights that are missing.
+        FileNotFoundError: naming all images and weights that are missing, and the command that
+            fetches them.
     """
-    refuse(asdict(config), config.allow_targets)  # before any of it is called
-    if wrong := invalid_options(config):
-        raise ValueError("\n".join(wrong))
-    problems: list[str] = []
-
-    def attempt(action: Callable[[], Any]) -> Any:
-        try:
-            return action()
-        except FileNotFoundError as error:
-            problems.append(str(error))
-        except InstantiationException as error:  # how Hydra hands on what a source raises
-            if not isinstance(error.__cause__, FileNotFoundError):
-                raise
-            problems.append(str(error.__cause__))
-
-    splits = attempt(lambda: _listed(config.dataset.source))
-    wanted = {} if config.stage is Stage.data else _wanted(config)
-    weights = {name: attempt(lambda name=name: _locate(name, wanted[name])) for name in wanted}
-    if "models.generator" in wanted and (tiny := config.models.generator.tiny_vae):
-        attempt(lambda: _tiny_vae(Path(tiny).expanduser()))
-    for one in config.models.generator.lora if "models.generator" in wanted else ():
-        attempt(lambda one=one: find_lora(one.path, LORA))
-    if why := unready(config.logger):
-        problems.append(why)
-    if config.evaluation.lpips is True and (lacking := lacks_weights()):
-        problems.append(f"evaluation.lpips=true: {lacking}; evaluation.lpips=auto does without")
-    if problems:
-        count = f"{len(problems)} things are" if len(problems) > 1 else "One thing is"
-        raise FileNotFoundError(f"{count} missing:\n\n" + "\n\n".join(problems))
+    check_options(config)
+    splits, weights = look_up(config, overrides)
     given = {one.name: getattr(config.dataset, one.name) for one in fields(SplitProtocol)}
     protocol = SplitProtocol(**given)
     datasets.check_splits(splits, protocol)
@@ -92,6 +85,113 @@ def preflight(config: Config) -> Prepared:
                 "take 32-true, bf16-mixed, or auto"
             )
     return Prepared(splits, protocol, weights)
+
+
+def check_options(config: Config) -> None:
+    """Compare each value with what it may be.
+
+    Raises:
+        ValueError: naming each that cannot be, and all code that is not to be called.
+    """
+    refuse(asdict(config), config.allow_targets)  # before any of it is called
+    if wrong := invalid_options(config):
+        raise ValueError("\n".join(wrong))
+
+
+def look_up(config: Config, overrides: Sequence[str] = ()) -> tuple[Splits, dict[str, Weights]]:
+    """List the images, and find the weights of each model that the run uses.
+
+    Raises:
+        FileNotFoundError: naming all that are missing, and the command that fetches them.
+    """
+    problems: list[str] = []
+    fetchable = False
+
+    def attempt(action: Callable[[], Any]) -> Any:
+        nonlocal fetchable
+        try:
+            return action()
+        except FileNotFoundError as error:
+            problems.append(str(error))
+            fetchable |= can_be_fetched(error)
+
+    splits = attempt(lambda: list_images(config))
+    wanted = {} if config.stage is Stage.data else _wanted(config)
+    weights = {name: attempt(lambda name=name: _locate(name, wanted[name])) for name in wanted}
+    if "models.generator" in wanted and (tiny := config.models.generator.tiny_vae):
+        attempt(lambda: _tiny_vae(Path(tiny).expanduser()))
+    for one in config.models.generator.lora if "models.generator" in wanted else ():
+        attempt(lambda one=one: find_lora(one.path, LORA))
+    if "models.generator" in wanted:
+        attempt(lambda: _locate_conditions(config))
+    if why := unready(config.logger):
+        problems.append(why)
+    if config.evaluation.lpips is True and (lacking := lacks_weights()):
+        problems.append(f"evaluation.lpips=true: {lacking}; evaluation.lpips=auto does without")
+    if problems:
+        count = f"{len(problems)} things are" if len(problems) > 1 else "One thing is"
+        if fetchable:
+            command = typed_command("stage=fetch", overrides)
+            problems.append(
+                f"Nothing is fetched unasked. To fetch it, with sizes first:\n  {command}"
+            )
+        raise FileNotFoundError(f"{count} missing:\n\n" + "\n\n".join(problems))
+    if weights.get("models.generator") is not None:
+        _check_edits(config, weights["models.generator"].folder)
+    return splits, weights
+
+
+def can_be_fetched(error: FileNotFoundError) -> bool:
+    """Whether `stage=fetch` can fetch what is missing."""
+    if isinstance(error, MissingWeights):
+        return error.fetchable
+    return isinstance(error, MissingImages) and bool(error.size or error.hub)
+
+
+def typed_command(stage: str, overrides: Sequence[str]) -> str:
+    """The command line of a run with another stage, config folders of one's own included."""
+    folders = [word for one in own_folders(sys.argv[1:]) for word in ("--config-dir", str(one))]
+    options = [one for one in overrides if not one.startswith("stage=")]
+    return shlex.join([*program().split(), *folders, *([stage] if stage else []), *options])
+
+
+def needs(config: Config) -> list[Need]:
+    """The weights that the run uses, and how `stage=fetch` looks for them."""
+    return [
+        Need(
+            name, weights.layout, weights.id, weights.revision,
+            partial(_locate, name, weights), half=_in_float16(config, name),
+            configs_alone=weights.path is not None,
+        )
+        for name, weights in _wanted(config).items()
+    ]  # fmt: skip
+
+
+def _in_float16(config: Config, name: str) -> bool:
+    """Whether a model will be computed with in float16, so that the float16 variant is enough.
+
+    On a machine without a GPU `trainer.device=cuda` says that the run will be on another one.
+    """
+    if name not in ("models.generator", "models.captioner"):
+        return False  # scores are computed in the widest format, and backbones are trained
+    import torch
+
+    dtype = config.models.generator.dtype if "gen" in name else config.models.captioner.dtype
+    device = config.trainer.device
+    gpu = device.startswith("cuda") or (device == "auto" and torch.cuda.is_available())
+    return dtype == "float16" or (dtype == "auto" and gpu)
+
+
+def list_images(config: Config, download: bool = False) -> Splits:
+    """The splits of the run's images; with `download` they are fetched if they are not there.
+
+    Raises:
+        FileNotFoundError: if they are missing, or cannot be fetched.
+    """
+    source = dict(config.dataset.source)
+    if "download" in source:
+        source["download"] = download
+    return _listed(source)
 
 
 def warn(config: Config, console: Console) -> None:
@@ -221,6 +321,7 @@ def check_models(config: Config, ready: Prepared) -> None:
     remembered = Path(config.paths.artifacts) / "checked_weights.json"
     for name, weights in ready.weights.items():
         if name.startswith("models."):
+            _say_variant(config, name, weights)
             check_once(
                 weights, weights.identity["layout"], f"{name}.weights", remembered=remembered
             )
@@ -228,13 +329,28 @@ def check_models(config: Config, ready: Prepared) -> None:
     if (weights := ready.weights.get("models.generator")) is not None:
         folder, scheduler = weights.folder, config.models.generator
         for one in scheduler.lora:
-            check_lora(find_lora(one.path, LORA), folder, LORA)
+            check_lora(find_lora(one.path, LORA), folder, LORA, weights.file)
+        if scheduler.ip_adapter:
+            file, encoder = find_ip_adapter(scheduler.ip_adapter), find_image_encoder(scheduler)
+            check_ip_adapter(file, encoder, folder)
+        if scheduler.controlnet:
+            check_controlnet(find_controlnet(scheduler.controlnet), folder)
         strengths = {1.0 for entry in chosen if not entry["from_image"]}
         for given in (entry["strength"] for entry in chosen if entry["from_image"]):
             strengths |= set(extremes(given))
         check_scheduler(
             folder, scheduler=scheduler.scheduler, steps=config.steps, strengths=sorted(strengths)
         )
+
+
+def _say_variant(config: Config, name: str, weights: Weights) -> None:
+    """Tell that weights are there in a variant alone, and what becomes of it."""
+    if (variant := weights.identity.get("variant")) is None:
+        return
+    dtype = getattr(config.models, name.removeprefix("models.")).dtype
+    number = str(pick_dtype(dtype, pick_device(config.trainer.device))).removeprefix("torch.")
+    wider = f", which adds no precision, computed in {number}" if number != "float16" else ""
+    log.info("%s.weights: the %s variant is read%s (%s)", name, variant, wider, weights.folder)
 
 
 def _wanted(config: Config) -> dict[str, WeightsConfig]:
@@ -264,7 +380,12 @@ def _listed(source: dict[str, Any]) -> Splits:
     A source of one's own that builds on `dataset=folder` need not take the options of that one.
     """
     given = {key: value for key, value in source.items() if value is not None or key == "root"}
-    return instantiate(given)
+    try:
+        return instantiate(given)
+    except InstantiationException as error:  # how Hydra hands on what a source raises
+        if isinstance(error.__cause__, FileNotFoundError):
+            raise error.__cause__ from error
+        raise
 
 
 def needs_captions(entry: dict[str, Any]) -> bool:
@@ -279,6 +400,50 @@ def _tiny_vae(folder: Path) -> None:
             f"models.generator.tiny_vae={folder}: {' and '.join(lacking)} of an AutoencoderTiny "
             "should be in that folder; models.generator.tiny_vae=null does without"
         )
+
+
+CONDITIONS = {"image_prompt": "ip_adapter", "edges": "controlnet"}
+"""Parts of methods, and the generator's further model that each needs."""
+
+
+def _locate_conditions(config: Config) -> None:
+    """Look up the further models that methods need, and all that are given.
+
+    Raises:
+        MissingWeights: naming the model, and the option that gives it.
+    """
+    generator, name = config.models.generator, config.models.name
+    for method, entry in in_slot(config.aug, "offline").items():
+        for part, needed in CONDITIONS.items():
+            if entry.get(part) and not getattr(generator, needed):
+                raise MissingWeights(lacking(needed, method, name))
+    if generator.ip_adapter:
+        find_ip_adapter(generator.ip_adapter)
+        find_image_encoder(generator)
+    if generator.controlnet:
+        find_controlnet(generator.controlnet)
+
+
+def _check_edits(config: Config, folder: Path) -> None:
+    """Compare methods that edit images with the generator.
+
+    Raises:
+        ValueError: if one edits and the other does not.
+    """
+    edits = is_editor(folder)
+    own = config.models.generator._target_.endswith(f".{StableDiffusionEngine.__name__}")
+    for name, entry in in_slot(config.aug, "offline").items():
+        if entry.get("image_guidance") is not None and not edits and own:
+            raise ValueError(
+                f"aug={name} edits images by an instruction, and models={config.models.name} is no "
+                "InstructPix2Pix; take models=instruct_pix2pix, or models.generator.weights.path="
+                "FOLDER of another"
+            )
+        if entry.get("image_guidance") is None and edits and own:
+            raise ValueError(
+                f"models={config.models.name} edits images by an instruction, and aug={name} gives "
+                f"none: take aug=alia_edit, or a method with image_guidance, or another model"
+            )
 
 
 def _locate(name: str, weights: WeightsConfig) -> Weights:

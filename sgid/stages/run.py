@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
@@ -23,6 +23,7 @@ from sgid.data.dataset import Dataset
 from sgid.evaluation.evaluator import Evaluator
 from sgid.evaluation.lpips import weights_file
 from sgid.methods.method import Method, make_method
+from sgid.models.conditioning import OPTIONS
 from sgid.models.loader import Loaded, Models
 from sgid.records import Use
 from sgid.reporting.format import call_text
@@ -32,7 +33,16 @@ from sgid.runtime.files import absolute
 from sgid.stages.augment import Augmentation, GenerationSettings
 from sgid.stages.data import load
 from sgid.stages.estimate import RATES, Rate
-from sgid.stages.preflight import Prepared, preflight
+from sgid.stages.fetch import fetch as fetch_missing
+from sgid.stages.preflight import (
+    Prepared,
+    check_options,
+    list_images,
+    look_up,
+    needs,
+    preflight,
+    typed_command,
+)
 from sgid.stages.reference_classifier import find_reference_classifier
 from sgid.stages.store_evaluation import Filter, StoreEvaluation
 from sgid.store.integrity import invalidate_corrupt_shards
@@ -41,6 +51,8 @@ from sgid.store.store import Store
 from sgid.training.distributed import check_devices
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from sgid.stages.train import Training
 
 CHECKPOINTS = "checkpoints"
@@ -332,7 +344,7 @@ def prepare(
     Raises:
         ValueError, FileNotFoundError: for what the user can correct.
     """
-    ready = preflight(config)
+    ready = preflight(config, overrides)
     artifacts = Path(config.paths.artifacts)
     dataset = load(config.dataset, ready, seed=config.seed, artifacts=artifacts)
     models = Models(
@@ -371,6 +383,22 @@ def prepare(
     return run
 
 
+def fetch(config: Config, overrides: Sequence[str], console: Console) -> None:
+    """Fetch the images and weights of a run that are missing, and look them all up.
+
+    Raises:
+        ValueError, FileNotFoundError: for what the user can correct.
+    """
+    check_options(config)
+    fetch_missing(
+        partial(list_images, config), config.dataset.root, needs(config),
+        lpips=config.evaluation.lpips is True, console=console,
+    )  # fmt: skip
+    look_up(config, overrides)
+    console.print("[green]All of it is there.[/green] Next:", highlight=False)
+    console.print(f"  {typed_command('', overrides)}", highlight=False, markup=False)
+
+
 def methods(aug: dict[str, Any]) -> list[Method]:
     """The generative methods among augmentations, in the order given."""
     return [
@@ -402,8 +430,11 @@ def on_workers(run: Run) -> partial[Run]:
     for model in (config.models.captioner, config.models.scorer, generator):
         if model.weights.path is not None:
             model.weights.path = absolute(model.weights.path)
-    if generator.tiny_vae is not None:
-        generator.tiny_vae = absolute(generator.tiny_vae)
+        if model.weights.config is not None:
+            model.weights.config = absolute(model.weights.config)
+    for option in ("tiny_vae", *OPTIONS):
+        if (place := getattr(generator, option)) is not None:
+            setattr(generator, option, absolute(place))
     for one in generator.lora:
         one.path = absolute(one.path)
     return partial(prepare, config, {}, [])

@@ -18,11 +18,11 @@ from hydra.utils import instantiate
 from sgid.config.schema import SLOTS, ClusterConfig, Config, GeneratorConfig, Stage, in_slot
 from sgid.data.captions import HOW
 from sgid.generation.diffusers_pipeline import OWN_LOOP, PipelineEngine
+from sgid.generation.memory import MODES
 from sgid.methods import prompts
 from sgid.methods.describe import CAPTIONS
-from sgid.methods.method import Method
+from sgid.methods.method import SECTIONS, Method, section
 from sgid.methods.strength import extremes
-from sgid.records import Use
 from sgid.runtime.batching import AUTO
 from sgid.runtime.device import DEVICES, DTYPES
 
@@ -72,6 +72,7 @@ CHOICES = {
         *("auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true"),
     ),
     "models.generator.compile": (None, "default", "reduce-overhead", "max-autotune"),
+    "models.generator.memory": MODES,
     "models.captioner.dtype": DTYPES,
     "models.scorer.dtype": DTYPES,
     "models.generator.dtype": DTYPES,
@@ -183,6 +184,14 @@ def _generator(settings: GeneratorConfig) -> Iterator[str]:
                     f"own pipeline, which cannot; take models.generator.{option}={_written(off)}, "
                     "or one of models=sd15, sd21, sdxl, ..."
                 )
+    beside = {"compile": None, "deep_cache": 1, "tiny_vae": None}
+    beside |= {"ip_adapter": None, "controlnet": None}
+    for option, off in beside.items() if settings.memory else ():
+        if (value := getattr(settings, option)) != off:
+            yield (
+                f"models.generator.memory={settings.memory} and models.generator.{option}={value}: "
+                "not together, since parts of the model come and go; take one of them"
+            )
     for one in settings.lora:
         if not -10 <= one.scale <= 10:
             yield f"models.generator.lora: scale={one.scale}: must be within -10 and 10"
@@ -251,11 +260,20 @@ def _recipe(option: str, recipe: dict[str, Any], config: Config) -> Iterator[str
         elif config.steps >= 1 and int(config.steps * strength) < 1:
             what = "noise_rate" if taken_over else f"{option}.strength"
             yield f"{what}={strength}: with steps={config.steps} no step would be run; raise either"
-    if (use := recipe.get("use")) is not None:
-        try:
-            Use(**use)
-        except (TypeError, ValueError) as error:
-            yield f"{option}.use: {error}"
+    for part in SECTIONS:
+        if (given := recipe.get(part)) is not None:
+            try:
+                section(part, given, instantiate)
+            except (TypeError, ValueError) as error:
+                yield f"{option}.{part}: {error}"
+            except InstantiationException as error:
+                yield f"{option}.{part}: {error.__cause__ or error}"
+    yield from _conditioned(option, recipe, config)
+    if recipe.get("on_latents") and (mode := config.models.generator.memory):
+        yield (
+            f"{option}.on_latents looks into the model while it draws, and "
+            f"models.generator.memory={mode} takes its parts apart; leave the latter out"
+        )
     if (prepare := recipe.get("prepare")) is not None:
         try:
             instantiate(prepare)
@@ -280,6 +298,32 @@ def _recipe(option: str, recipe: dict[str, Any], config: Config) -> Iterator[str
         yield (
             f"{option} draws with what it has learned, which models={config.models.name} cannot; "
             "take one of models=sd15, sd21, sdxl, ..."
+        )
+
+
+def _conditioned(option: str, recipe: dict[str, Any], config: Config) -> Iterator[str]:
+    """Problems of conditions beside the text."""
+    generator = config.models.generator
+    if (scale := recipe.get("image_guidance")) is not None:
+        if not isinstance(scale, int | float) or not 0 <= scale <= GUIDANCE:
+            yield f"{option}.image_guidance={scale}: must be a number from 0 to {GUIDANCE:g}"
+        if recipe["from_image"] is not True or recipe["strength"] != 1:
+            yield (
+                f"{option}.image_guidance: an image is edited from noise alone; take from_image: "
+                "true and strength: 1"
+            )
+    further = {"image_prompt": "with image prompts", "edges": "along edges",
+               "image_guidance": "edits"}  # fmt: skip
+    for part, what in further.items():
+        if recipe.get(part) and generator._target_.endswith(f".{PipelineEngine.__name__}"):
+            yield (
+                f"{option} draws {what}, which models={config.models.name} cannot; take one of "
+                "models=sd15, sd21, sdxl, ..."
+            )
+    if recipe.get("edges") and generator.deep_cache > 1:
+        yield (
+            f"{option} draws along edges, which change at every step what "
+            f"models.generator.deep_cache={generator.deep_cache} keeps; take 1"
         )
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from sgid.data.image_set import ImageSet
 from sgid.methods.describe import choose
-from sgid.records import Described, Generated
+from sgid.records import Described, EdgeMap, Generated, ImagePrompt
 from sgid.reproducibility import CODE, fingerprint
 from sgid.runtime.files import atomic_path, file_lock
 from sgid.store.store import CorruptStore, Store
@@ -306,6 +306,10 @@ def schema(
     negatives: bool = False,
     adapters: bool = False,
     selected: bool = False,
+    image_prompts: bool = False,
+    edges: bool = False,
+    edited: bool = False,
+    changed: bool = False,
 ) -> pa.Schema:
     """The columns of a generated store; `datasets.load_dataset("parquet")` decodes `image`.
 
@@ -314,6 +318,10 @@ def schema(
         negatives: whether there are negative prompts.
         adapters: whether images are drawn with LoRAs.
         selected: whether images were selected among several, or may be rejected.
+        image_prompts, edges: whether images are drawn with training images as prompts, or along
+            their edges.
+        edited: whether images are edits, with a guidance scale towards their original.
+        changed: whether requests may have a second prompt, followed later or in a part of the image.
     """
     import pyarrow as pa
 
@@ -328,6 +336,13 @@ def schema(
         some["adapters"] = pa.list_(pa.struct({"file": text, "scale": real}))
     if selected:
         some |= {"attempts": whole, "accepted": pa.bool_(), "score": real}
+    for name, there in (("image_prompt", image_prompts), ("edges", edges)):
+        if there:
+            some[name] = pa.struct({"key": text, "scale": real})
+    if edited:
+        some["image_guidance_scale"] = real
+    if changed:
+        some["second_prompt"] = text
     return _with_features(
         {
             "key": text,
@@ -406,4 +421,12 @@ def to_row(generated: Generated, *, format: str) -> dict[str, Any]:
         "attempts": generated.attempts,
         "accepted": generated.accepted,
         "score": generated.score,
+        "image_prompt": _condition(request.image_prompt),
+        "edges": _condition(request.edges),
+        "image_guidance_scale": request.image_guidance_scale,
+        "second_prompt": second.prompt if (second := request.later or request.blend) else None,
     }
+
+
+def _condition(given: ImagePrompt | EdgeMap | None) -> dict[str, Any] | None:
+    return None if given is None else {"key": given.key, "scale": given.scale}

@@ -142,10 +142,11 @@ def test_all_that_is_missing_is_told_at_once_and_before_any_work(tmp_path):
     message = process.stderr
     assert message.count("things are missing") == 1 and "5 things are missing" in message
     assert "Traceback" not in message and "Error executing job" not in message
+    command = " ".join(["python run.py stage=fetch", *COMMAND])
+    assert f"To fetch it, with sizes first:\n  {command}" in message
     for words in ("dataset.root", "cars_train", "devkit"):
         assert words in message
     for name, (id, revision) in IDS.items():
-        at = f" --revision {revision}" if revision else ""
-        assert f"hf download {id}{at} --exclude" in message
+        assert f"{id}{f' at {revision}' if revision else ''}: not in the hub cache" in message
         assert f"{OPTIONS[name]}=FOLDER" in message
     assert not place.files()

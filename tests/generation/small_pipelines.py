@@ -29,10 +29,13 @@ def write_sd(folder: Path, **scheduler: Any) -> Path:
     return folder
 
 
-def write_sdxl(folder: Path, *, zeros: bool = True, shifted: bool = False) -> Path:
+def write_sdxl(
+    folder: Path, *, zeros: bool = True, shifted: bool = False, second: int = WIDTH
+) -> Path:
     """SDXL: two text encoders, one of them with a pooled embedding, and sizes as time ids.
 
-    `shifted` gives the VAE latents of another mean and deviation, as some have.
+    `shifted` gives the VAE latents of another mean and deviation, as some have; `second` is the
+    width of the second text encoder.
     """
     import diffusers
 
@@ -48,11 +51,11 @@ def write_sdxl(folder: Path, *, zeros: bool = True, shifted: bool = False) -> Pa
             block_out_channels=(32, 64), norm_num_groups=8, attention_head_dim=(2, 4),
             down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
             up_block_types=("CrossAttnUpBlock2D", "UpBlock2D"), use_linear_projection=True,
-            cross_attention_dim=2 * WIDTH, addition_embed_type="text_time",
-            addition_time_embed_dim=8, projection_class_embeddings_input_dim=6 * 8 + WIDTH,
+            cross_attention_dim=WIDTH + second, addition_embed_type="text_time",
+            addition_time_embed_dim=8, projection_class_embeddings_input_dim=6 * 8 + second,
         ),
         text_encoder=_clip(projected=False),
-        text_encoder_2=_clip(projected=True),
+        text_encoder_2=_clip(projected=True, width=second),
         tokenizer=_tokenizer(),
         tokenizer_2=_tokenizer(),
         scheduler=diffusers.EulerDiscreteScheduler(steps_offset=1, **TRAINED_ON),
@@ -142,12 +145,12 @@ def _tokenizer() -> Any:
     return CLIPTokenizer.from_pretrained(MODELS / "sd" / "tokenizer")
 
 
-def _clip(*, projected: bool) -> Any:
+def _clip(*, projected: bool, width: int = WIDTH) -> Any:
     from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
     config = CLIPTextConfig(
-        vocab_size=650, hidden_size=WIDTH, intermediate_size=64, num_hidden_layers=2,
-        num_attention_heads=4, max_position_embeddings=32, projection_dim=WIDTH,
+        vocab_size=650, hidden_size=width, intermediate_size=64, num_hidden_layers=2,
+        num_attention_heads=4, max_position_embeddings=32, projection_dim=width,
         bos_token_id=648, eos_token_id=649, pad_token_id=649,
     )  # fmt: skip
     return (CLIPTextModelWithProjection if projected else CLIPTextModel)(config)

@@ -54,5 +54,5 @@ def test_out_of_memory_for_a_single_image(make_engine, monkeypatch):
 
     no_memory.schedule = engine.denoise.schedule
     monkeypatch.setattr(engine, "denoise", no_memory)
-    with pytest.raises(DoesNotFit, match=r"take a smaller models\.generator\.resolution"):
+    with pytest.raises(DoesNotFit, match=r"take models\.generator\.memory=low, a smaller"):
         draw(engine, [request(i, init=picture(i, 0, 32)) for i in range(4)])

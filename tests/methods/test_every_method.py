@@ -1,7 +1,10 @@
 """Every method of the literature, end to end on small real models: whole, repeatable, alone."""
 
+import json
+import re
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,13 +14,24 @@ from sgid.config.compose import compose
 from sgid.data.decode import decode
 from sgid.methods import selection
 from sgid.models.loader import Loaded
+from sgid.reproducibility import fingerprint, versions
 from sgid.stages.augment import drawn
+from sgid.stages.preflight import check_models
 from sgid.stages.run import prepare
+from sgid.store.tables import schema
+from tests.conftest import MODELS
 from tests.data.writers import write_folder
+from tests.generation.small_conditions import (
+    write_controlnet,
+    write_editor,
+    write_image_encoder,
+    write_ip_adapter,
+)
+from tests.generation.small_pipelines import edit_unet, write_sd
 
 NAMES = (
     "real_guidance", "disef", "discl", "alia", "diagen", "genie_ada", "gif", "distdiff",
-    "feedback_guided", "noise_cutmix", "diff_ii",
+    "feedback_guided", "noise_cutmix", "diff_ii", "dalda", "saspa", "alia_edit",
 )  # fmt: skip
 QUICK = {
     "diff_ii": ["aug.diff_ii.prepare.steps=10"],
@@ -35,6 +49,21 @@ def images(tmp_path_factory):
     return write_folder(folder, {"bag": 6, "coat": 6}, size=32)
 
 
+@pytest.fixture(scope="module")
+def further(tmp_path_factory):
+    """Method -> options that give the models that it needs and that are not bundled."""
+    top = tmp_path_factory.mktemp("further")
+    write_image_encoder(top / "image_encoder")
+    adapter = write_ip_adapter(top / "adapter.safetensors", MODELS / "sd")
+    prompts = f"models.generator.ip_adapter={adapter}"
+    edges = f"models.generator.controlnet={write_controlnet(top / 'controlnet', MODELS / 'sd')}"
+    return {
+        "dalda": [prompts],
+        "saspa": [prompts, edges],
+        "alia_edit": [f"models.generator.weights.path={write_editor(top / 'editor')}"],
+    }
+
+
 @cache
 def models() -> Loaded:
     return Loaded()
@@ -50,8 +79,8 @@ def run_of(name: str, images, artifacts, *more: str) -> Any:
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_method_end_to_end(name, images, tmp_path):
-    run = run_of(name, images, tmp_path)
+def test_a_method_end_to_end(name, images, tmp_path, further):
+    run = run_of(name, images, tmp_path, *further.get(name, ()))
     (one,) = run.augmentations
     one.make()
     store, plan = one.generated, one.plan()
@@ -68,6 +97,8 @@ def test_a_method_end_to_end(name, images, tmp_path):
         assert np.abs(np.asarray(alone.image, np.int16) - stored).max() <= 2
         assert alone.request.seed == rows[number]["seed"]
         assert alone.request.strength == rows[number]["strength"]
+        if second := alone.request.later or alone.request.blend:
+            assert rows[number]["second_prompt"] == second.prompt != ""
     evaluation = run.store_evaluations[0]
     if one.method.select is not None and evaluation.store.columns:
         accepted = np.array([row["accepted"] for row in rows])
@@ -145,3 +176,85 @@ def test_nothing_of_a_selection_is_drawn_twice_alike(images, tmp_path):
         )
     )  # fmt: skip
     assert len(found) == 4 and all(one.attempts == 2 and not one.accepted for one in found)
+
+
+def test_saspa_has_edges_of_the_original_and_another_of_its_class_as_subject(
+    images, tmp_path, further
+):
+    run = run_of("saspa", images, tmp_path, *further["saspa"], "dataset.shots=3", "expansion=2")
+    (one,) = run.augmentations
+    one.make()
+    classes = dict(zip(run.dataset.train.keys, run.dataset.train.labels, strict=True))
+    for row in one.generated.read().to_pylist():
+        assert row["edges"] == {"key": row["key"], "scale": 0.75}
+        subject = row["image_prompt"]["key"]
+        assert subject != row["key"] and classes[subject] == row["label"]
+        assert row["image_prompt"]["scale"] == 0.6
+
+
+def test_daldas_rows_have_a_scale_of_their_own(images, tmp_path, further):
+    run = run_of("dalda", images, tmp_path, *further["dalda"])
+    (one,) = run.augmentations
+    one.make()
+    found = one.generated.read(["key", "image_prompt"]).to_pylist()
+    assert all(row["image_prompt"]["key"] == row["key"] for row in found)
+    assert len({row["image_prompt"]["scale"] for row in found}) == len(found)
+
+
+def test_further_models_count_for_the_methods_that_use_them_alone(images, tmp_path, further):
+    plain = run_of("real_guidance", images, tmp_path)
+    given = run_of("real_guidance", images, tmp_path, *further["saspa"])
+    store = given.augmentations[0].generated
+    assert store.spec == plain.augmentations[0].generated.spec
+    assert store.schema == schema()
+    saspa, dalda = (
+        run_of(name, images, tmp_path, *further["saspa"]).augmentations[0].generated.spec
+        for name in ("saspa", "dalda")
+    )
+    assert saspa["ip_adapter"] == dalda["ip_adapter"] and "controlnet" in saspa
+    assert "controlnet" not in dalda and saspa["engine"] == store.spec["engine"]
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "kind", "said"),
+    [
+        ("dalda", (), FileNotFoundError, "aug=dalda draws with image prompts, which takes a "
+         "further model. models=tiny has none: .*models.generator.ip_adapter=FILE.*h94/IP-Adapter"),
+        ("saspa", ("dalda",), FileNotFoundError, "aug=saspa draws along edges.*controlnet=FOLDER"),
+        ("dalda", ("models.generator.ip_adapter=no.safetensors",), FileNotFoundError, "no such"),
+        ("alia_edit", (), ValueError, "aug=alia_edit edits images by an instruction, and "
+         "models=tiny is no InstructPix2Pix; take models=instruct_pix2pix"),
+        ("real_guidance", ("alia_edit",), ValueError, "edits images by an instruction, and "
+         "aug=real_guidance gives none: take aug=alia_edit"),
+    ],
+)  # fmt: skip
+def test_a_missing_model_is_told_before_any_work(
+    name, options, kind, said, images, tmp_path, further
+):
+    given = [word for one in options for word in further.get(one, [one])]
+    with pytest.raises(kind, match=re.compile(said, re.DOTALL)):
+        run_of(name, images, tmp_path, *given)
+    assert not list(tmp_path.iterdir())
+
+
+def test_models_of_another_generator_are_told_before_any_work(images, tmp_path, further):
+    other = write_sd(tmp_path / "other")
+    edit_unet(other, cross_attention_dim=80)
+    options = [*further["saspa"], f"models.generator.weights.path={other}"]
+    run = run_of("saspa", images, tmp_path / "artifacts", *options)
+    with pytest.raises(ValueError, match="models.generator.ip_adapter=.*made for another model"):
+        check_models(run.config, replace(run.ready, weights=generator_alone(run)))
+    run.config.models.generator.ip_adapter = None
+    with pytest.raises(ValueError, match="models.generator.controlnet=.*made for another model"):
+        check_models(run.config, replace(run.ready, weights=generator_alone(run)))
+
+
+def generator_alone(run: Any) -> dict[str, Any]:
+    """Its weights, as if they were found sound: the text encoder is not of this UNet."""
+    (name,) = [one for one in run.ready.weights if one == "models.generator"]
+    weights = run.ready.weights[name]
+    sound = fingerprint({**weights.identity, "libraries": versions()})
+    remembered = Path(run.config.paths.artifacts) / "checked_weights.json"
+    remembered.parent.mkdir(parents=True, exist_ok=True)
+    remembered.write_text(json.dumps([sound]))
+    return {name: weights}

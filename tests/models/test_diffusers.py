@@ -1,12 +1,15 @@
 """Pipelines are loaded from safetensors alone, in the format asked for, without code of theirs."""
 
 import json
+from pathlib import Path
 
 import diffusers
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from sgid.models.diffusers import load, with_settings_of
+from sgid.models.tensors import check_tensors
 from tests.conftest import MODELS
 from tests.generation import small_pipelines
 
@@ -100,3 +103,41 @@ def test_flow_matching_keeps_its_own_scheduler():
     assert with_settings_of(own, "own") is own
     with pytest.raises(ValueError, match=r"nothing can take .* models.generator.scheduler=own"):
         with_settings_of(own, "DDIMScheduler")
+
+
+def halved(folder: Path, *, parts=("unet", "vae", "text_encoder")) -> Path:
+    """A pipeline of which parts have their weights in float16 alone."""
+    for part in parts:
+        (file,) = (folder / part).glob("*.safetensors")
+        state = {name: one.half() for name, one in load_file(file).items()}
+        save_file(state, file.with_suffix(".fp16.safetensors"), {"format": "pt"})
+        file.unlink()
+    return folder
+
+
+@pytest.mark.parametrize("parts", [("unet",), ("unet", "vae", "text_encoder")])
+def test_the_half_precision_variant_is_read_in_any_format(tmp_path, parts):
+    folder = halved(small_pipelines.write_sd(tmp_path / "sd"), parts=parts)
+    check_tensors(folder, "diffusers", "models.generator.weights")
+    whole = loaded()
+    for dtype in (torch.float32, torch.float16):
+        pipe = loaded(folder, dtype=dtype)
+        for part in ("unet", "vae", "text_encoder"):
+            own = getattr(whole, part).state_dict()
+            for name, found in getattr(pipe, part).state_dict().items():
+                exact = own[name].half() if part in parts else own[name]
+                assert found.dtype == dtype and torch.equal(found, exact.to(dtype))
+    (folder / "unet" / "diffusion_pytorch_model.fp16.safetensors").unlink()
+    (folder / "unet" / "diffusion_pytorch_model.bin").write_bytes(b"a pickle")
+    with pytest.raises(OSError, match="safetensors"):
+        loaded(folder)
+
+
+def test_tensors_of_a_variant_are_checked(tmp_path):
+    folder = halved(small_pipelines.write_sd(tmp_path / "sd"))
+    file = folder / "vae" / "diffusion_pytorch_model.fp16.safetensors"
+    state = load_file(file)
+    state.pop("decoder.conv_in.weight")
+    save_file(state, file)
+    with pytest.raises(ValueError, match=r"vae do not fit .* \(decoder.conv_in.weight\)"):
+        check_tensors(folder, "diffusers", "models.generator.weights")

@@ -1,17 +1,14 @@
 """Weights are found where they may lie, or the message says what is missing and how to get it."""
 
 import json
-import re
-import shlex
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from huggingface_hub.utils import filter_repo_objects
 from safetensors.torch import save_file
 
-from sgid.models.weights import LAYOUTS, MissingWeights, content_hash, locate
+from sgid.models.weights import LAYOUTS, MissingWeights, content_hash, locate, weight_files
 
 OPTION = "models.scorer.weights"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -89,17 +86,41 @@ def test_each_file_that_is_missing_is_named(layout, tmp_path):
         assert name in missing(layout=layout, path=str(folder))
 
 
-@pytest.mark.parametrize(
-    ("there", "said"),
-    [
-        ("model.bin", "text_encoder/model.safetensors (only model.bin, which is not read)"),
-        ("model.fp16.safetensors", "(only model.fp16.safetensors; to take it: mv "),
-    ],
-)
-def test_pickles_and_variants_do_not_count(tmp_path, there, said):
+def test_pickles_do_not_count(tmp_path):
     folder = write(tmp_path, "diffusers") / "text_encoder"
-    (folder / "model.safetensors").rename(folder / there)
+    (folder / "model.safetensors").rename(folder / "model.bin")
+    said = "text_encoder/model.safetensors (only model.bin, which is not read)"
     assert said in missing(layout="diffusers", path=str(tmp_path))
+
+
+@pytest.mark.parametrize("layout", ["diffusers", "blip"])
+@pytest.mark.parametrize("where", ["path", "id"])
+def test_the_half_precision_variant_is_read_where_the_full_weights_are_not(
+    hub, tmp_path, layout, where
+):
+    folder = write(hub / "snapshots" / COMMIT if where == "id" else tmp_path / "m", layout)
+    full = sorted(folder.rglob("*.safetensors"))
+    place = {"path": str(folder)} if where == "path" else {"id": "owner/name", "revision": COMMIT}
+    given = {"layout": layout, "option": OPTION, **place}
+    before = locate(**given)
+    for file in full:
+        shutil.copy(file, file.with_suffix(".fp16.safetensors"))
+    assert "variant" not in locate(**given).identity  # of both the full ones are read
+    full[0].unlink()
+    located = locate(**given)
+    assert located.identity["variant"] == "fp16" and located.identity != before.identity
+    half = full[0].with_suffix(".fp16.safetensors")
+    assert weight_files(half.parent, full[0].name, "fp16") == [half]
+    half.write_bytes(half.read_bytes()[:-1])
+    assert f"{half.name} as a whole: it is damaged" in missing(layout=layout, **place)
+
+
+@pytest.mark.parametrize("layout", ["open_clip", "timm"])
+def test_a_variant_of_a_library_that_knows_none(tmp_path, layout):
+    (file,) = write(tmp_path, layout).glob("*.safetensors")
+    file.rename(file.with_suffix(".fp16.safetensors"))
+    text = missing(layout=layout, path=str(tmp_path))
+    assert f"lacks {file.name}" in text or f" or {file.name}" in text
 
 
 @pytest.mark.parametrize("content", [b"", b"version https://git-lfs", b"{"])
@@ -137,25 +158,6 @@ def test_a_linked_folder_is_content(tmp_path):
     assert hashes[0] != hashes[1]
     (folder / "up").symlink_to(folder)  # which ends
     assert content_hash(folder) == hashes[1]
-
-
-SD, XL = "first_stage_model.a", "conditioner.b"
-
-
-@pytest.mark.parametrize(
-    ("names", "said"),
-    [
-        ([SD], "StableDiffusionPipeline as P"),
-        ([SD, XL], "StableDiffusionXLPipeline as P"),
-        (["lora_unet_down.weight"], "a LoRA, which is no model of its own"),
-        (["x"], "no whole Stable Diffusion"),
-    ],
-)
-def test_one_file_as_people_share_it(tmp_path, names, said):
-    file = tmp_path / "model.safetensors"
-    save_file({name: torch.zeros(1) for name in names}, file)
-    for path in (file, tmp_path):  # or the folder that it was put into
-        assert said in missing(layout="diffusers", path=str(path))
 
 
 @pytest.mark.parametrize(
@@ -231,23 +233,10 @@ def test_a_snapshot_in_the_hubs_cache(hub):
 
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_the_command_that_fetches_what_is_missing(layout, hub):
-    """The hub's tool takes one pattern after each --exclude; a second would be a file to fetch."""
-    message = missing(layout=layout, id="owner/name", revision=COMMIT)
-    assert f"{OPTION}.path=FOLDER" in message
-    (line,) = re.findall(r"hf download owner/name (.*)", message)
-    words = shlex.split(line)
-    options = list(zip(words[::2], words[1::2], strict=True))
-    assert options[:2] == [("--revision", COMMIT), ("--exclude", "*.bin")]
-    given = {name: [v for n, v in options if n == name] for name in ("--exclude", "--include")}
-    assert len(options) == 1 + len(given["--exclude"]) + len(given["--include"])
-    unread = ["unet/model.bin", "unet/model.fp16.safetensors", "sd_xl_base.safetensors"]
-    read = [name for name, *_ in FILES[layout]]
-    fetched = filter_repo_objects(
-        read + unread * (layout == "diffusers"),
-        allow_patterns=given["--include"] or None,
-        ignore_patterns=given["--exclude"],
-    )
-    assert list(fetched) == read
+    with pytest.raises(MissingWeights) as caught:
+        locate(layout=layout, option=OPTION, id="owner/name", revision=COMMIT)
+    assert caught.value.fetchable and f"{OPTION}.path=FOLDER" in str(caught.value)
+    assert "python run.py stage=fetch" in str(caught.value)
 
 
 def test_what_no_place_can_be_looked_for():

@@ -194,6 +194,15 @@ def test_null_is_what_older_results_do_not_have(make_run):
     assert varying([old, replace(old, config=new)]) == []
 
 
+@pytest.mark.parametrize(("mode", "same"), [("low", True), ("lowest", False)])
+def test_less_memory_for_the_same_images_is_the_same_arm(make_run, mode, same):
+    run = make_run(aug=["sgid"])
+    models = run.config["models"]
+    generator = {**models["generator"], "memory": mode}
+    config = {**run.config, "models": {**models, "generator": generator}}
+    assert (arm(config, run.aug) == arm(run.config, run.aug)) is same
+
+
 def test_the_plain_flip_crop_is_what_lies_beneath_the_others():
     from sgid.training.transforms import flip_crop
 

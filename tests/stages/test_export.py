@@ -123,6 +123,19 @@ def test_class_folders_open_in_datasets(exports, store, tmp_path):
     assert {row["prompt"] for row in sets["test"]} == {"-"}
 
 
+@pytest.mark.parametrize(
+    ("weights", "name"),
+    [
+        ({"id": "a/b", "revision": "c"}, "a/b at c"),
+        ({"id": "a/b", "revision": "c", "variant": "fp16"}, "a/b at c, fp16"),
+        ({"checkpoint": "ab", "configs": "cd"}, "a local checkpoint in one file, SHA-256 ab"),
+        ({"content": "ab"}, "a local diffusers model, content ab"),
+    ],
+)
+def test_weights_have_a_name_in_the_card(weights, name):
+    assert stage._name({"layout": "diffusers", **weights}) == name
+
+
 def test_parquet_opens_in_datasets_with_named_labels(exports, store, tmp_path):
     sets = load(exports["datasets"], tmp_path)
     holds_the_store(sets["train"], store)

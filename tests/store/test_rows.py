@@ -68,7 +68,10 @@ def test_formats(format):
 
 def test_every_column_is_filled(store):
     row = to_row(Generated(REQUESTS[0], REQUESTS[0].init_image, "float32"), format="png")
-    every = schema(targets=True, negatives=True, adapters=True, selected=True)
+    every = schema(
+        targets=True, negatives=True, adapters=True, selected=True, image_prompts=True, edges=True,
+        edited=True, changed=True,
+    )  # fmt: skip
     assert list(row) == every.names
     assert store.read().schema.names == schema().names
 

@@ -25,6 +25,18 @@ _AGAIN = "Nothing that is there is overwritten: move it away before the set is f
 log = logging.getLogger(__name__)
 
 
+class MissingImages(FileNotFoundError):
+    """A set that is not there.
+
+    `title` and `size` are those of what `stage=fetch` fetches, or `hub` is an id and a revision;
+    without them it cannot be fetched.
+    """
+
+    title = ""
+    size: str | None = None
+    hub: tuple[str, str | None] | None = None
+
+
 @final
 @dataclass(frozen=True)
 class DatasetInfo:
@@ -105,19 +117,23 @@ class DatasetInfo:
         finally:
             shutil.rmtree(place, ignore_errors=True)
 
-    def missing(self, what: str, root: str | Path | None = None) -> FileNotFoundError:
+    def missing(self, what: str, root: str | Path | None = None) -> MissingImages:
         """The error to raise: `what` is missing, and how to get the set into `root`."""
         if self.size is None:
-            return FileNotFoundError(f"{what}\n{self.title} is expected as\n{self._by_hand}")
-        place = shlex.quote(f"dataset.root={root}") if root else ""
-        command = f"{program()} stage=data dataset={self.option} {place}".rstrip()
-        return FileNotFoundError(
-            f"{what}\nFetch it ({self.size}): {command}\nBy hand, it is\n{self._by_hand}"
-        )
+            text = f"{what}\n{self.title} is expected as\n{self._by_hand}"
+        else:
+            place = shlex.quote(f"dataset.root={root}") if root else ""
+            command = f"{program()} stage=fetch dataset={self.option} aug=none {place}".rstrip()
+            text = f"{what}\nFetch it ({self.size}): {command}\nBy hand, it is\n{self._by_hand}"
+        error = MissingImages(text)
+        error.title, error.size = self.title, root and self.size
+        return error
 
     def incomplete(self, top: Path, what: str) -> FileNotFoundError:
         """The error to raise: the set in `top` is not whole, since `what`."""
-        return self.missing(f"{top} holds {self.title} incompletely: {what}.\n{_AGAIN}", top)
+        error = self.missing(f"{top} holds {self.title} incompletely: {what}.\n{_AGAIN}", top)
+        error.size = None  # before it is moved away
+        return error
 
     @contextmanager
     def reading(self, top: Path) -> Iterator[None]:
@@ -151,7 +167,7 @@ class DatasetInfo:
             self.hub
             and f"""\
 Others keep copies on the Hugging Face hub; compare what stage=data shows. The same options run it:
-  {program()} stage=data dataset=hub dataset.name={self.option} \\
+  {program()} stage=fetch aug=none dataset=hub dataset.name={self.option} \\
     dataset.source.id={self.hub}"""
         )
         return "\n".join(filter(None, (indent(self.layout, "  "), where, self.elsewhere, copy)))

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, final
 from sgid.data.classes import name_classes
 from sgid.data.image_set import Texts
 from sgid.data.listing import Listing, Splits, read, stamp
+from sgid.data.sources.download import MissingImages
 from sgid.data.sources.folder import count_images, files_below, folder, split_of
 from sgid.runtime.terminal import program
 
@@ -415,11 +416,13 @@ def _from_hub(id: str, download: bool, config: str | None, revision: str | None)
     if not cached:
         options = f" dataset.source.config={config}" if config else ""
         options += f" dataset.source.revision={revision}" if revision else ""
-        command = f"{program()} stage=data dataset=hub dataset.source.id={id}{options}"
-        raise FileNotFoundError(
+        command = f"{program()} stage=fetch aug=none dataset=hub dataset.source.id={id}{options}"
+        error = MissingImages(
             f"{id}{options and f' with{options}'} is not in the cache of the Hugging Face hub.\n"
             f"Fetch it: {command}\n{USAGE}"
         )
+        error.hub = id, revision
+        raise error
     configs = sorted({place.parts[-3] for place in cached})
     if len(configs) > 1:
         raise ValueError(f"say which with dataset.source.config=; there are {', '.join(configs)}")

@@ -13,11 +13,15 @@ from tests.data.writers import write_cars, write_folder
 CONF = Path(__file__).parents[3] / "conf" / "dataset"
 
 
-def source(name: str, **options):
-    """The source that `dataset=name` calls, with `options` given on the command line."""
+def source(name: str, download: bool = False, **options):
+    """The source that `dataset=name` calls, with `options` given on the command line; with
+    `download`, as stage=fetch calls it.
+    """
     given = OmegaConf.load(CONF / f"{name}.yaml").dataset
     dataset = OmegaConf.merge(OmegaConf.structured(DatasetConfig), given, options)
     config = OmegaConf.create({"dataset": dataset, "paths": {"data": "data"}})
+    if download:
+        config.dataset.source.download = True
     return instantiate(config.dataset.source)
 
 

@@ -38,7 +38,7 @@ def test_what_is_fetched_is_the_set_whole_and_nothing_else(served, tmp_path):
     name, written, archives = served
     root = tmp_path / "root"
     (root / f".fetching-{name}" / "half").mkdir(parents=True)  # as a fetch leaves it that is killed
-    assert "stage=data" in refused(name, root=str(root))
+    assert "stage=fetch" in refused(name, root=str(root))
     fetched = source(name, root=str(root), download=True).present()
     assert {split: set(listing.keys) for split, listing in fetched.items()} == {
         split: set(images) for split, images in written.items()
@@ -109,7 +109,8 @@ def test_nothing_is_fetched_or_made_unless_it_is_said(name, tmp_path):
     root = tmp_path / "nowhere"
     message = refused(name, root=str(root))
     assert f"dataset.root={root} is not there" in message
-    assert f"python run.py stage=data dataset={name} dataset.root={root}" in message
+    command = f"python run.py stage=fetch dataset={name} aug=none dataset.root={root}"
+    assert command in message
     assert "ROOT/" in message and (" MB)" in message or " GB)" in message)
     assert not root.exists()
     assert "dataset.root is not given" in refused(name, root=None)

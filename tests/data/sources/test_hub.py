@@ -107,7 +107,7 @@ def test_what_was_not_fetched():
     with pytest.raises(FileNotFoundError) as caught:
         hub("owner/other", config="small")
     assert "not in the cache" in str(caught.value)
-    fetch = "python run.py stage=data dataset=hub dataset.source.id=owner/other"
+    fetch = "python run.py stage=fetch aug=none dataset=hub dataset.source.id=owner/other"
     assert f"{fetch} dataset.source.config=small" in str(caught.value)
 
 
