@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, final
+from typing import final
 
 from hydra.core.utils import JobReturn
 from hydra.plugins.launcher import Launcher
@@ -21,8 +21,8 @@ class AdviseSweeper(Sweeper):
     ) -> None:
         from hydra.core.plugins import Plugins
 
-        self.context, self.config = hydra_context, config
-        self.launcher: Launcher = Plugins.instance().instantiate_launcher(
+        self.context, self.master = hydra_context, config
+        self.chosen: Launcher = Plugins.instance().instantiate_launcher(
             hydra_context=hydra_context, task_function=task_function, config=config
         )
         self.launched = 0
@@ -30,16 +30,13 @@ class AdviseSweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> None:
         from sgid.advise.advise import advise
 
-        advise(self.config, arguments, self._compose, self._launch)
+        advise(self.master, arguments, self._compose, self._launch)
 
     def _compose(self, overrides: Sequence[str]) -> DictConfig:
         """The config of a job with these overrides."""
         loader = self.context.config_loader
-        return loader.load_sweep_config(self.config, list(overrides))
+        return loader.load_sweep_config(self.master, list(overrides))
 
     def _launch(self, jobs: Sequence[Sequence[str]]) -> Sequence[JobReturn]:
         first, self.launched = self.launched, self.launched + len(jobs)
-        return self.launcher.launch([list(job) for job in jobs], initial_job_idx=first)
-
-    def __getstate__(self) -> dict[str, Any]:
-        raise TypeError("a search stays in its own process; jobs are what launchers send")
+        return self.chosen.launch([list(job) for job in jobs], initial_job_idx=first)
