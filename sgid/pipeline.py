@@ -69,7 +69,16 @@ def run(this: Run, console: Console) -> Path | None:
         return None
     warn(this.config, console)
     _say_what(this, console)
-    stages = [Stage.augment, *_STAGES] if this.stage is Stage.all else [this.stage]
+    if this.stage is Stage.screen:
+        from sgid.stages.screen import screen
+
+        check_models(this.config, this.ready)
+        return screen(this, console)
+    stages = _PARTS.get(this.stage, [this.stage])
+    if this.stage is Stage.validate and (top1 := this.validation_top1) is not None:
+        told = f"[green]done before[/green]: {escape(str(this.folder))}"
+        console.print(f"{told}, validation top-1 {top1:.1f} %", highlight=False)
+        return this.folder
     if this.stage is Stage.all and this.finished:
         if this.evaluated:
             console.print(f"[green]done before[/green]: {escape(str(this.folder))}")
@@ -97,7 +106,8 @@ def run(this: Run, console: Console) -> Path | None:
         with _alone(this, console) if alone_in else nullcontext():
             for stage in alone_in:
                 _STAGES[stage](this, console)
-    return this.folder if {Stage.evaluate, Stage.report} & set(stages) else None
+    leaves = this.stage is Stage.validate or {Stage.evaluate, Stage.report} & set(stages)
+    return this.folder if leaves else None
 
 
 def _export(run: Run, console: Console) -> None:
@@ -200,6 +210,7 @@ def _train(run: Run, console: Console) -> None:
             config=run.settings, choices=run.choices, seed=run.seed,
         )  # fmt: skip
         metrics = train(training, loggers)
+    run.training_rate.note(metrics["train/steps"], metrics["train/seconds"])
     console.print(
         f"validation top-1 {metrics['validation/top1']:.1f} % at the best checkpoint · "
         f"content {content(training.folder)}",
@@ -227,6 +238,12 @@ _STAGES = {
     Stage.evaluate: _evaluate,
     Stage.report: _report,
 }
+
+_PARTS = {
+    Stage.all: [Stage.augment, *_STAGES],
+    Stage.validate: [Stage.augment, Stage.train],
+}
+"""The stages that one stage stands for."""
 
 
 def _say_what(run: Run, console: Console) -> None:

@@ -24,7 +24,7 @@ LAYERS = (
     ("sgid.reporting",),
     ("sgid.stages",),
     ("sgid.errors",),
-    ("sgid.cluster", "sgid.human_study", "sgid.prompt_writer", "sgid.review"),
+    ("sgid.advise", "sgid.cluster", "sgid.human_study", "sgid.prompt_writer", "sgid.review"),
     ("sgid.pipeline",),
     ("sgid.cli",),
     ("sgid.__main__", "sgid.api"),

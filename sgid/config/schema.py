@@ -23,8 +23,10 @@ class Stage(StrEnum):
     fetch = "fetch"
     data = "data"
     concepts = "concepts"
+    screen = "screen"
     augment = "augment"
     train = "train"
+    validate = "validate"
     evaluate = "evaluate"
     report = "report"
     export = "export"
@@ -52,6 +54,7 @@ class DatasetConfig:
     fraction: float | None = None
     imbalance: float | None = None
     validation: float = 0.1
+    validation_seed: int | None = None
     test: float = 0.2
     max_bad: float = 0.05
     show: str | None = None
@@ -210,6 +213,16 @@ class ReviewConfig:
 
 
 @dataclass
+class AdviseConfig:
+    hours: float = 1.0
+    candidates: list[str] = field(default_factory=list)
+    seeds: int = 8
+    first_steps: float = 1.0
+    screened: int = 50
+    least_score: float = 0.5
+
+
+@dataclass
 class Config:
     stage: Stage = Stage.all
     seed: int = 0
@@ -229,6 +242,7 @@ class Config:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     export: ExportConfig = field(default_factory=ExportConfig)
     review: ReviewConfig = field(default_factory=ReviewConfig)
+    advise: AdviseConfig = field(default_factory=AdviseConfig)
     logger: dict[str, Any] = field(default_factory=dict)
     cluster: ClusterConfig = field(default_factory=ClusterConfig)
     allow_targets: list[str] = field(default_factory=list)

@@ -39,8 +39,9 @@ class SplitProtocol:
 
     First the parts that the source does not have are held out from train, the same in every run:
     for test all but `train_per_class` images of each class, or the share `test`; for validation, of
-    what is left, the share `validation`. With `trainval` the source's own validation part is
-    joined to train before. Then train is cut down, by the run's seed, to `shots` images of each
+    what is left, the share `validation`, drawn by `validation_seed` where that is given (test is
+    the same whatever it is). With `trainval` the source's own validation part is joined to train
+    before. Then train is cut down, by the run's seed, to `shots` images of each
     class, to a `fraction` of each class, or to a long tail whose first class has `imbalance` times
     the images of the last. All that is `None` is not done.
 
@@ -49,6 +50,7 @@ class SplitProtocol:
     """
 
     validation: float = 0.1
+    validation_seed: int | None = None
     test: float = 0.2
     trainval: bool = False
     train_per_class: int | None = None
@@ -402,10 +404,15 @@ def _divide(
         )
     if "validation" in given:
         held["validation"] = given["validation"]
+        if protocol.validation_seed is not None:
+            raise ValueError(
+                f"dataset.validation_seed={protocol.validation_seed}: the source has a validation "
+                "split of its own, of which nothing is drawn; leave it null"
+            )
     else:
-        share = protocol.validation
+        share, drawn_by = protocol.validation, protocol.validation_seed or SPLIT_SEED
         pool, held["validation"] = hold_out(
-            pool, share, SPLIT_SEED, option="dataset.validation", group=protocol.group
+            pool, share, drawn_by, option="dataset.validation", group=protocol.group
         )
     if bare := set(range(len(pool.class_names))) - set(pool.labels):
         names = [pool.class_names[label] for label in sorted(bare)]
@@ -444,7 +451,8 @@ def _held_from(
         return f"all but {kept} images of each class of train, held out with seed {SPLIT_SEED}"
     share = asdict(protocol)[split]
     groups = " in groups" if protocol.group else ""
-    return f"{share} of each class of train, held out{groups} with seed {SPLIT_SEED}"
+    by = protocol.validation_seed if split == "validation" else None
+    return f"{share} of each class of train, held out{groups} with seed {by or SPLIT_SEED}"
 
 
 def few_shot(images: ImageSet, shots: int, seed: int) -> ImageSet:

@@ -31,6 +31,7 @@ IMAGES = "dataset.images"
 # Decides where and how a run is computed, and at most which random numbers it draws.
 INCIDENTAL = (
     *("seed", "stage", "paths", "logger", "evaluation", "review", "export", "cluster"),
+    "advise",
     "allow_targets",
     *("store.path", "store.shard_size", "store.verify"),
     # Where images lie: `IMAGES` identifies them.

@@ -56,8 +56,11 @@ class SweepTable(Callback):
     `table` has a row per arm; `matrix`, with more than one dataset or backbone, is the compact one
     that papers print. Hydra leaves out `on_multirun_end` when a job has failed or the sweep was
     interrupted, just when one wants to know what there is; so the tables are due at the end of the
-    process at the latest.
+    process at the latest. Without `tables` it only waits for jobs that are still running then.
     """
+
+    def __init__(self, tables: bool = True) -> None:
+        self.tables = tables
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         launcher.begin(Path(config.hydra.sweep.dir), config.hydra.launcher._target_)
@@ -76,6 +79,8 @@ class SweepTable(Callback):
                 launcher.wait(folder)
         except Stopped:
             print(launcher.stop(), file=sys.stderr)
+        if not self.tables:
+            return
         jobs, runs = read_jobs(folder), asked_runs(folder)
         if runs:  # not those of another sweep that had this folder
             jobs = [job for job in jobs if job.overrides in runs]

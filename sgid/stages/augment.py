@@ -33,13 +33,14 @@ from sgid.methods.describe import PLACES, OwnCaptions, describe
 from sgid.methods.method import Method
 from sgid.methods.prompts import OF_CLASSES, by_class, fields
 from sgid.methods.requests import RequestPlan, Undescribed, class_counts, repeat_counts
+from sgid.methods.strength import extremes
 from sgid.models.loader import Models
 from sgid.records import Generated, Request, Sample
 from sgid.reproducibility import CODE, fingerprint
 from sgid.runtime.files import PATIENCE, file_lock, write_atomic
 from sgid.runtime.terminal import progress
 from sgid.runtime.threads import THREADS, BackgroundWriter, parallel_map, prefetch
-from sgid.stages.estimate import Rate, announce, denoising_steps
+from sgid.stages.estimate import RATES, Rate, announce, denoising_steps
 from sgid.stages.first_look import look_at_captions, look_first
 from sgid.stages.prompt_length import check_prompts
 from sgid.store.claims import Claim, Claims
@@ -296,21 +297,44 @@ class Augmentation:
             self.generated.finish()
 
     @property
-    def _rate(self) -> Rate:
-        file = self.settings.artifacts / "rates.json"
+    def rate(self) -> Rate:
+        """Of a denoising step of one image."""
+        file = self.settings.artifacts / RATES
         generator = {**self.models.identity("generator"), **self._further_models}
         return Rate(file, generator, self.models.device)
 
+    @property
+    def caption_rate(self) -> Rate:
+        """Of the captions of one image, with their scores."""
+        models = {name: self.models.identity(name) for name in ("captioner", "exact_scorer")}
+        return Rate(self.settings.artifacts / RATES, models, self.models.device)
+
+    def seconds(self) -> float | None:
+        """Time that the stores take from nothing, as measured here before; `None` where nothing
+        was.
+
+        Learning a method's artifact is not counted.
+        """
+        total, each = 0.0, self.rate.read()
+        if self.described is not None:
+            if (caption := self.caption_rate.read()) is None:
+                return None
+            total += self.described.rows * caption
+        if each is None:
+            return None
+        strengths = extremes(self.method.spec["strength"]) if self.method.from_image else [1.0]
+        per_image = np.mean([int(self.settings.steps * one) for one in strengths or [1.0]])
+        return total + self.generated.rows * float(per_image) * each
+
     def _estimate(self, plan: RequestPlan) -> None:
-        store, settings = self.generated, self.settings
-        rows = sum(len(store.range(shard)) for shard in store.missing())
+        settings, rows = self.settings, _rows_missing(self.generated)
         announce(
-            plan, rows, self._rate, settings.artifacts,
+            plan, rows, self.rate, settings.artifacts,
             steps=settings.steps, format=settings.format, size=settings.size,
         )  # fmt: skip
 
     def _note_rate(self, plan: RequestPlan, images: int, seconds: float) -> None:
-        self._rate.note(images * denoising_steps(plan, self.settings.steps), seconds)
+        self.rate.note(images * denoising_steps(plan, self.settings.steps), seconds)
 
     def check_prompts(self, plan: RequestPlan) -> None:
         """Warn of captions that are all the same, and of prompts that the generator would cut.
@@ -343,7 +367,10 @@ class Augmentation:
             described, similarities = Undescribed(images), np.full(len(images), np.nan)
         else:
             if not self.described.complete:
+                _ = self.captioner, self.models.exact_scorer  # loading them is no part of the rate
+                started, missing = time.perf_counter(), _rows_missing(self.described)
                 describe_shards(self.described, images, self.models, self.captioner)
+                self.caption_rate.note(missing, time.perf_counter() - started)
                 self.described.finish()
             described = StoredDescriptions(
                 self.described, caption=self.method.caption, seed=settings.seed
@@ -398,6 +425,10 @@ class Augmentation:
                     said = {"prepare": self.method.spec["prepare"]}
                     write_atomic(done, json.dumps(said).encode())
         return self.artifact
+
+
+def _rows_missing(store: Store) -> int:
+    return sum(len(store.range(shard)) for shard in store.missing())
 
 
 PREPARED = "prepared.json"

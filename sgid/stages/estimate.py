@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+RATES = "rates.json"
+"""The file of rates among the artifacts."""
+
 SAMPLE = 8
 """Originals that are encoded to learn what an image takes on the disk."""
 
@@ -34,16 +37,17 @@ WORTH = 1e9, 360.0
 
 @dataclass(frozen=True)
 class Rate:
-    """Seconds that a generator takes for one step of one image, kept in a file from run to run.
+    """Seconds that a step of some work takes, kept in a file from run to run: a generator's for one
+    image, a captioner's for one image, a classifier's for one batch.
 
     Args:
-        file: JSON, for all generators and devices.
-        generator: identity of the generator.
-        device: where it draws.
+        file: JSON, for all work and devices.
+        work: identity of what works: for images to draw, that of the generator.
+        device: where it works.
     """
 
     file: Path
-    generator: object
+    work: object
     device: torch.device
 
     @property
@@ -52,7 +56,7 @@ class Rate:
 
         cuda = self.device.type == "cuda"
         where = torch.cuda.get_device_name(self.device) if cuda else platform.machine()
-        return fingerprint([self.generator, where, torch.get_num_threads()])
+        return fingerprint([self.work, where, torch.get_num_threads()])
 
     def read(self) -> float | None:
         try:

@@ -32,6 +32,7 @@ from sgid.runtime.device import pick_device
 from sgid.runtime.files import absolute
 from sgid.stages.augment import Augmentation, GenerationSettings
 from sgid.stages.data import load
+from sgid.stages.estimate import RATES, Rate
 from sgid.stages.fetch import fetch as fetch_missing
 from sgid.stages.preflight import (
     Prepared,
@@ -53,6 +54,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from sgid.stages.train import Training
+
+CHECKPOINTS = "checkpoints"
+"""The folder in a run's own, of its checkpoints."""
 
 OWN = "cluster"
 """A node's own folder in `paths.artifacts`, where shards travel by `cluster.storage`."""
@@ -209,6 +213,50 @@ class Run:
         return (self.folder / "result.json").is_file()
 
     @property
+    def validation_top1(self) -> float | None:
+        """In percent, of the best checkpoint of a training that has ended, else `None`."""
+        from sgid.stages.train import trained
+
+        if self.finished:
+            result = json.loads((self.folder / "result.json").read_text(encoding="utf-8"))
+            return result["metrics"]["validation/top1"]
+        metrics = trained(self.folder / CHECKPOINTS)
+        return None if metrics is None else metrics["validation/top1"]
+
+    @property
+    def training_rate(self) -> Rate:
+        """Of an optimizer step of its classifier."""
+        config = self.config
+        work = {
+            "train": {**asdict(config.backbone), "steps": None, "epochs": None},
+            "dataset": config.dataset.name,
+            "trainer": [config.trainer.precision, config.trainer.devices, config.trainer.compile],
+        }
+        return Rate(self.artifacts / RATES, identity(work), self.models.device)
+
+    def costs(self) -> tuple[float | None, float | None]:
+        """Seconds that its images and its training take from nothing, as measured here before;
+        `None` where nothing was.
+        """
+        from sgid.training.trainer import schedule
+
+        config, backbone = self.config, self.config.backbone
+        steps = schedule(
+            steps=backbone.steps,
+            epochs=backbone.epochs,
+            originals=len(self.dataset.train),
+            batch_size=backbone.batch_size,
+            validations=config.trainer.validations,
+        ).steps
+        each = self.training_rate.read()
+        images = [one.seconds() for one in self.augmentations]
+        known = [seconds for seconds in images if seconds is not None]
+        return (
+            sum(known) if len(known) == len(images) else None,
+            None if each is None else steps * each,
+        )
+
+    @property
     def stored(self) -> bool:
         """Whether all images that it generates are there."""
         return all(one.complete for one in self.augmentations)
@@ -260,7 +308,8 @@ class Run:
             decoded=self.artifacts / "decoded",
         )
         weights = self.ready.weights.get("backbone")
-        return prepare(settings, self.dataset, generated, weights, self.folder)
+        folder = self.folder / CHECKPOINTS
+        return prepare(settings, self.dataset, generated, weights, folder)
 
     @property
     def _mix(self) -> Use:

@@ -138,7 +138,7 @@ class StoreEvaluation:
     def _made(self) -> ImageSetFeatures:
         images = stored_images(self.store, self.dataset.class_names)
         return ImageSetFeatures(
-            vectors=self._vectors,
+            vectors=self.vectors,
             pixels=stored_thumbnails(self.store),
             image=lambda row: images[row].image,
             labels=labels(self.store),
@@ -167,7 +167,8 @@ class StoreEvaluation:
         }
 
     @cached_property
-    def _vectors(self) -> NDArray[np.float32]:
+    def vectors(self) -> NDArray[np.float32]:
+        """(rows, D): CLIP embeddings of the images."""
         name = fingerprint(self.models.identity("scorer"))
         return stored_embeddings(self.store, lambda: self.models.scorer, name=name)
 
@@ -180,7 +181,7 @@ class StoreEvaluation:
             artifacts = self.artifacts
             originals = image_features(train, self.models, artifacts).vectors
             classes = class_features(self.dataset, self.models, artifacts)
-            judged = score_store(self.store, self._vectors, train, originals, classes)
+            judged = score_store(self.store, self.vectors, train, originals, classes)
             with atomic_path(path) as partial, partial.open("wb") as stream:
                 np.savez(stream, **asdict(judged))
         with np.load(path) as arrays:

@@ -139,7 +139,7 @@ def prepare(
         workers=_workers(trainer),
         seed=derive_seed(settings.seed, "training"),
     )
-    return Training(classifier, data, plan, folder / "checkpoints", settings)
+    return Training(classifier, data, plan, folder, settings)
 
 
 def _workers(trainer: TrainerConfig) -> int:

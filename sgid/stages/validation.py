@@ -36,6 +36,7 @@ LONGEST_TEMPORARY = 107 - len("/pymp-12345678/listener-12345678")
 """Letters of the folder of the sockets of loading processes: of a whole path, systems take 107."""
 
 AT_LEAST = {
+    2: ("advise.seeds",),  # one says nothing about chance
     1: (
         *("expansion", "steps", "store.shard_size", "store.size"),
         *("trainer.validations", "trainer.devices"),
@@ -46,17 +47,18 @@ AT_LEAST = {
         *(f"models.captioner.{key}" for key in ("candidates", "max_tokens")),
         *(f"models.generator.{key}" for key in ("resolution", "size_multiple")),
     ),
-    0: ("trainer.cache_gib", "cluster.gpus", "review.port"),
+    0: ("trainer.cache_gib", "cluster.gpus", "review.port", "advise.hours", "advise.screened"),
 }
 """Smallest values of options that are numbers; `null` is left to its type."""
 
 SHARES = {
     "above 0, at most 1": (
         *("noise_rate", "models.captioner.top_p", "dataset.fraction", "backbone.layer_decay"),
+        "advise.first_steps",
     ),
     "above 0, below 1": ("dataset.validation", "dataset.test"),
     "at least 0, below 1": ("dataset.max_bad", "backbone.warmup", "backbone.label_smoothing"),
-    "at least 0, at most 1": ("mix.probability",),
+    "at least 0, at most 1": ("mix.probability", "advise.least_score"),
 }
 
 CHOICES = {

@@ -5,8 +5,10 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
+from sgid.advise.candidates import expand
 from sgid.config.compose import CONF
 from sgid.config.schema import Config, Stage, register
+from sgid.stages.validation import invalid_options
 
 GROUPS = sorted(
     f"{file.parent.name}={file.stem}"
@@ -77,9 +79,11 @@ def test_paths_come_from_the_environment_unless_given(monkeypatch):
 
 @pytest.mark.parametrize("experiment", sorted(f.stem for f in CONF.glob("experiment/*.yaml")))
 def test_each_job_of_an_experiment(experiment):
-    """Every value that an experiment sweeps over composes."""
+    """Every value that an experiment sweeps over composes, and every candidate of a search."""
     whole = compose("config", [f"experiment={experiment}"], return_hydra_config=True)
-    parameters = whole.hydra.sweeper.params or {}
+    for options in expand(whole.advise.candidates):
+        assert invalid_options(composed(*options)) == []
+    parameters = whole.hydra.sweeper.get("params") or {}
     HydraConfig.instance().set_config(whole)
     for name, values in parameters.items():
         parsed = _parsed(f"{name}={values}")

@@ -57,6 +57,22 @@ def test_the_sources_own_splits(tmp_path):
     }
 
 
+def test_validation_can_be_drawn_again_and_test_stays(one_place, tmp_path):
+    first, other = (loaded(one_place, tmp_path, validation_seed=seed) for seed in (None, 7))
+    assert loaded(one_place, tmp_path, validation_seed=0).fingerprint == first.fingerprint
+    assert first.test.digest() == other.test.digest()
+    assert len(first.validation) == len(other.validation)
+    assert first.validation.digest() != other.validation.digest()
+    assert not set(other.validation.keys) & {*other.train.keys, *other.test.keys}
+    assert other.protocol["validation_from"].endswith("held out with seed 7")
+
+
+def test_a_validation_split_of_the_source_is_not_drawn_again(tmp_path):
+    splits = parquet(write_parquet(tmp_path, {"train": 9, "validation": 4, "test": 5}, ["a", "b"]))
+    with pytest.raises(ValueError, match="dataset.validation_seed=1: the source has a validation"):
+        loaded(splits, tmp_path / "cache", validation_seed=1)
+
+
 def test_what_the_source_lacks_is_held_out_the_same_for_every_seed(one_place, tmp_path):
     first, other = (loaded(one_place, tmp_path, shots=5, seed=seed) for seed in (0, 1))
     assert (len(first.test), len(first.validation)) == (4 + 6, 2 + 2)

@@ -1,0 +1,46 @@
+"""Trials that are looked up in a table, in place of trainings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from sgid.advise.candidates import Candidate
+from sgid.advise.search import Outcome, Trial
+
+
+def candidates(plain: int, generating: int) -> list[Candidate]:
+    kinds = [(f"aug=[plain{i}]", False) for i in range(plain)]
+    kinds += [(f"aug=[drawn{i}]", True) for i in range(generating)]
+    return [Candidate((name,), generates) for name, generates in kinds]
+
+
+@dataclass
+class TableTrials:
+    """Each trial takes `seconds(trial)`, and ends with `top1(trial)`."""
+
+    top1: Callable[[Trial], float | None]
+    seconds: Callable[[Trial], float] = lambda trial: trial.steps
+    outcomes: dict[Trial, Outcome] = field(default_factory=dict)
+    run_here: list[Trial] = field(default_factory=list)
+    stop_after: int | None = None
+
+    def cost(self, trials: Sequence[Trial]) -> float:
+        return sum(self.seconds(one) for one in trials if one not in self.outcomes)
+
+    def run(self, trials: Sequence[Trial], limit: float) -> None:
+        for trial in trials:
+            if trial in self.outcomes:
+                continue
+            if self.spent + self.seconds(trial) > limit:
+                return
+            if len(self.run_here) == self.stop_after:
+                raise KeyboardInterrupt
+            top1 = self.top1(trial)
+            reason = None if top1 is not None else "out of memory"
+            self.outcomes[trial] = Outcome(top1, self.seconds(trial), reason)
+            self.run_here.append(trial)
+
+    @property
+    def spent(self) -> float:
+        return sum(one.seconds for one in self.outcomes.values())
