@@ -57,17 +57,17 @@ def convert(file: Path, folder: Path) -> Converted:
     for part, _, kind in read_parts(folder):
         if found := _converted(dict(tensors), part, kind, folder / part):
             parts[part] = {name: list(one.shape) for name, one in found.items()}
-            used |= {name for one in found.values() for name in one.names}
+            used |= {name for one in found.values() for name in one.made_of}
     left = (name for name in tensors if name not in used)
     return Converted(parts, [name for name in left if not _is_bookkeeping(name)])
 
 
 def _traced(header: Mapping[str, Any]) -> dict[str, Any]:
-    """Tensors without memory, each with the `names` of those that it was made of."""
+    """Tensors without memory, each with the names of those that it was `made_of`."""
     import torch
 
     class Traced(torch.Tensor):
-        names: frozenset[str]
+        made_of: frozenset[str]
 
         @classmethod
         def __torch_function__(
@@ -75,14 +75,14 @@ def _traced(header: Mapping[str, Any]) -> dict[str, Any]:
         ) -> Any:
             result = super().__torch_function__(func, types, args, kwargs or {})
             if isinstance(result, cls):
-                made_of = (one.names for one in args if isinstance(one, cls))
-                result.names = frozenset().union(*made_of)
+                origins = (one.made_of for one in args if isinstance(one, cls))
+                result.made_of = frozenset().union(*origins)
             return result
 
     tensors = {}
     for name, one in header.items():
         tensors[name] = torch.empty(one["shape"], device="meta").as_subclass(Traced)
-        tensors[name].names = frozenset([name])
+        tensors[name].made_of = frozenset([name])
     return tensors
 
 
