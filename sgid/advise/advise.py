@@ -19,7 +19,7 @@ from sgid.advise.screening import rule_out, score
 from sgid.advise.search import LEAST_SEEDS, Found, Trial, least, most, search
 from sgid.advise.trials import SCREENING, JobTrials, Journal, Launch
 from sgid.config.compose import CONF, run_choices
-from sgid.config.help import explain, is_flag, own_folders
+from sgid.config.help import explain, own_folders
 from sgid.config.schema import Config
 from sgid.evaluation.statistics import mean_interval, paired_difference
 from sgid.models.loader import Loaded
@@ -344,7 +344,7 @@ def _advice(
             validation=mean_interval(values[one]) if values[one] else None,
             test=mean_interval(tested[one]) if one in tested else None,
             note=notes.get(one, ""),
-            command=command([*typed_flags(), *trials.options, *one.options]),
+            command=command([*trials.options, *one.options]),
         )
         for one in ordered
     )
@@ -372,16 +372,3 @@ def _advice(
         spent=(offset + trials.spent) / 3600,
         screening=tuple(screened),
     )
-
-
-def typed_flags() -> list[str]:
-    """The words that were typed to add a config folder of one's own."""
-    words = sys.argv[1:]
-    flags = []
-    for word, after in zip(words, [*words[1:], ""], strict=True):
-        name, equals, _ = word.partition("=")
-        if is_flag(name, "--config-dir", "-cd"):
-            flags += [word] if equals else [word, after]
-        elif name.lstrip("+") == "hydra.searchpath":
-            flags.append(word)
-    return flags

@@ -47,6 +47,19 @@ def own_folders(words: Sequence[str]) -> list[Path]:
     return [Path(folder) for folder in folders if folder and Path(folder).is_dir()]
 
 
+def typed_flags() -> list[str]:
+    """The words that were typed to add a config folder of one's own."""
+    words = sys.argv[1:]
+    flags = []
+    for word, after in zip(words, [*words[1:], ""], strict=True):
+        name, equals, _ = word.partition("=")
+        if is_flag(name, "--config-dir", "-cd"):
+            flags += [word] if equals else [word, after]
+        elif name.lstrip("+") == "hydra.searchpath":
+            flags.append(word)
+    return flags
+
+
 def is_flag(word: str, flag: str, short: str | None = None) -> bool:
     """Whether Hydra's parser may take a word for a flag: it knows `--config-d` as well."""
     return word == short or (len(word) > 2 and flag.startswith(word))

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from sgid.config.help import typed_flags
 from sgid.evaluation.statistics import Estimate
 from sgid.reporting.results import Example, Result
 from sgid.runtime.terminal import program
@@ -98,8 +99,11 @@ def steering_text(example: Example) -> str:
 
 
 def command(overrides: Sequence[str], *, sweep: bool = False) -> str:
-    """The line to type for a run, or a sweep of runs, with these overrides."""
-    return f"{program()} {shlex.join([*(['-m'] if sweep else []), *overrides])}"
+    """The line to type for a run, or a sweep of runs, with these overrides.
+
+    Config folders that this process was given are in it.
+    """
+    return f"{program()} {shlex.join([*(['-m'] if sweep else []), *typed_flags(), *overrides])}"
 
 
 def run_command(result: Result, *, sweep: bool = False, **changed: str) -> str:

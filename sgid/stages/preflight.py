@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import shlex
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import partial
@@ -16,7 +15,7 @@ from hydra.utils import instantiate
 from rich.console import Console
 from rich.markup import escape
 
-from sgid.config.help import own_folders
+from sgid.config.help import typed_flags
 from sgid.config.schema import Config, Stage, WeightsConfig, in_slot
 from sgid.config.targets import identity, refuse
 from sgid.data import dataset as datasets
@@ -150,9 +149,8 @@ def can_be_fetched(error: FileNotFoundError) -> bool:
 
 def typed_command(stage: str, overrides: Sequence[str]) -> str:
     """The command line of a run with another stage, config folders of one's own included."""
-    folders = [word for one in own_folders(sys.argv[1:]) for word in ("--config-dir", str(one))]
     options = [one for one in overrides if not one.startswith("stage=")]
-    return shlex.join([*program().split(), *folders, *([stage] if stage else []), *options])
+    return shlex.join([*program().split(), *typed_flags(), *([stage] if stage else []), *options])
 
 
 def needs(config: Config) -> list[Need]:

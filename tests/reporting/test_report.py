@@ -170,3 +170,18 @@ def test_commands_and_config_nodes_as_text(make_run):
     linear = {"_target_": "a.linear", "_partial_": True, "min": 3.0, "quantiles": [0, 1]}
     node = {"_target_": "a.averaged", "of": linear}
     assert call_text(node) == "averaged(of=linear(min=3, quantiles=[0,1]))"
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (["--config-dir", "my", "aug=sketch"], "--config-dir my"),
+        (["aug=sketch", "--config-dir=my own"], "'--config-dir=my own'"),
+        (["-cd", "my", "-m"], "-cd my"),
+        (["hydra.searchpath=[file://my]"], "'hydra.searchpath=[file://my]'"),
+    ],
+)
+def test_a_command_has_the_config_folders_of_its_run(make_run, monkeypatch, typed, said):
+    monkeypatch.setattr("sys.argv", ["run.py", *typed])
+    result = make_run(["sgid"], seed=2)
+    assert run_command(result).startswith(f"python run.py {said} 'aug=")
