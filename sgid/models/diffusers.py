@@ -66,12 +66,13 @@ def load(
     left_out |= {part: None for part, named in index.items() if named == [None, None]}
     left_out |= {"local_files_only": True, "dtype": dtype}
     if checkpoint is not None:
-        pipe = kind.from_single_file(str(checkpoint), config=str(folder), **left_out).to(device)
+        pipe = kind.from_single_file(
+            str(checkpoint), config=str(folder), use_safetensors=True, **left_out
+        )
     else:
         variant = variant_of(folder, "diffusers")
-        pipe = kind.from_pretrained(folder, variant=variant, use_safetensors=True, **left_out).to(
-            device
-        )
+        pipe = kind.from_pretrained(folder, variant=variant, use_safetensors=True, **left_out)
+    pipe.to(device)
     pipe.set_progress_bar_config(disable=True)
     merge(pipe, lora)
     pipe.scheduler = with_settings_of(pipe.scheduler, scheduler)

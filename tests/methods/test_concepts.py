@@ -28,7 +28,7 @@ def quiet():
 def models(folder: Path = MODELS / "sd") -> Any:
     """What a preparation needs of a run's models."""
     return SimpleNamespace(
-        weights={"models.generator": SimpleNamespace(folder=folder)},
+        weights={"models.generator": SimpleNamespace(folder=folder, file=None)},
         device=torch.device("cpu"),
         settings=SimpleNamespace(generator=SimpleNamespace(resolution=32)),
         lora=[],
