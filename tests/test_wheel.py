@@ -18,7 +18,7 @@ from sgid.runtime.terminal import program
 from tests.data.writers import write_folder
 from tests.end_to_end.command import ROOT, SHORT
 
-SOURCES = ("sgid", "conf", "experiments", "tests")
+SOURCES = ("sgid", "conf", "hydra_plugins", "experiments", "tests")
 FILES = ("pyproject.toml", "setup.py", "README.md", "LICENSE")
 JUNK = shutil.ignore_patterns("__pycache__", "*.egg-info")
 
@@ -60,7 +60,11 @@ def test_it_holds_the_package_and_its_choices_and_nothing_else(wheel):
         (points,) = (file.read(one) for one in file.namelist() if one.endswith("entry_points.txt"))
     there = {
         f"{inside}/{path.relative_to(folder).as_posix()}"
-        for inside, folder in (("sgid", Path(sgid.__file__).parent), ("sgid/conf", CONF))
+        for inside, folder in (
+            ("sgid", Path(sgid.__file__).parent),
+            ("sgid/conf", CONF),
+            ("hydra_plugins", ROOT / "hydra_plugins"),
+        )
         for path in folder.rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
@@ -105,7 +109,7 @@ def test_a_sweep_with_a_choice_of_ones_own_runs_in_an_empty_folder(environment, 
     assert left == {"my", "images", "artifacts", "results", "outputs"}
     (report,) = tmp_path.glob("results/*/report.html")
     text = report.read_text()
-    assert "sgid aug=sketch" in text and "python run.py" not in text
+    assert "sgid --config-dir my aug=sketch" in text and "python run.py" not in text
 
 
 def test_help_names_the_command_and_the_choices_of_the_package(environment, tmp_path):

@@ -102,8 +102,9 @@ class Found:
 
     @property
     def advised(self) -> Candidate:
-        """The contender, unless its lead is too small for what may be chance."""
-        return self.contender if self.sure or self.lead.value >= WORTH else self.baseline
+        """The contender, unless its lead is of one seed, or too small for what may be chance."""
+        seen = self.lead.n >= LEAST_SEEDS and self.lead.value >= WORTH
+        return self.contender if self.sure or seen else self.baseline
 
 
 def rounds(seeds: int, first_steps: float) -> Iterator[tuple[int, float, bool]]:

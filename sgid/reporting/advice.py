@@ -98,6 +98,8 @@ class Advice:
             return f"Use {self.advised.name}"
         if self.generate:
             return f"Perhaps {self.advised.name}: it leads, and chance could do that"
+        if self.lead.n < 2 and self.lead.value > 0:
+            return f"Not known yet: {self.advised.name} until more hours have told"
         return f"Leave it: {self.advised.name} alone does as well"
 
     @property

@@ -306,7 +306,9 @@ class Augmentation:
     @property
     def caption_rate(self) -> Rate:
         """Of the captions of one image, with their scores."""
-        models = {name: self.models.identity(name) for name in ("captioner", "exact_scorer")}
+        own = self.settings.captions == "own"  # then there is no captioner
+        names = ["exact_scorer"] if own else ["captioner", "exact_scorer"]
+        models = {name: self.models.identity(name) for name in names}
         return Rate(self.settings.artifacts / RATES, models, self.models.device)
 
     def seconds(self) -> float | None:

@@ -7,7 +7,8 @@ import random
 import pytest
 
 from sgid.advise.candidates import Candidate
-from sgid.advise.search import Trial, least, most, rounds, search
+from sgid.advise.search import Found, Trial, least, most, rounds, search
+from sgid.evaluation.statistics import paired_difference
 from tests.advise.table import TableTrials, candidates
 
 ALL = candidates(3, 9)
@@ -135,3 +136,12 @@ def test_time_is_left_for_the_dearest_two():
     )
     found = search(ALL, trials, limit=14 + 4, seeds=2)
     assert found.contender == ALL[11] and found.seeds == (0, 1) and trials.spent <= 18
+
+
+@pytest.mark.parametrize(("leads", "advised"), [([9.0], False), ([9.0, 0.5], True)])
+def test_one_seed_advises_no_generation(leads, advised):
+    """A lead of one seed may be luck, however large."""
+    plain, drawn = Candidate(("aug=[flip_crop]",), False), Candidate(("aug=[sgid]",), True)
+    lead = paired_difference(leads, [0.0] * len(leads))
+    found = Found(plain, drawn, tuple(range(len(leads))), lead, ())
+    assert (found.advised is drawn) is advised
