@@ -51,7 +51,7 @@ def typed_flags() -> list[str]:
     """The words that were typed to add a config folder of one's own."""
     words = sys.argv[1:]
     flags = []
-    for word, after in zip(words, [*words[1:], ""], strict=True):
+    for word, after in zip(words, [*words[1:], ""], strict=False):
         name, equals, _ = word.partition("=")
         if is_flag(name, "--config-dir", "-cd"):
             flags += [word] if equals else [word, after]

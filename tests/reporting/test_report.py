@@ -182,6 +182,8 @@ def test_commands_and_config_nodes_as_text(make_run):
     ],
 )
 def test_a_command_has_the_config_folders_of_its_run(make_run, monkeypatch, typed, said):
-    monkeypatch.setattr("sys.argv", ["run.py", *typed])
     result = make_run(["sgid"], seed=2)
+    monkeypatch.setattr("sys.argv", ["run.py", *typed])
     assert run_command(result).startswith(f"python run.py {said} 'aug=")
+    monkeypatch.setattr("sys.argv", ["run.py"])
+    assert run_command(result).startswith("python run.py 'aug=")
