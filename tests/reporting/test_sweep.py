@@ -79,7 +79,7 @@ def test_multirun_leaves_a_table(make_run, tmp_path: Path):
     markdown = (sweep / "table.md").read_text().replace("\\", "")
     assert markdown.index("| flip_crop |") < markdown.index("| sgid |")
     for aug in ("flip_crop", "sgid"):
-        assert f"python run.py aug={aug} seed=2" in markdown
+        assert f"python run.py --config-dir=. aug={aug} seed=2" in markdown
     assert r"\toprule" in (sweep / "table.tex").read_text()
     assert "<table>" in (sweep / "table.html").read_text()
     assert not list(sweep.glob("matrix.*"))
