@@ -63,7 +63,7 @@ TINY = Scale(
     compared_seeds=[*map(str, range(10))],
     # Two images of each original add as much as five: see docs/results/tiny/expansion.md.
     compared_expansion="2",
-    # What two cores can learn in a night, not the authors' thousands of steps.
+    # Few steps, for two cores: the authors learn for thousands.
     compared_options={
         "[da_fusion]": {"aug.da_fusion.prepare.steps": "50"},
         "[diff_aug]": {"aug.diff_aug.prepare.steps": "400"},

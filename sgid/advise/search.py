@@ -67,7 +67,7 @@ class Trials(Protocol):
 
 @dataclass(frozen=True)
 class Point:
-    """What a search would have answered after some seconds."""
+    """Best pair of candidates that a search had found after some seconds."""
 
     seconds: float
     baseline: Candidate

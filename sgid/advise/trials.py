@@ -247,7 +247,7 @@ class JobTrials:
 
 
 def _ended(job: JobReturn, seconds: float) -> Job:
-    """What a job has left in its folder.
+    """Outcome of a job that has ended, read from its folder.
 
     Raises:
         Stopped: if it was stopped by a signal, as this process then is.

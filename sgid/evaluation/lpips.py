@@ -34,7 +34,7 @@ ALEXNET = 244_408_911
 
 
 def weights_url() -> str:
-    """Where torchvision has AlexNet's weights from; the name ends with the start of their hash."""
+    """Address of AlexNet's weights at torchvision; its name ends with the start of their hash."""
     from torchvision.models import AlexNet_Weights
 
     return AlexNet_Weights.DEFAULT.url

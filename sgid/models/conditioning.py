@@ -18,6 +18,7 @@ from sgid.models.weights import (
     content_hash,
     missing_files,
     read_json,
+    safetensors_file,
     safetensors_header,
 )
 
@@ -64,16 +65,7 @@ def find_ip_adapter(path: str) -> Path:
     Raises:
         MissingWeights: when it is not there, or no safetensors.
     """
-    file = Path(path).expanduser()
-    if file.suffix != ".safetensors":
-        raise MissingWeights(
-            f"{IP_ADAPTER}={path}: must be a file of safetensors; pickles are not read"
-        )
-    if not file.is_file():
-        raise MissingWeights(
-            f"{IP_ADAPTER}={path}: there is no such file. Give {_FETCH['ip_adapter']}"
-        )
-    return file
+    return safetensors_file(path, IP_ADAPTER, give=_FETCH["ip_adapter"])
 
 
 def find_image_encoder(settings: GeneratorConfig) -> Path:

@@ -37,7 +37,7 @@ CHUNK = 2**20
 
 
 class Unfetchable(FileNotFoundError):
-    """What a hub does not give, or a disk does not take. The message says what to do."""
+    """Refusal of a file by the hub, or by the disk. The message says what to do."""
 
 
 @final

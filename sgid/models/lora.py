@@ -15,7 +15,11 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from sgid.models.tensors import pipeline_shapes
-from sgid.models.weights import MissingWeights, read_json, safetensors_header
+from sgid.models.weights import (
+    read_json,
+    safetensors_file,
+    safetensors_header,
+)
 from sgid.records import Adapter
 
 if TYPE_CHECKING:
@@ -111,14 +115,7 @@ def find_lora(path: str, option: str) -> Path:
     Raises:
         MissingWeights: when it is not there, or no safetensors.
     """
-    file = Path(path).expanduser()
-    if file.suffix != ".safetensors":
-        raise MissingWeights(
-            f"{option}={path}: must be a file of safetensors; pickles are not read"
-        )
-    if not file.is_file():
-        raise MissingWeights(f"{option}={path}: there is no such file")
-    return file
+    return safetensors_file(path, option)
 
 
 def check_lora(file: Path, folder: Path, option: str, checkpoint: Path | None = None) -> None:

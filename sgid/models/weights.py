@@ -99,6 +99,23 @@ class MissingWeights(FileNotFoundError):
     fetchable = False
 
 
+def safetensors_file(path: str, option: str, *, give: str = "") -> Path:
+    """The file at `path`, if it is one of safetensors; `give` says what to give instead.
+
+    Raises:
+        MissingWeights: when it is not there, or no safetensors.
+    """
+    file = Path(path).expanduser()
+    if file.suffix != ".safetensors":
+        raise MissingWeights(
+            f"{option}={path}: must be a file of safetensors; pickles are not read"
+        )
+    if not file.is_file():
+        hint = f". Give {give}" if give else ""
+        raise MissingWeights(f"{option}={path}: there is no such file{hint}")
+    return file
+
+
 @dataclass(frozen=True)
 class Weights:
     """A folder of weights. `identity` says which weights they are, on whatever machine.

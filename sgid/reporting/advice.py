@@ -44,7 +44,7 @@ class Arm:
 
 @dataclass(frozen=True)
 class Answer:
-    """What the search would have answered after some hours: its best lead on validation."""
+    """Best lead on validation that a search had found after some hours."""
 
     hours: float
     contender: str

@@ -143,14 +143,14 @@ def test_a_disk_that_is_too_small_is_told_before(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def missing():
+    error = MissingWeights("missing")
+    error.fetchable = True
+    raise error
+
+
 def test_weights_of_two_options_are_fetched_once(hub):
     id = "laion/CLIP-ViT-B-32-laion2B-s34B-b79K"
-
-    def missing():
-        error = MissingWeights("missing")
-        error.fetchable = True
-        raise error
-
     twice = [Need(name, "open_clip", id, None, missing, half=False) for name in ("one", "other")]
     text = say(weights=twice)
     assert text.count(id) == 1 and "one, other" in text
@@ -170,12 +170,6 @@ def test_of_a_checkpoint_in_one_file_the_configs_alone_are_fetched(hub, tmp_path
 
 def test_weights_that_have_moved_are_told(hub):
     old = "runwayml/stable-diffusion-v1-5"
-
-    def missing():
-        error = MissingWeights("missing")
-        error.fetchable = True
-        raise error
-
     assert f"{old} has left the hub" in say(
         weights=[Need("models.generator", "diffusers", old, None, missing, half=False)]
     )
