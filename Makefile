@@ -17,8 +17,10 @@ setup: $(STAMP) ## create .venv and install everything into it
 $(STAMP): pyproject.toml $(CONSTRAINTS)
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "Python 3.11 or newer is needed: make PYTHON=python3.12"'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile \
 		$(if $(CONSTRAINTS),--constraint $(CONSTRAINTS)) -e ".[dev]"
+	# On all cores, unlike pip; not all files of packages are of this Python.
+	$(BIN)/python -m compileall -q -j 0 -x '/tests?/' $(VENV)/lib >/dev/null 2>&1 || true
 	touch $(STAMP)
 
 wheel: $(STAMP) ## build dist/sgid-*.whl, which gives the command sgid where it is installed

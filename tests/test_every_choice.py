@@ -80,18 +80,22 @@ def test_what_is_promised_is_there(group):
 
 
 @pytest.mark.parametrize(("dataset", "backbone"), list(zip(DATASETS, cycle(BACKBONES))))
-def test_with_every_augmentation(dataset, backbone):
-    """Datasets and backbones change no option of each other's: each is taken once or twice.
-
-    An augmentation fills a key of its own, so that one composition holds all of them.
-    """
+def test_every_dataset_and_backbone(dataset, backbone):
+    """They change no option of each other's: each is taken once or twice."""
     assert len(DATASETS) >= len(BACKBONES)
-    config = composed(f"dataset={dataset}", f"backbone={backbone}", f"aug=[{','.join(AUGS)}]")
+    config = composed(f"dataset={dataset}", f"backbone={backbone}")
     assert (config.dataset.name, config.backbone.name) == (dataset, backbone)
+    assert invalid_options(config) == []
+    make_network(json.dumps(asdict(config.backbone), sort_keys=True))
+
+
+@pytest.mark.parametrize("dataset", ["fashion", "cars"])
+def test_every_augmentation(dataset):
+    """An augmentation fills a key of its own, so that one composition holds all of them."""
+    config = composed(f"dataset={dataset}", f"aug=[{','.join(AUGS)}]")
     assert list(config.aug) == AUGS
     for name, entry in config.aug.items():
         one = replace(config, aug={name: entry})
         assert invalid_options(one) == []
         assert sum(len(in_slot(one.aug, slot)) for slot in SLOTS) == 1
         make_augmentation(json.dumps(one.aug))
-    make_network(json.dumps(asdict(config.backbone), sort_keys=True))

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from sgid.config.help import explain, own_folders
 from sgid.config.schema import Config
 from sgid.evaluation.statistics import mean_interval, paired_difference
 from sgid.models.loader import Loaded
+from sgid.models.scope import limits
 from sgid.reporting.advice import Advice, Answer, Arm, write
 from sgid.reporting.format import command, value_text
 from sgid.reporting.results import load_result
@@ -90,9 +91,9 @@ def advise(config: DictConfig, arguments: Sequence[str], compose: Compose, launc
         results = _tested(found, trials)
         advice = _advice(found, screened, results, trials, asked.hours)
         page = write(advice, folder)
-    for text in (advice.headline, advice.sureness, advice.tested, advice.advised.command):
-        console.print(text, style="bold" if text == advice.headline else "", highlight=False,
-                      markup=False)  # fmt: skip
+    console.print(advice.headline, style="bold", highlight=False, markup=False)
+    for text in (*advice.limits, advice.sureness, advice.tested, advice.advised.command):
+        console.print(text, highlight=False, markup=False)
     console.print(str(page), style="dim", highlight=False, markup=False)
 
 
@@ -370,5 +371,6 @@ def _advice(
         ),
         hours=hours,
         spent=(offset + trials.spent) / 3600,
+        limits=tuple(limits(asdict(run.config.models), run.config.dataset.name, generates=True)),
         screening=tuple(screened),
     )

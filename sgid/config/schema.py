@@ -13,6 +13,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
@@ -248,6 +249,7 @@ class Config:
     allow_targets: list[str] = field(default_factory=list)
 
 
+@cache
 def register() -> None:
     """Make the schema and the `${assets:...}` resolver known to Hydra; call before composing."""
     from hydra.core.config_store import ConfigStore

@@ -37,7 +37,15 @@ CHUNK = 2**20
 
 
 class Unfetchable(FileNotFoundError):
-    """Refusal of a file by the hub, or by the disk. The message says what to do."""
+    """Refusal of a file by the hub, or by the disk. The message says what to do.
+
+    `advice` is the part of it that holds for each file that is refused for the same reason.
+    """
+
+    def __init__(self, reason: str, advice: str = "") -> None:
+        super().__init__(f"{reason}. {advice}" if advice else reason)
+        self.reason = reason
+        self.advice = advice
 
 
 @final
@@ -138,7 +146,7 @@ class Repository:
             )  # fmt: skip
         if _hash(part, like=file.hash) != file.hash:
             part.unlink()
-            raise Unfetchable(f"{file.name} of {self.id} came damaged. {AGAIN}")
+            raise Unfetchable(f"{file.name} of {self.id} came damaged", AGAIN)
 
 
 def _hash(file: Path, *, like: str) -> str:
@@ -284,22 +292,22 @@ def reported(id: str, revision: str, file: str = "") -> Iterator[None]:
         raise Unfetchable(f"{hub} has no {what} at {revision}") from error
     except errors.OfflineModeIsEnabled as error:
         raise Unfetchable(
-            f"{what} is to be fetched, and HF_HUB_OFFLINE=1 forbids it: unset it"
+            f"{what} is to be fetched, and HF_HUB_OFFLINE=1 forbids it", "Unset it"
         ) from error
     except errors.HfHubHTTPError as error:
         status = error.response.status_code
         login = "; `hf auth login` (or HF_TOKEN=...) may help" if status in (401, 403) else ""
-        raise Unfetchable(f"{hub} refuses {what} with status {status}{login}. {AGAIN}") from error
+        raise Unfetchable(f"{hub} refuses {what} with status {status}{login}", AGAIN) from error
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise Unfetchable(f"{hub_cache()} is full: {MORE_SPACE}. {AGAIN}") from error
-        raise Unfetchable(f"{what} could not be fetched from {hub}: {error}. {AGAIN}") from error
+            raise Unfetchable(f"{hub_cache()} is full: {MORE_SPACE}", AGAIN) from error
+        raise Unfetchable(f"{what} could not be fetched from {hub}: {error}", AGAIN) from error
     except Exception as error:  # the network's, of any kind
         cause = " ".join(str(error).split()) or type(error).__name__
         raise Unfetchable(
-            f"{hub} cannot be reached for {what} ({cause}). Without a network here, fetch it on "
-            "another machine with the same command and copy the hub's cache (HF_HUB_CACHE, now "
-            f"{hub_cache()}); HF_ENDPOINT names a mirror. {AGAIN}"
+            f"{hub} cannot be reached for {what} ({cause})",
+            "Without a network here, fetch on another machine with the same command and copy the "
+            f"hub's cache (HF_HUB_CACHE, now {hub_cache()}); HF_ENDPOINT names a mirror. {AGAIN}",
         ) from error
 
 

@@ -65,6 +65,7 @@ class Advice:
         answers: the answer after each round.
         images: sizes of the splits, and how validation is drawn, as text.
         hours: the hours that were asked for, and `spent`.
+        limits: sentences on what the models of the search cannot show.
         screening: rows of what was looked at before any training: candidate, share of images that
             keep their label, diversity, score.
     """
@@ -81,6 +82,7 @@ class Advice:
     images: str
     hours: float
     spent: float
+    limits: tuple[str, ...]
     screening: tuple[tuple[str, float, float, float], ...]
 
     @property

@@ -14,6 +14,7 @@ from pathlib import PurePath
 from typing import Any
 
 from sgid.evaluation.statistics import Estimate, paired_difference
+from sgid.models.scope import limits
 from sgid.reporting.format import ABSENT, value_text
 from sgid.reporting.results import Result
 from sgid.reproducibility import fingerprint
@@ -32,6 +33,7 @@ IMAGES = "dataset.images"
 INCIDENTAL = (
     *("seed", "stage", "paths", "logger", "evaluation", "review", "export", "cluster"),
     "advise",
+    *(f"models.{key}" for key in ("knows", "known", "seen")),
     "allow_targets",
     *("store.path", "store.shard_size", "store.verify"),
     # Where images lie: `IMAGES` identifies them.
@@ -63,6 +65,20 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 def generates(config: Mapping[str, Any], aug: Iterable[str]) -> bool:
     """Whether any of these augmentations adds generated images."""
     return any(entry(config, name).get("slot") == "offline" for name in aug)
+
+
+def limits_of(results: Iterable[Result]) -> list[str]:
+    """Sentences on what results do not show, because of the models that they rest on."""
+    told = (
+        line
+        for one in results
+        for line in limits(
+            one.config["models"],
+            one.config["dataset"]["name"],
+            generates=generates(one.config, one.aug),
+        )
+    )
+    return list(dict.fromkeys(told))
 
 
 def entry(config: Mapping[str, Any], name: str) -> dict[str, Any]:

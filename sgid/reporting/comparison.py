@@ -23,6 +23,7 @@ from sgid.reporting.arms import (
     find_perturbed,
     fixed,
     image_names,
+    limits_of,
     rows_of,
     setting,
     varying,
@@ -137,7 +138,8 @@ def _notes(rows: Sequence[Row], differences: Mapping[str, Sequence[Estimate]]) -
             "the same: it is not tested."
         )
     notes.append(CHOSEN_NOTE)
-    return (*notes, *_images([result for row in rows for result in row]))
+    results = [result for row in rows for result in row]
+    return (*notes, *limits_of(results), *_images(results))
 
 
 def _images(results: Sequence[Result]) -> list[str]:

@@ -17,6 +17,7 @@ from sgid.reporting.arms import (
     find_baseline,
     generates,
     is_baseline,
+    limits_of,
 )
 from sgid.reporting.comparison import comparison_table
 from sgid.reporting.figures import draw_pictures
@@ -62,6 +63,7 @@ def write_report(run_folder: Path, baseline: Result | None, other: Result | None
         title=f"{aug_text(result.aug)} on {result.choices['dataset']}",
         subtitle=f"{result.choices['backbone']}, seed {result.seed}, finished {finished} UTC",
         **_headline(result, baseline, other),
+        limits=limits_of([result]),
         settings=run_settings(result),
         remarks=result.protocol.get("remarks", ()),
         examples=[_example(example) for example in examples],

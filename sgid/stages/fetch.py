@@ -95,7 +95,7 @@ def fetch(
     from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars
     from huggingface_hub.utils import enable_progress_bars as enable
 
-    problems: list[str] = []
+    problems = Problems()
     items = [*_images(images, root, problems), *_weights(weights, problems, console)]
     if lpips and not weights_file().is_file():
         items.append(Item("LPIPS", "AlexNet", ALEXNET, 0, weights_file().parent, fetch_weights))
@@ -115,19 +115,42 @@ def fetch(
     finally:
         if shown:
             enable()
-    if problems:
-        count = f"{len(problems)} things are" if len(problems) > 1 else "One thing is"
-        raise FileNotFoundError(f"{count} not fetched:\n\n" + "\n\n".join(problems))
+    if problems.count:
+        raise FileNotFoundError(str(problems))
 
 
-def _attempt(item: Item, advance: Advance, problems: list[str]) -> None:
+@final
+class Problems:
+    """What could not be fetched; advice that holds for several things is given once, after them."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._reasons: dict[str, list[str]] = {}  # by their advice
+
+    def add(self, error: FileNotFoundError, what: str | None = None) -> None:
+        """Note an error; `what` it is about, where its message does not say so."""
+        reason, advice = (
+            (error.reason, error.advice) if isinstance(error, Unfetchable) else (str(error), "")
+        )
+        self.count += 1
+        self._reasons.setdefault(advice, []).append(f"{what}: {reason}" if what else reason)
+
+    def __str__(self) -> str:
+        parts = [f"{self.count} things are" if self.count > 1 else "One thing is"]
+        parts[0] += " not fetched:"
+        for advice, reasons in self._reasons.items():
+            parts += [*reasons, *([f"{advice}."] if advice else [])]
+        return "\n\n".join(parts)
+
+
+def _attempt(item: Item, advance: Advance, problems: Problems) -> None:
     try:
         item.fetch(advance)
     except FileNotFoundError as error:
-        problems.append(f"{item.what}: {error}")
+        problems.add(error, item.what)
 
 
-def _images(images: Callable[[bool], Any], root: str | None, problems: list[str]) -> Iterator[Item]:
+def _images(images: Callable[[bool], Any], root: str | None, problems: Problems) -> Iterator[Item]:
     try:
         images(False)
     except MissingImages as error:
@@ -139,24 +162,24 @@ def _images(images: Callable[[bool], Any], root: str | None, problems: list[str]
             try:
                 size = set_size(*error.hub)
             except Unfetchable as unfetchable:
-                problems.append(str(unfetchable))
+                problems.add(unfetchable)
                 return
         else:
-            problems.append(str(error))
+            problems.add(error)
             return
         yield Item("images", title, size, 0, place, lambda _: images(True), True, 2.0)
     except FileNotFoundError as error:
-        problems.append(str(error))
+        problems.add(error)
 
 
-def _weights(needs: list[Need], problems: list[str], console: Console) -> Iterator[Item]:
+def _weights(needs: list[Need], problems: Problems, console: Console) -> Iterator[Item]:
     found: dict[tuple[str, str, tuple], tuple[list[str], Any]] = {}
     for need in needs:
         try:
             need.look()
         except MissingWeights as error:
             if not error.fetchable or need.id is None:
-                problems.append(str(error))
+                problems.add(error)
                 continue
             try:
                 one = find_repository(
@@ -164,7 +187,7 @@ def _weights(needs: list[Need], problems: list[str], console: Console) -> Iterat
                     half=need.half, weights=not need.configs_alone,
                 )  # fmt: skip
             except Unfetchable as unfetchable:
-                problems.append(f"{need.option}: {unfetchable}")
+                problems.add(unfetchable, need.option)
                 continue
             if one.id != need.id:
                 console.print(

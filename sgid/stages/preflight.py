@@ -13,7 +13,6 @@ from typing import Any
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from rich.console import Console
-from rich.markup import escape
 
 from sgid.config.help import typed_flags
 from sgid.config.schema import Config, Stage, WeightsConfig, in_slot
@@ -38,6 +37,7 @@ from sgid.models.conditioning import (
     lacking,
 )
 from sgid.models.lora import LORA, check_lora, find_lora
+from sgid.models.scope import limits
 from sgid.models.weights import MissingWeights, Weights, locate
 from sgid.reporting.wandb import unready
 from sgid.reproducibility import derive_seed
@@ -194,18 +194,9 @@ def list_images(config: Config, download: bool = False) -> Splits:
 
 def warn(config: Config, console: Console) -> None:
     """Warn of what can be done, but does not mean what it seems to."""
-    models, data = config.models, escape(config.dataset.name)
-    chosen = in_slot(config.aug, "offline")
-    if chosen and models.knows and config.dataset.name not in models.known:
-        console.print(
-            f"[yellow]models={models.name} knows {models.knows} and nothing else: "
-            f"its captions and images of {data} will be nonsense.[/yellow]"
-        )
-    if config.dataset.name in models.seen:
-        console.print(
-            f"[yellow]models={models.name} and the bundled backbones were trained on images of "
-            f"{data}: a gain by them is no evidence.[/yellow]"
-        )
+    models, chosen = config.models, in_slot(config.aug, "offline")
+    for line in limits(asdict(models), config.dataset.name, generates=bool(chosen)):
+        console.print(line, style="yellow", highlight=False, markup=False)
     for name, entry in chosen.items():
         strengths = entry["strength"] if entry["from_image"] else 1.0
         named = [] if isinstance(strengths, dict) else extremes(strengths)

@@ -52,12 +52,12 @@ def until(found: Callable[[], object], over: threading.Event) -> None:
     raise AssertionError("it never came")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
     [
         ("aug=sgid", *light.OPTIONS, "cluster.min_workers=2"),
-        # One worker at first: the pool grows.
-        pytest.param(("aug=sgid",), marks=pytest.mark.slow),
+        ("aug=sgid",),  # one worker at first: the pool grows
     ],
     ids=["light", "bundled"],
 )

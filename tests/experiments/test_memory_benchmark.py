@@ -38,6 +38,7 @@ def test_weights_are_not_counted_as_activations():
     assert output <= peak(linear, lambda: linear(given)) <= 2 * output
 
 
+@pytest.mark.slow
 def test_less_memory_is_less():
     ordinary, low, lowest = (
         max(count(MODELS["sd15"], mode, 4).values()) for mode in (None, "low", "lowest")

@@ -96,7 +96,12 @@ def make_run(tmp_path: Path) -> MakeRun:
                 "root": root,
                 "images": same_images,
             },
-            "models": {"name": "tiny"},
+            "models": {
+                "name": "tiny",
+                "knows": "clothing",
+                "known": ["fashion"],
+                "seen": ["photos"],
+            },
             "guidance": {"_target_": "sgid.methods.guidance.linear", "min": 3.0, "max": 7.5},
             "filter": {"_target_": "sgid.evaluation.filters.label"} if filtered else {},
             "backbone": {

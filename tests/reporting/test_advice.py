@@ -42,6 +42,7 @@ def advice(gains: list[float], tested: list[float]) -> Advice:
         images="60 training images",
         hours=1,
         spent=0.5,
+        limits=("models=tiny knows clothing",),
         screening=(("aug=[sgid]", 0.8, 0.05, 0.04),),
     )
 
@@ -79,6 +80,7 @@ def test_the_answer_and_how_sure_it_is(gains, tested, headline, sure, test):
 def test_a_page_of_one_file_a_chart_and_standard_json(tmp_path):
     page = write(advice(LITTLE, SURE), tmp_path).read_text()
     assert "&lt;b&gt;" in page and "<b>" not in page, "names are text"
+    assert "<strong>models=tiny knows clothing</strong>" in page
     for text in ("failed: out of memory", "run randaugment", "run sgid", "80 %", "data:image/png"):
         assert text in page
     assert (tmp_path / "advice.png").read_bytes()[1:4] == b"PNG"

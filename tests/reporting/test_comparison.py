@@ -6,6 +6,7 @@ from scipy import stats
 from sgid.evaluation.statistics import holm
 from sgid.reporting.comparison import comparison_table
 from sgid.reporting.format import p_text
+from sgid.reporting.report import write_report
 
 
 @pytest.fixture
@@ -123,3 +124,21 @@ def test_no_augmentation_has_a_difference_to_flip_crop_too(make_run):
 def test_no_baseline_no_column_and_no_runs_no_rows(make_run):
     assert not any("vs" in header for header in comparison_table([make_run(["sgid"])]).headers)
     assert comparison_table([]).rows == ()
+
+
+@pytest.mark.parametrize(
+    ("aug", "dataset", "told"),
+    [
+        (("sgid",), "fashion", ()),
+        (("sgid",), "cars", ("models=tiny knows clothing and nothing else",)),
+        (("flip_crop",), "cars", ()),
+        (("flip_crop",), "photos", ("were trained on images of photos",)),
+        (("sgid", "randaugment"), "photos", ("knows clothing", "trained on images of photos")),
+    ],
+)
+def test_what_models_cannot_show_is_said_wherever_results_are(make_run, aug, dataset, told):
+    result = make_run(aug, dataset=dataset)
+    notes = "\n".join(comparison_table([result]).notes)
+    page = write_report(result.folder, None).read_text(encoding="utf-8")
+    for text in (notes, page):
+        assert text.count("models=tiny ") == len(told) and all(words in text for words in told)

@@ -84,6 +84,14 @@ def test_what_cannot_be_fetched_is_told_when_all_else_is_there(hub, place, monke
     }
 
 
+def test_advice_that_holds_for_several_things_is_given_once(hub, place, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    failed = place.run("dataset=cars", *OPTIONS, "stage=fetch")
+    assert failed.code == 1 and "5 things are not fetched" in failed.err
+    assert failed.err.count("127.0.0.1:9 cannot be reached for ") == 4
+    assert failed.err.count("HF_ENDPOINT names a mirror") == 1
+
+
 @pytest.mark.parametrize(
     ("given", "half"),
     [
