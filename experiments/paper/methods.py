@@ -9,6 +9,7 @@ as the others.
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 
 from experiments.charts.forest import forest
@@ -27,16 +28,19 @@ from experiments.paper.contrasts import (
 )
 from experiments.paper.grid import Sweep
 from experiments.paper.leads import OURS, gains
+from experiments.paper.measures import generative
 from experiments.paper.page import Page
 from experiments.paper.scales import Scale
 from sgid.reporting.arms import BASELINE
 from sgid.reporting.comparison import comparison_table, matrix_table
 from sgid.reporting.format import aug_text
 from sgid.reporting.results import Result
-from sgid.reporting.table import Table
+from sgid.reporting.table import Cell, Table
 
 TITLE = "Methods of others"
 NAMES = ("method", "SGID", "its top-1", "SGID minus it (points)")
+FOUND = 1.0
+"""Seconds below which a run has found its images made."""
 GAINS = ("augmentation", "test top-1 (%)", BASELINE, "difference (points)")
 
 
@@ -94,6 +98,8 @@ def render(results: Sequence[Result]) -> Page:
                 f"Exploratory, {named}: {best.contrast.name} adds most to {BASELINE}, "
                 f"{points(best.difference)}."
             )
+    if cost := cost_table(results):
+        tables["cost"] = cost
     return Page(tuple(findings), tables, figures, captions)
 
 
@@ -103,6 +109,41 @@ def over_each(arms: Arms) -> list[Contrast]:
         return []
     others = [aug for aug in arms if aug not in (OURS, (BASELINE,))]
     return [Contrast(aug_text(aug), OURS, aug) for aug in others]
+
+
+def cost_table(results: Sequence[Result]) -> Table | None:
+    """Seconds that each method's images took, with all that it prepared and learned for them.
+
+    The first run that asks for a store makes it; those that found theirs made do not count.
+    """
+    made: dict[str, dict[str, tuple[float, int]]] = {}
+    for run in generative(results):
+        store, seconds = run.generated[0], run.seconds.get("augment", 0.0)
+        stores = made.setdefault(store.method, {})
+        stores[store.path] = max(stores.get(store.path, (0.0, 0)), (seconds, store.images))
+    each = {
+        method: [1000 * seconds / images for seconds, images in stores.values() if seconds > FOUND]
+        for method, stores in made.items()
+    }
+    medians = {method: statistics.median(times) for method, times in each.items() if times}
+    if OURS[0] not in medians:
+        return None
+    rows = tuple(
+        (
+            Cell(method),
+            Cell(str(len(each[method]))),
+            Cell(f"{median:,.0f}"),
+            Cell(f"{median / medians[OURS[0]]:.1f}×"),
+        )
+        for method, median in sorted(medians.items(), key=lambda one: one[1])
+    )
+    note = (
+        "Medians over the seeds. Captions are made by the first method that asks for them, and "
+        "models are loaded by it. Other work ran beside these runs: docs/speed.md has methods side "
+        "by side."
+    )
+    heads = ("method", "stores", "ms an image, learning included", "against SGID")
+    return Table("What the images cost", heads, rows, (note,))
 
 
 def _ends(found: Sequence[Found]) -> list[Found]:

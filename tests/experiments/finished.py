@@ -30,6 +30,7 @@ def run(
     ratio: int = 5,
     images_per_class: int = 20,
     measures: dict[str, float | None] | None = None,
+    seconds: float = 0.0,
 ) -> Result:
     """A finished run with that test top-1."""
     made = [name for name in aug if name in GENERATIVE]
@@ -45,6 +46,7 @@ def run(
             "noise_rate": noise_rate,
             "expansion": ratio,
             "guidance": {"scale": scale},
+            "models": {"name": "tiny"},
             "dataset": {"name": dataset, "shots": images_per_class},
             "backbone": {"name": backbone},
             "aug": {name: offline.get(name, {"slot": "online"}) for name in aug},
@@ -64,7 +66,7 @@ def run(
             for name in made
         ),
         overrides=(),
-        seconds={},
+        seconds={"augment": seconds},
         stores=(),
         versions={},
         commit=None,

@@ -67,6 +67,23 @@ def test_what_else_is_compared_is_named_exploratory(results):
     assert "Exploratory, 20 images per class: gif adds most" in said
 
 
+def test_images_cost_what_the_run_that_made_them_took(tmp_path):
+    def made(aug, seed, backbone, seconds):
+        return run(tmp_path, (aug,), seed, backbone=backbone, seconds=seconds)
+
+    results = [
+        *(made("sgid", seed, "small_resnet", 2.0) for seed in SEEDS),
+        *(made("sgid", seed, "small_vit", 0.01) for seed in SEEDS),  # which found them
+        *(made("text2img_label", seed, "small_resnet", s) for seed, s in ((0, 0.02), (1, 7.0))),
+    ]
+    cost = methods.cost_table(results)
+    assert [[cell.text for cell in row] for row in cost.rows] == [
+        ["sgid", "6", "20", "1.0×"],
+        ["text2img_label", "1", "70", "3.5×"],
+    ]
+    assert methods.cost_table(results[len(SEEDS) :]) is None
+
+
 def test_without_sgid_nothing_is_compared_with_it(results):
     page = methods.render([one for one in results if one.aug != ("sgid",)])
     assert "Primary" not in text(page) and "leads-10" not in page.tables
