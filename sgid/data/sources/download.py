@@ -7,6 +7,7 @@ import os
 import shlex
 import shutil
 import socket
+import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -110,7 +111,8 @@ class DatasetInfo:
         try:
             shutil.rmtree(place, ignore_errors=True)  # of a fetch that was killed
             place.mkdir(parents=True)
-            fetch(place)
+            with _within_the_folder():
+                fetch(place)
             for archive in (place / self.folder).glob("*.t*gz"):  # some keep a gigabyte of them
                 archive.unlink()
             os.replace(place / self.folder, top / self.folder)
@@ -171,3 +173,14 @@ Others keep copies on the Hugging Face hub; compare what stage=data shows. The s
     dataset.source.id={self.hub}"""
         )
         return "\n".join(filter(None, (indent(self.layout, "  "), where, self.elsewhere, copy)))
+
+
+@contextmanager
+def _within_the_folder() -> Iterator[None]:
+    """Unpack no tar beyond its folder (PEP 706), which not every torchvision asks for by itself."""
+    before = tarfile.TarFile.extraction_filter
+    tarfile.TarFile.extraction_filter = staticmethod(tarfile.data_filter)
+    try:
+        yield
+    finally:
+        tarfile.TarFile.extraction_filter = before
