@@ -45,8 +45,11 @@ def test_a_hostile_tar_is_refused_and_leaves_nothing(kind, tmp_path):
         for one in HOSTILE[kind]:
             one.name = one.name.replace("ABSOLUTE", str(tmp_path))
             tar.addfile(one, io.BytesIO(b"evil") if one.size else None)
-    with pytest.raises(FileNotFoundError, match="could not be fetched"):
-        HOME.find(str(top), download=True, fetch=lambda to: tarfile.open(archive).extractall(to))
+    with (
+        tarfile.open(archive) as made,
+        pytest.raises(FileNotFoundError, match="could not be fetched"),
+    ):
+        HOME.find(str(top), download=True, fetch=made.extractall)
     assert {path.name for path in tmp_path.rglob("*")} == {"root", "set.tar.gz", "secret"}
 
 
