@@ -212,6 +212,14 @@ def warn(config: Config, console: Console) -> None:
             console.print(
                 f"[yellow]{name}: a guidance scale of {scale:g} is no guidance, as 1 is.[/yellow]"
             )
+    if steered := [name for name, entry in chosen.items() if entry.get("on_latents")]:
+        number = pick_dtype(models.generator.dtype, pick_device(config.trainer.device))
+        if str(number) == "torch.float16":
+            console.print(
+                f"[yellow]{', '.join(steered)}: follows gradients through the generator, which are "
+                "lost where float16 is too narrow. models.generator.dtype=float32 takes them as "
+                "its authors do, bfloat16 with half the memory.[/yellow]"
+            )
     unasked = chosen and models.name != "tiny" and config.trainer.device == "auto"
     if unasked and pick_device("auto").type == "cpu":
         console.print(

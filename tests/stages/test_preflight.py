@@ -106,5 +106,15 @@ def test_what_does_not_mean_what_it_seems_to(options, said, monkeypatch):
     assert said in warnings(*options)
 
 
+@pytest.mark.parametrize("aug", ["gif", "distdiff", "feedback_guided"])
+def test_gradients_in_float16(aug):
+    given = (f"aug={aug}", "dataset=fashion", "trainer.device=cpu")
+    said = f"{aug}: follows gradients through the generator"
+    assert said in warnings(*given, "models.generator.dtype=float16")
+    for dtype in ("auto", "bfloat16", "float32"):
+        assert said not in warnings(*given, f"models.generator.dtype={dtype}")
+    assert said not in warnings("aug=sgid", *given[1:], "models.generator.dtype=float16")
+
+
 def test_what_means_what_it_says():
     assert warnings("dataset=fashion", "steps=20", "noise_rate=0.35", "trainer.device=cpu") == ""
