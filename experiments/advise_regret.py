@@ -2,7 +2,7 @@
 
 `python -m experiments.advise_regret grid` trains every candidate of a small grid on the bundled
 images with three seeds, and keeps, for each run, what was right on validation and test. It may be
-stopped and started again. `python -m experiments.advise_regret replay` then plays searches from
+stopped and started again; options after `grid` take the place of the bundled images. `python -m experiments.advise_regret replay` then plays searches from
 that table, without training: the search of `sgid.advise`, with and without its screening, and
 random search, with the same budgets.
 
@@ -64,28 +64,46 @@ FIXED = (
 SEEDS = 3
 
 
-def grid(output: Path) -> None:
-    """Train what is missing of the grid, and write `table.json` after each run."""
+def grid(output: Path, options: Sequence[str] = ()) -> None:
+    """Train what is missing of the grid, and write `table.json` after each run.
+
+    `options` are those of all runs, beside what is `FIXED` or in its place.
+
+    Raises:
+        ValueError: if the folder has a grid of other options.
+    """
     from sgid.models.loader import Loaded
 
     table = read(output)
+    if table["runs"] and table["options"] != [*options]:
+        raise ValueError(
+            f"{output} holds a grid with the options {table['options']}; give another --output"
+        )
+    table["options"] = [*options]
+    fixed = all_options(options)
     paths = [f"paths.{name}={output / name}" for name in ("artifacts", "results", "data")]
     loaded = Loaded()
     candidates = expand(LINES)
-    for options in candidates:
-        name = " ".join(options)
+    for own in candidates:
+        name = " ".join(own)
         if name not in table["screened"]:
-            table["screened"][name] = screened([*FIXED, *paths, *options], loaded)
+            table["screened"][name] = screened([*fixed, *paths, *own], loaded)
             save(output, table)
     for seed in range(SEEDS):
-        for options in candidates:
-            cell = f"{' '.join(options)} | {seed}"
+        for own in candidates:
+            cell = f"{' '.join(own)} | {seed}"
             if cell not in table["runs"]:
-                words = [*FIXED, *paths, *options, f"seed={seed}"]
+                words = [*fixed, *paths, *own, f"seed={seed}"]
                 table["runs"][cell] = one_run(words, loaded)
                 save(output, table)
                 top1 = np.mean(table["runs"][cell]["validation"])
                 print(f"{len(table['runs'])}: {cell}: {100 * top1:.1f}", flush=True)
+
+
+def all_options(options: Sequence[str]) -> list[str]:
+    """`options`, and what is `FIXED` and not among them."""
+    named = {word.partition("=")[0] for word in options}
+    return [*(word for word in FIXED if word.partition("=")[0] not in named), *options]
 
 
 def screened(words: list[str], loaded: Any) -> dict[str, Any] | None:
@@ -355,8 +373,8 @@ def _markdown(
 def read(output: Path) -> dict[str, Any]:
     path = output / "table.json"
     if not path.is_file():
-        return {"screened": {}, "runs": {}}
-    return json.loads(path.read_text(encoding="utf-8"))
+        return {"options": [], "screened": {}, "runs": {}}
+    return {"options": [], **json.loads(path.read_text(encoding="utf-8"))}
 
 
 def save(output: Path, table: dict[str, Any]) -> None:
@@ -367,9 +385,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("what", choices=["grid", "replay"])
     parser.add_argument("--output", type=Path, default=Path("results/advise_regret"))
-    given = parser.parse_args()
+    parser.add_argument("options", nargs="*", help="of the grid's runs: dataset=folder ...")
+    given = parser.parse_intermixed_args()
     if given.what == "grid":
-        grid(given.output)
+        grid(given.output, given.options)
     else:
         print(replay(given.output))
 

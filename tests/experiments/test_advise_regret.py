@@ -59,3 +59,11 @@ def test_a_search_with_time_finds_the_best_and_beats_chance_with_less(output, mo
     assert rows["random", 200][-1] == 0
     assert rows["random", 200][0] > rows["random", 200][-1]
     assert rows["halving, no screening", 200][2] <= rows["random", 200][1]
+
+
+def test_options_take_the_place_of_the_bundled_images(output):
+    words = advise_regret.all_options(["dataset=folder", "dataset.root=here"])
+    assert words[-2:] == ["dataset=folder", "dataset.root=here"]
+    assert "dataset=fashion" not in words and "dataset.shots=10" in words
+    with pytest.raises(ValueError, match="another --output"):
+        advise_regret.grid(output, ["dataset=folder"])
