@@ -2,9 +2,9 @@
 
 `python -m experiments.advise_regret grid` trains every candidate of a small grid on the bundled
 images with three seeds, and keeps, for each run, what was right on validation and test. It may be
-stopped and started again; options after `grid` take the place of the bundled images. `python -m experiments.advise_regret replay` then plays searches from
-that table, without training: the search of `sgid.advise`, with and without its screening, and
-random search, with the same budgets.
+stopped and started again; options after `grid` take the place of the bundled images. `python -m
+experiments.advise_regret replay` then plays searches from that table, without training: the search
+of `sgid.advise`, with and without its screening, and random search, with the same budgets.
 
 What is compared was fixed before the grid was read:
 
