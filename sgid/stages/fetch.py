@@ -121,7 +121,7 @@ def fetch(
 
 @final
 class Problems:
-    """What could not be fetched; advice that holds for several things is given once, after them."""
+    """Errors of a fetch, told together: advice that several of them share is given once."""
 
     def __init__(self) -> None:
         self.count = 0

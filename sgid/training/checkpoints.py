@@ -81,6 +81,7 @@ def intact(path: Path) -> bool:
     try:
         with zipfile.ZipFile(path) as archive:
             return archive.testzip() is None
+    # All that zipfile raises for a file that is gone, cut off or changed.
     except (zipfile.BadZipFile, FileNotFoundError, EOFError, ValueError, NotImplementedError):
         return False
 

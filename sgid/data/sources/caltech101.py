@@ -65,7 +65,7 @@ def _images(folder: Path, top: Path) -> list[Path]:
 
 
 def _fetch(place: Path) -> None:
-    # Not by its class: in older versions that asks Google Drive, which refuses programs.
+    # Not by torchvision's class, which in older versions asks Google Drive.
     from torchvision.datasets.utils import download_and_extract_archive, extract_archive
 
     download_and_extract_archive(ARCHIVE, str(place), md5=MD5)
