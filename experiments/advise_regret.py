@@ -39,7 +39,7 @@ import numpy as np
 
 from sgid.advise.candidates import Candidate, expand
 from sgid.advise.screening import rule_out
-from sgid.advise.search import Found, Outcome, Trial, search
+from sgid.advise.search import Found, Outcome, Round, Trial, search
 from sgid.config.schema import AdviseConfig
 from sgid.runtime.files import write_atomic
 from sgid.stages.screen import Screening
@@ -182,6 +182,11 @@ class TableTrials:
     seeds: Sequence[int]
     rows: np.ndarray
     outcomes: dict[Trial, Outcome] = field(default_factory=dict)
+
+    def planned(self, place: Round) -> None:
+        """No replay is killed."""
+
+    def plan(self, place: Round, running: Sequence[Candidate]) -> None: ...
 
     def cost(self, trials: Sequence[Trial]) -> float:
         drawn = {store for trial in self.outcomes for store in self._cell(trial).stores}

@@ -15,6 +15,7 @@ from itertools import accumulate
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
+import numpy as np
 import torch
 from PIL import Image
 
@@ -32,8 +33,14 @@ from sgid.stages.augment import Augmentation
 from sgid.stages.export import portable
 from sgid.stages.preflight import check_models
 from sgid.stages.run import prepare
-from sgid.store.reviews import read_reviews
-from sgid.store.tables import open_generated, source_digest, stored_class_names, stored_images
+from sgid.store.reviews import read_reviews, rejected, rejected_rows
+from sgid.store.tables import (
+    accepted,
+    open_generated,
+    source_digest,
+    stored_class_names,
+    stored_images,
+)
 
 if TYPE_CHECKING:
     import datasets
@@ -133,7 +140,8 @@ def open_store(
     transform: Callable[[Image.Image], Any] | None = None,
     label_weights: bool = False,
 ) -> LabelledImages:
-    """Open a complete store of generated images, without those that people rejected.
+    """Open a complete store of generated images, without those that people rejected, or that the
+    method's own selection refused.
 
     Args:
         path: artifacts/generated/<fingerprint>, which `run(...).generated` names.
@@ -151,7 +159,7 @@ def open_store(
     store = open_generated(Path(path), option="path")
     names, parts = stored_class_names(store), {}
     if options or which != "generated":
-        train = prepare(_compose(options), {}, []).dataset.train
+        train = prepare(_compose([*options, "stage=data"]), {}, []).dataset.train
         if train.digest() != source_digest(store):
             raise ValueError(
                 f"{path} was not made of the {len(train):,} training images that these options "
@@ -162,10 +170,9 @@ def open_store(
         parts["originals"] = train
     if which != "originals":
         images = stored_images(store, names)
-        reviews = read_reviews(store.folder)
-        lost = {f"{key}#{repeat}" for (key, repeat), said in reviews.items() if said == "reject"}
-        if lost:
-            images = images.select([i for i, key in enumerate(images.keys) if key not in lost])
+        left = np.ones(len(images), bool) if (passed := accepted(store)) is None else passed
+        left = left & ~rejected_rows(store, rejected(read_reviews(store.folder)))
+        images = images if left.all() else images.select(np.flatnonzero(left).tolist())
         parts = {"generated": images, **parts}
     if which == "generated":
         parts.pop("originals", None)

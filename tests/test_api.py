@@ -104,6 +104,13 @@ def test_the_parts_of_a_store(notebook):
     assert torch.tensor(row["label_weights"])[row["label"]] == 1
 
 
+def test_originals_need_no_models(notebook):
+    """As on the machine where somebody else's code trains."""
+    names, _ = notebook
+    asked = [*names["small"], "models=sd15"]  # which is not here
+    assert len(sgid.open_store(names["store"], *asked, which="originals")) == 20
+
+
 def test_rejected_images_are_not_among_them(notebook):
     names, _ = notebook
     store = Path(names["store"])

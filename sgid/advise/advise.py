@@ -277,9 +277,11 @@ def _search(
 
 
 def _enough(candidates: Sequence[Candidate], trials: JobTrials, asked: Any, limit: float) -> None:
-    """Raise a `ValueError` if there is no time for the shortest search."""
+    """Raise a `ValueError` if there is no time for the shortest search, and none has begun."""
     needed = least(candidates, trials, asked.first_steps)
-    if (short := trials.spent + needed - limit) > 0:
+    if trials.begun(limit):
+        return
+    if needed and (short := trials.spent + needed - limit) > 0:
         figure = math.ceil(100 * (asked.hours + short / 3600 / (1 - RESERVE))) / 100
         raise ValueError(
             f"advise.hours={value_text(asked.hours)} is too little: one candidate of each kind "

@@ -27,7 +27,8 @@ def rule_out(rated: Mapping[Candidate, Ratings], least: float) -> dict[Candidate
     Scores are compared within a method alone, as settings of it: text-to-image is always more
     diverse than image-to-image, and not always better. Of each method what scores below `least`
     of its best is out, and so is what keeps its label less than half as often as real images do.
-    Nothing is where CLIP does not know the real images.
+    Nothing is where CLIP does not know the real images. One is always left, that which keeps its
+    label most often: what it adds to no images at all is the answer.
     """
     best: dict[tuple[str, ...], float] = {}
     for ratings in rated.values():
@@ -35,7 +36,7 @@ def rule_out(rated: Mapping[Candidate, Ratings], least: float) -> dict[Candidate
     out: dict[Candidate, str] = {}
     for candidate, ratings in rated.items():
         reference = min(rating.reference for rating in ratings)
-        consistency = min(rating.consistency for rating in ratings)
+        consistency = _consistency(ratings)
         own, most = score(ratings), best[_methods(ratings)]
         if reference < TRUSTED:
             continue
@@ -46,7 +47,13 @@ def rule_out(rated: Mapping[Candidate, Ratings], least: float) -> dict[Candidate
                 f"screened out: {100 * consistency:.0f} % of its images keep their label, of real "
                 f"ones {100 * reference:.0f} %"
             )
+    if rated and len(out) == len(rated):
+        del out[max(out, key=lambda one: _consistency(rated[one]))]
     return out
+
+
+def _consistency(ratings: Ratings) -> float:
+    return min(rating.consistency for rating in ratings)
 
 
 def _methods(ratings: Ratings) -> tuple[str, ...]:

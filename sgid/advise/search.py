@@ -14,9 +14,9 @@ for Hydra's launchers to run at a time.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -37,6 +37,14 @@ class Trial:
     candidate: Candidate
     seed: int
     steps: float = 1.0
+
+
+class Round(NamedTuple):
+    """One round of a search: its seed, share of steps, and the seconds that the search has."""
+
+    seed: int
+    steps: float
+    limit: float
 
 
 @dataclass(frozen=True)
@@ -62,6 +70,16 @@ class Trials(Protocol):
 
     def run(self, trials: Sequence[Trial], limit: float) -> None:
         """Run trials in this order; none that would end beyond `limit` seconds in all."""
+        ...
+
+    def planned(self, place: Round) -> Sequence[Candidate] | None:
+        """The candidates of a round as `plan` was told, in this process or before, if it was."""
+        ...
+
+    def plan(self, place: Round, running: Sequence[Candidate]) -> None:
+        """Remember the candidates of a round, the last that are told, so that a search which was
+        killed, at whatever it was, takes the same again.
+        """
         ...
 
 
@@ -137,7 +155,10 @@ def search(
     common: list[int] = []
     accounted: set[Trial] = set()
     for seed, steps, halved in rounds(seeds, first_steps):
-        running = _affordable(alive, seed, steps, trials, limit)
+        running = trials.planned(place := Round(seed, steps, limit))
+        if running is None:
+            running = _affordable(alive, place, trials, accounted)
+            trials.plan(place, running)
         if not running:
             break
         wanted = [Trial(one, seed, steps) for one in running]
@@ -153,7 +174,10 @@ def search(
         if len({one.generates for one in alive}) < 2:
             raise ValueError(_all_failed(out))
         if len({one.generates for one in have}) < 2:
+            trials.plan(place, [])
             break  # the time is up; this seed counts for nobody
+        if len(trained := [one for one in running if one in have or one in failed]) < len(running):
+            trials.plan(place, trained)
         out |= {one: "no time" for one in alive if one not in have}
         alive = have
         accounted |= set(wanted)
@@ -167,7 +191,7 @@ def search(
             out |= {one: text for one in alive if one not in kept}
             alive = kept
         if common:
-            spent = sum(o.seconds for t, o in trials.outcomes.items() if t in accounted)
+            spent = _seconds(trials, accounted)
             points.append(Point(spent, *_pair(alive), _lead(trials, *_pair(alive), common)))
     if not common:
         raise ValueError(
@@ -202,26 +226,39 @@ def _trials(candidates: Sequence[Candidate], seeds: int, first_steps: float) -> 
 
 
 def _affordable(
-    alive: Sequence[Candidate], seed: int, steps: float, trials: Trials, limit: float
+    alive: Sequence[Candidate], place: Round, trials: Trials, before: Collection[Trial]
 ) -> list[Candidate]:
     """The first of `alive` for which there is time, if two of them still get their seeds; they
     come with the best of both kinds ahead. Empty where there is no time for these two.
+
+    `before` are the trials of earlier rounds. What was run beyond them, by a search that had more
+    or fewer seconds, has cost nothing yet.
     """
     ordered = _mixed(alive)
-    left = limit - sum(outcome.seconds for outcome in trials.outcomes.values())
+    seed, steps, limit = place
+    left = limit - _seconds(trials, before)
     after = range(seed if steps < 1 else seed + 1, LEAST_SEEDS)
+
+    def cost(wanted: Sequence[Trial]) -> float:
+        return _seconds(trials, wanted) + trials.cost(wanted)
+
     for count in range(len(ordered), 1, -1):
         running = ordered[:count]
         now = [Trial(one, seed, steps) for one in running]
         # Any two may be the last ones: time is left for the dearest of each kind.
         later = [
-            Trial(max(kind, key=lambda one: trials.cost([Trial(one, other)])), other)  # noqa: B023
+            Trial(max(kind, key=lambda one: cost([Trial(one, other)])), other)  # noqa: B023
             for other in after
             for kind in _kinds(running)
         ]
-        if trials.cost([*now, *later]) <= left:
+        if cost([*now, *later]) <= left:
             return running
     return []
+
+
+def _seconds(trials: Trials, some: Collection[Trial]) -> float:
+    """Seconds of those trials that were run."""
+    return sum(trials.outcomes[one].seconds for one in some if one in trials.outcomes)
 
 
 def _kinds(candidates: Sequence[Candidate]) -> list[list[Candidate]]:

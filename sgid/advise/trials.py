@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from sgid.advise.candidates import Candidate
-from sgid.advise.search import Outcome, Trial
+from sgid.advise.search import Outcome, Round, Trial
 from sgid.runtime.launcher import POINTER
 from sgid.runtime.signals import find_stop
 from sgid.stages.run import CHECKPOINTS
@@ -43,7 +43,9 @@ class Job:
 
 @dataclass
 class Journal:
-    """Lines of JSON, one for each job that has ended; the last may be cut off by a kill."""
+    """Lines of JSON, one for each job that has ended and each round that has begun; the last may be
+    cut off by a kill.
+    """
 
     path: Path
     lines: list[dict[str, Any]] = field(default_factory=list)
@@ -93,11 +95,29 @@ class JobTrials:
     def __post_init__(self) -> None:
         by_options = {one.options: one for one in self.runs}
         for line in self.journal.lines:
-            candidate = by_options.get(tuple(line["candidate"]))
-            if candidate and "top1" in line:
+            if "top1" not in line:
+                continue
+            if candidate := by_options.get(tuple(line["candidate"])):
                 trial = Trial(candidate, line["seed"], line["steps"])
                 self.outcomes[trial] = Outcome(line["top1"], line["seconds"])
                 self.folders[trial] = Path(line["folder"])
+
+    # What a search decided
+
+    def planned(self, place: Round) -> list[Candidate] | None:
+        by_options = {one.options: one for one in self.runs}
+        for line in reversed(self.journal.lines):
+            if tuple(line.get("round", ())) == place:
+                told = [by_options.get(tuple(options)) for options in line["running"]]
+                return None if None in told else [one for one in told if one is not None]
+        return None
+
+    def plan(self, place: Round, running: Sequence[Candidate]) -> None:
+        self.journal.add({"round": place, "running": [one.options for one in running]})
+
+    def begun(self, limit: float) -> bool:
+        """Whether a search within these seconds has begun."""
+        return any(line["round"][2] == limit for line in self.journal.lines if "round" in line)
 
     # What trials cost
 

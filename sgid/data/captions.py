@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import unicodedata
 from collections.abc import Iterator, Mapping
@@ -109,15 +110,17 @@ def _texts(value: Any, place: str) -> list[str]:
 
 def _rows(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """The rows of a table, each with its place for messages."""
-    lines = _text(path).splitlines()
+    text = _text(path)
     if path.suffix == ".csv":
         try:
-            for number, row in enumerate(csv.DictReader(lines, strict=True), 2):
+            table = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+            for number, row in enumerate(table, 2):
                 yield f"{path}, row {number}", {k: v for k, v in row.items() if k is not None}
         except csv.Error as error:
             raise ValueError(f"{OPTION}: {path} is no table: {error}") from error
         return
-    for number, line in enumerate(lines, 1):
+    # Not `splitlines`: JSON may hold separators of lines that are not line feeds.
+    for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
         try:

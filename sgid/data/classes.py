@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import difflib
+import io
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -96,9 +97,9 @@ def read_classes(file: str | Path) -> dict[str, ClassText]:
 
 
 def _csv(text: str) -> list[tuple[str, dict[str, Any]]]:
-    head = text.partition("\n")[0]
+    head = next(iter(text.splitlines()), "")
     delimiter = max(",;\t", key=head.count)
-    rows = list(csv.DictReader(text.splitlines(), delimiter=delimiter))
+    rows = list(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter))
     columns = list(rows[0]) if rows else []
     first = next((name for name in ("class", "folder", "name", "label") if name in columns), None)
     if first is None or "words" not in columns:

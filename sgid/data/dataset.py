@@ -388,6 +388,9 @@ def _divide(
         pool = join(pool, given["validation"])
         given = {split: images for split, images in given.items() if split != "validation"}
     held: dict[str, ImageSet] = {}
+    if not {"test", "validation"} & set(given) and not (protocol.train_per_class or protocol.group):
+        both = f"dataset.test={protocol.test} with dataset.validation={protocol.validation}"
+        _require(pool, 3, both, MORE_IMAGES)
     if "test" in given:
         held["test"] = given["test"]
         if protocol.train_per_class is not None:
@@ -464,12 +467,8 @@ def few_shot(images: ImageSet, shots: int, seed: int) -> ImageSet:
     if shots < 1:
         raise ValueError(f"dataset.shots={shots} must be 1 or more, or null for all images")
     picked: list[int] = []
-    for label, members in enumerate(_drawn(images, seed, "few_shot")):
-        if len(members) < shots:
-            raise ValueError(
-                f"class {images.class_names[label]!r} has {len(members)} images to train on, but "
-                f"dataset.shots={shots} asks for {shots} of each class"
-            )
+    _require(images, shots, f"dataset.shots={shots}", "Take fewer, or null for all images.")
+    for members in _drawn(images, seed, "few_shot"):
         picked += members[:shots]
     return images.select(picked)
 
@@ -519,12 +518,8 @@ def keep_images(images: ImageSet, per_class: int, seed: int) -> tuple[ImageSet, 
         raise ValueError(f"{option} must be 1 or more")
     kept: list[int] = []
     others: list[int] = []
-    for label, members in enumerate(_drawn(images, seed, "hold_out")):
-        if len(members) <= per_class:
-            raise ValueError(
-                f"class {images.class_names[label]!r} has {len(members)} images, but {option} "
-                "needs more than that, the rest being the test set"
-            )
+    _require(images, per_class + 1, option, "What is over is the test set.")
+    for members in _drawn(images, seed, "hold_out"):
         kept += members[:per_class]
         others += members[per_class:]
     return images.select(kept), images.select(others)
@@ -549,12 +544,8 @@ def hold_out(
         return _hold_out_groups(images, share, seed, option=option, group=group)
     rest: list[int] = []
     held: list[int] = []
-    for label, members in enumerate(_drawn(images, seed, "hold_out")):
-        if len(members) < 2:
-            raise ValueError(
-                f"class {images.class_names[label]!r} has {len(members)} image(s) left, too few "
-                f"to hold out a part ({option}={share}): give it more images or remove it"
-            )
+    _require(images, 2, f"{option}={share}", MORE_IMAGES)
+    for members in _drawn(images, seed, "hold_out"):
         count = min(max(int(share * len(members) + 0.5), 1), len(members) - 1)
         held += members[:count]
         rest += members[count:]
@@ -589,6 +580,23 @@ def _hold_out_groups(
         )
     rest = [index for index in range(len(images)) if index not in taken]
     return images.select(rest), images.select(sorted(taken))
+
+
+MORE_IMAGES = (
+    "Give them more images, take these classes away, or hold out a part of your own, as folders "
+    "test/ and val/ beside train/."
+)
+
+
+def _require(images: ImageSet, least: int, asked: str, advice: str) -> None:
+    """Raise a `ValueError`, naming classes, if one has fewer than `least` images."""
+    counts = Counter(images.labels)
+    names = enumerate(images.class_names)
+    if small := [f"{name!r} ({counts[label]:,})" for label, name in names if counts[label] < least]:
+        raise ValueError(
+            f"{asked} needs {least:,} images of each class to draw from, but {len(small):,} of "
+            f"{len(images.class_names):,} classes have fewer: {_few(small)}. {advice}"
+        )
 
 
 def _few(names: Sequence[str], limit: int = 5) -> str:

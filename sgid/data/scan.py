@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +18,9 @@ from sgid.reproducibility import fingerprint
 from sgid.runtime.files import atomic_path
 from sgid.runtime.terminal import progress
 from sgid.runtime.threads import parallel_map
+
+SAVED_EVERY = 30.0
+"""Seconds after which what was found is written, for a process that may be killed."""
 
 
 class Finding(NamedTuple):
@@ -40,7 +44,7 @@ def scan(listing: Listing, *, max_bad: float, cache: Path) -> tuple[ImageSet, di
 
     Every image is read, and decoded in full unless that was checked before, once: what was found is
     kept in a file under `cache` and holds until an image's stamp changes. A scan that is broken off
-    goes on where it was.
+    goes on where it was, and one that is killed where it was at most half a minute before.
 
     Raises:
         ValueError: if more than the share `max_bad` of the images cannot be decoded.
@@ -58,12 +62,15 @@ def scan(listing: Listing, *, max_bad: float, cache: Path) -> tuple[ImageSet, di
         if key not in known or known[key].stamp != stamp
     ]
     if todo:
+        saved = time.monotonic()
         try:
             for row, finding in _read_all(listing, todo):
                 known[listing.keys[row]] = finding
+                if time.monotonic() - saved > SAVED_EVERY:
+                    _save(file, listing, known)
+                    saved = time.monotonic()
         finally:
-            # An image that could not even be read may be there next time: it is not remembered.
-            _save(file, {k: known[k] for k in listing.keys if k in known and known[k].checksum})
+            _save(file, listing, known)
 
     bad = {key: known[key].problem for key in listing.keys if known[key].problem}
     if len(bad) > max_bad * len(listing.keys):
@@ -139,11 +146,13 @@ def _load(file: Path) -> dict[str, Finding]:
     return {key: Finding(*values) for key, *values in zip(*columns, strict=True)}
 
 
-def _save(file: Path, findings: dict[str, Finding]) -> None:
+def _save(file: Path, listing: Listing, known: Mapping[str, Finding]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    rows = [{"key": key, **finding._asdict()} for key, finding in findings.items()]
+    # An image that could not even be read may be there next time: it is not remembered.
+    found = ((key, known[key]) for key in listing.keys if key in known)
+    rows = [{"key": key, **finding._asdict()} for key, finding in found if finding.checksum]
     file.parent.mkdir(parents=True, exist_ok=True)
     with atomic_path(file) as unfinished:
         pq.write_table(pa.Table.from_pylist(rows), unfinished)

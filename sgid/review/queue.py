@@ -26,6 +26,7 @@ from sgid.stages.evaluate_images import open_store
 from sgid.stages.store_evaluation import StoreEvaluation
 from sgid.store.reviews import VERDICTS, Review, Verdicts, append_reviews, now
 from sgid.store.store import Store
+from sgid.store.tables import accepted
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -57,7 +58,8 @@ class Progress:
 
 @final
 class Queue:
-    """The pages of a review, and its verdicts on the disk.
+    """The pages of a review, and its verdicts on the disk; images that the method's own selection
+    refused are on no page.
 
     Args:
         store: a complete store of generated images.
@@ -80,7 +82,9 @@ class Queue:
         self.originals = originals
         self.scores = scores
         self.class_names = images.class_names
-        self.pages = _pages(scores, source_index)
+        passed = accepted(store)
+        self._shown = np.ones(store.rows, bool) if passed is None else passed
+        self.pages = _pages(scores, source_index, np.flatnonzero(self._shown))
         self._verdicts = Verdicts(store.folder)
         self._lock = Lock()
         table = store.read(["key", "repeat", "caption", "width", "height"])
@@ -124,7 +128,7 @@ class Queue:
 
     def progress(self) -> dict[int, Progress]:
         """Counts of each class that has images, by label."""
-        labels, verdicts = self.scores.labels, self.verdicts()
+        labels, verdicts = self.scores.labels[self._shown], self.verdicts()[self._shown]
         among = [labels, *(labels[verdicts == one] for one in range(len(VERDICTS)))]
         counts = np.stack([np.bincount(some, minlength=max(self.pages) + 1) for some in among], 1)
         return {label: Progress(*counts[label].tolist()) for label in self.pages}
@@ -156,10 +160,12 @@ class Queue:
         )
 
 
-def _pages(scores: ClipScores, source_index: NDArray[np.int64]) -> dict[int, list[list[Group]]]:
-    """The pages of each class, by label."""
-    agrees = scores.nearest == scores.labels
-    order = np.lexsort((np.arange(len(agrees)), scores.cosines, agrees, scores.labels))
+def _pages(
+    scores: ClipScores, source_index: NDArray[np.int64], shown: NDArray[np.int64]
+) -> dict[int, list[list[Group]]]:
+    """The pages of each class, by label, of the rows that are `shown`."""
+    labels, cosines = scores.labels[shown], scores.cosines[shown]
+    order = shown[np.lexsort((shown, cosines, scores.nearest[shown] == labels, labels))]
     grouped: dict[int, dict[int, list[int]]] = {}
     columns = (order, scores.labels[order], source_index[order])
     for row, label, source in zip(*(column.tolist() for column in columns), strict=True):
@@ -204,5 +210,7 @@ def open_queue(
             f"{option}={path}: {' '.join(given.notes)} Add the options of the run that made it: "
             "dataset, dataset.root, dataset.shots, seed"
         )
-    scores = StoreEvaluation(given.store, dataset, models, artifacts, None, evaluator).scores
+    evaluation = StoreEvaluation(given.store, dataset, models, artifacts, None, evaluator)
+    evaluation.kept()  # says so if the method's own selection refused all of them
+    scores = evaluation.scores
     return Queue(given.store, given.images, dataset.train, given.source_index, scores)

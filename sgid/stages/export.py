@@ -43,7 +43,7 @@ from sgid.runtime.terminal import progress
 from sgid.stages.store_evaluation import CLIP_SCORES
 from sgid.store.reviews import read_reviews
 from sgid.store.store import ROW_GROUP, Store
-from sgid.store.tables import FORMATS, encode, source_digest, stored_class_names
+from sgid.store.tables import FORMATS, accepted, encode, source_digest, stored_class_names
 
 ABOUT: dict[str, type] = {
     "class_name": str,
@@ -161,24 +161,31 @@ def export(
     )  # fmt: skip
 
 
+REFUSED = "that the method's own selection refused are left out"
+REJECTED = "rejected by people are left out"
+DROPPED = "dropped by the filter are left out"
+
+
 def _generated(
     store: Store, names: Sequence[str], kept: NDArray[np.bool_] | None
 ) -> tuple[list[Item], dict[str, int]]:
     """The images to export, and how many are left out, by the reason."""
-    reviews, scores = read_reviews(store.folder), _scores(store)
+    reviews, scores, passed = read_reviews(store.folder), _scores(store), accepted(store)
     columns = [name for name in store.columns if name not in ("image", "checksum")]
 
     def nearest(label: int) -> str:  # perhaps a class of which nothing was drawn
         return names[label] if label < len(names) else f"class {label}"
 
     items: list[Item] = []
-    left_out = {"rejected by people are left out": 0, "dropped by the filter are left out": 0}
+    left_out: dict[str, int] = dict.fromkeys((REFUSED, REJECTED, DROPPED), 0)
     for number, row in enumerate(store.read(columns).to_pylist()):
         verdict = reviews.get((row["key"], row["repeat"]))
-        if verdict == "reject":
-            left_out["rejected by people are left out"] += 1
+        if passed is not None and not passed[number]:
+            left_out[REFUSED] += 1
+        elif verdict == "reject":
+            left_out[REJECTED] += 1
         elif kept is not None and not kept[number]:
-            left_out["dropped by the filter are left out"] += 1
+            left_out[DROPPED] += 1
         else:
             weights = row.get("label_weights") or [{"label": row["label"], "weight": 1.0}]
             about = {

@@ -174,13 +174,14 @@ class Run:
         They are read once: what is rejected during a run counts for the next one.
 
         Raises:
-            ValueError: if nobody has reviewed the images of an augmentation.
+            ValueError: if nobody has reviewed the images of an augmentation that is trained on.
         """
         if self.filter is None or not self.filter.reads_reviews:
             return [[] for _ in self.augmentations]
+        drawn_alone = self.stage in (Stage.review, Stage.concepts, Stage.augment)
         for one in self.augmentations:
             folder = one.generated.folder
-            if not (folder / REVIEWS).is_file():
+            if not drawn_alone and not (folder / REVIEWS).is_file():
                 raise ValueError(
                     f"filter={self.filter.text}: nobody has reviewed the images of "
                     f"aug={one.method.name} ({folder}). Run stage=augment and then stage=review "
@@ -378,8 +379,7 @@ def prepare(
             Augmentation(method, dataset, models, settings) for method in methods(config.aug)
         ]
     run = Run(config, choices, overrides, ready, dataset, models, augmentations)
-    if config.stage not in (Stage.review, Stage.concepts):
-        _ = run.rejected  # that nobody has reviewed them is said before any work
+    _ = run.rejected  # that nobody has reviewed them is said before any work
     return run
 
 

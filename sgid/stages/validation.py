@@ -47,7 +47,7 @@ AT_LEAST = {
         *(f"models.captioner.{key}" for key in ("candidates", "max_tokens")),
         *(f"models.generator.{key}" for key in ("resolution", "size_multiple")),
     ),
-    0: ("trainer.cache_gib", "cluster.gpus", "review.port", "advise.hours", "advise.screened"),
+    0: ("trainer.cache_gib", "cluster.gpus", "review.port", "advise.hours"),
 }
 """Smallest values of options that are numbers; `null` is left to its type."""
 
@@ -90,6 +90,8 @@ def _numbers(config: Config) -> Iterator[str]:
             value = attrgetter(option)(config)
             if value is not None and not value >= least:
                 yield f"{option}={value}: must be at least {least}"
+    if (screened := config.advise.screened) < 2 and screened != 0:  # two of each original
+        yield f"advise.screened={screened}: must be 0 or at least 2"
     for rule, options in SHARES.items():
         for option in options:
             value = attrgetter(option)(config)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from sgid.advise.candidates import Candidate
-from sgid.advise.search import Outcome, Trial
+from sgid.advise.search import Outcome, Round, Trial
 
 
 def candidates(plain: int, generating: int) -> list[Candidate]:
@@ -17,22 +17,34 @@ def candidates(plain: int, generating: int) -> list[Candidate]:
 
 @dataclass
 class TableTrials:
-    """Each trial takes `seconds(trial)`, and ends with `top1(trial)`."""
+    """Each trial takes `seconds(trial)`, and ends with `top1(trial)`.
+
+    Estimates are `misjudged(trials run)` times what is true.
+    """
 
     top1: Callable[[Trial], float | None]
     seconds: Callable[[Trial], float] = lambda trial: trial.steps
     outcomes: dict[Trial, Outcome] = field(default_factory=dict)
     run_here: list[Trial] = field(default_factory=list)
     stop_after: int | None = None
+    rounds: dict[Round, Sequence[Candidate]] = field(default_factory=dict)
+    misjudged: Callable[[int], float] = lambda done: 1.0
+
+    def planned(self, place: Round) -> Sequence[Candidate] | None:
+        return self.rounds.get(place)
+
+    def plan(self, place: Round, running: Sequence[Candidate]) -> None:
+        self.rounds[place] = running
 
     def cost(self, trials: Sequence[Trial]) -> float:
-        return sum(self.seconds(one) for one in trials if one not in self.outcomes)
+        true = sum(self.seconds(one) for one in trials if one not in self.outcomes)
+        return true * self.misjudged(len(self.outcomes))
 
     def run(self, trials: Sequence[Trial], limit: float) -> None:
         for trial in trials:
             if trial in self.outcomes:
                 continue
-            if self.spent + self.seconds(trial) > limit:
+            if self.spent + self.cost([trial]) > limit:
                 return
             if len(self.run_here) == self.stop_after:
                 raise KeyboardInterrupt

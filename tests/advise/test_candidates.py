@@ -40,6 +40,12 @@ def test_settings_are_ruled_out_within_a_method_alone():
     assert set(rule_out(ratings, 0.0)) == {lost[0]}
 
 
+def test_one_is_left_where_all_lose_their_labels():
+    """Else there would be nothing to compare, and no answer."""
+    ratings = dict([rated("a", 0.2, 0.1), rated("b", 0.3, 0.1), rated("c", 0.1, 0.4, "text")])
+    assert {one.name for one in rule_out(ratings, 0.0)} == {"a", "c"}
+
+
 def test_nothing_is_ruled_out_where_clip_does_not_know_the_real_images():
     assert not rule_out(
         dict([rated("a", 0.2, 0.1, real=0.3), rated("b", 0.1, 0.01, real=0.3)]), 0.5

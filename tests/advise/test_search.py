@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from typing import Any
 
 import pytest
 
@@ -84,25 +85,50 @@ def test_more_seconds_train_more_candidates_first():
 
 def test_costs_that_were_told_too_low_end_the_search_not_the_budget():
     trials = TableTrials(noisy(graded(ALL[3], 6)))
-    told = trials.cost
-    trials.cost = lambda some: told(some) / 3
+    trials.misjudged = lambda done: 1 / 3
     found = search(ALL, trials, limit=20, seeds=8, first_steps=0.5)
     assert trials.spent <= 20 and len(found.seeds) >= 2
 
 
-@pytest.mark.parametrize("killed", [1, 5, 13, 20])
-def test_a_killed_search_goes_on_and_runs_nothing_twice(killed):
+@pytest.mark.parametrize("limit", [13, 16, 20, 60])
+@pytest.mark.parametrize("left", [0, 1, 5, 0.5, 0.9])
+@pytest.mark.parametrize("misjudged", [1.0, 0.8, 1.3])
+def test_a_killed_search_goes_on_and_runs_nothing_twice(limit, left, misjudged):
+    """Also where its time is used up, or none of its trials is left; estimates become better."""
     top1 = noisy(graded(ALL[7], 3))
-    whole = TableTrials(top1)
-    expected = search(ALL, whole, limit=60, seeds=4, first_steps=0.5)
-    first = TableTrials(top1, stop_after=killed)
-    with pytest.raises(KeyboardInterrupt):
-        search(ALL, first, limit=60, seeds=4, first_steps=0.5)
-    second = TableTrials(top1, outcomes=dict(first.outcomes))
-    found = search(ALL, second, limit=60, seeds=4, first_steps=0.5)
-    assert found == expected
-    assert not set(first.run_here) & set(second.run_here)
-    assert len(first.run_here) + len(second.run_here) == len(whole.run_here)
+    seconds = {one: 1 + place / 20 for place, one in enumerate(ALL)}  # no whole number fits
+
+    def takes(trial: Trial) -> float:
+        return trial.steps * seconds[trial.candidate]
+
+    def found(trials: TableTrials) -> Found:
+        return search(ALL, trials, limit=limit, seeds=4, first_steps=0.5)
+
+    def trials(**given: Any) -> TableTrials:
+        error = misjudged - 1
+        return TableTrials(top1, takes, misjudged=lambda done: 1 + error / (1 + done), **given)
+
+    whole = trials()
+    expected = found(whole)
+    count = len(whole.run_here)
+    first = trials(stop_after=round(left * count) if 0 < left < 1 else count - left)
+    try:
+        found(first)
+    except KeyboardInterrupt:
+        assert left
+    second = trials(outcomes=dict(first.outcomes), rounds=dict(first.rounds))
+    assert found(second) == expected
+    assert first.run_here + second.run_here == whole.run_here
+
+
+def test_a_search_that_used_up_its_time_goes_on_with_more():
+    top1 = noisy(graded(ALL[7], 3))
+    short = TableTrials(top1)
+    before = search(ALL, short, limit=20, seeds=8, first_steps=0.5)
+    more = TableTrials(top1, outcomes=dict(short.outcomes), rounds=dict(short.rounds))
+    after = search(ALL, more, limit=60, seeds=8, first_steps=0.5)
+    assert len(after.seeds) > len(before.seeds) and more.spent <= 60
+    assert not set(short.run_here) & set(more.run_here)
 
 
 def test_one_that_fails_is_out_with_its_reason():

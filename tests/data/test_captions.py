@@ -52,6 +52,16 @@ def test_tables_in_any_folder_from_the_image_up(top, form, column):
     }
 
 
+def test_captions_of_several_lines_are_read_whole(top):
+    """As spreadsheets write them; JSON may hold separators that are no ends of lines."""
+    rows(top, "metadata.csv", ["file_name,text", 'bag/00.png,"a red\r\nbag"', "coat/00.png,coat\r"])
+    line = {"file_name": "bag/01.png", "text": "a bag\u2028and\x85more"}
+    rows(top, "metadata.jsonl", [json.dumps(line, ensure_ascii=False)])
+    told = captions_of(top)
+    assert told["bag/00.png"] == ("a red bag",) and told["coat/00.png"] == ("coat",)
+    assert told["bag/01.png"] == ("a bag and more",)
+
+
 def test_a_list_in_a_line_is_several_captions(top):
     rows(top, "metadata.jsonl", ['{"file_name": "bag/00.png", "caption": ["one", "two", "one"]}'])
     assert captions_of(top) == {"bag/00.png": ("one", "two")}

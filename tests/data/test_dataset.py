@@ -120,12 +120,12 @@ def test_what_is_left_out_and_passed_over_is_told(tmp_path):
 
 def test_too_small_classes_are_told_before_anything_is_read(one_place, tmp_path):
     check_splits(one_place, SplitProtocol(shots=14))
-    with pytest.raises(ValueError, match=r"'a' has 14 images .*dataset.shots=15"):
+    with pytest.raises(ValueError, match=r"dataset.shots=15 needs 15 .*: 'a' \(14\)"):
         check_splits(one_place, SplitProtocol(shots=15))
     with pytest.raises(ValueError, match="dataset.validation=1.5"):
         check_splits(one_place, SplitProtocol(validation=1.5))
     tiny = folder(str(write_folder(tmp_path / "tiny", {"a": 2, "b": 9})))
-    with pytest.raises(ValueError, match=r"'a' has 1 image.*dataset.validation"):
+    with pytest.raises(ValueError, match=r"dataset.test=.* needs 3 .*'a' \(2\)"):
         check_splits(tiny, SplitProtocol())
 
 
@@ -163,7 +163,7 @@ def test_train_per_class_leaves_the_rest_for_test(one_place, tmp_path):
     assert (len(first.train), len(first.validation), len(first.test)) == (18, 2, 10 + 20)
     assert first.test.digest() == other.test.digest()
     assert first.protocol["test_from"].startswith("all but 10 images of each class of train")
-    with pytest.raises(ValueError, match=r"'a' has 20 images, but dataset.train_per_class=20"):
+    with pytest.raises(ValueError, match=r"train_per_class=20 needs 21 .*'a' \(20\)"):
         check_splits(one_place, SplitProtocol(train_per_class=20))
     own_test = Splits(one_place.train, None, one_place.train)
     with pytest.raises(ValueError, match=r"train_per_class=5 .* has its own"):

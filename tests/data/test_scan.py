@@ -3,6 +3,7 @@ import shutil
 import time
 from dataclasses import replace
 
+import pyarrow.parquet as pq
 import pytest
 
 from sgid.data.decode import decode
@@ -135,6 +136,21 @@ def test_a_scan_that_is_broken_off_goes_on_where_it_was(root, tmp_path):
     again, rows = counted_reads(whole)
     images, _ = scan(again, max_bad=0, cache=tmp_path)
     assert set(rows) == set(range(15, 20)) and len(images) == 20
+
+
+def test_a_scan_that_is_killed_has_kept_what_it_found_before(root, tmp_path, monkeypatch):
+    """Nothing is written at the end of a process that is killed."""
+    whole = listing(root)
+    known = []
+
+    def looks_at_the_cache(row: int) -> bytes:
+        for file in tmp_path.glob("*.parquet"):
+            known.append(len(pq.read_table(file)))
+        return whole.read(row)
+
+    monkeypatch.setattr("sgid.data.scan.SAVED_EVERY", 0)
+    scan(replace(whole, read=looks_at_the_cache), max_bad=0, cache=tmp_path)
+    assert max(known) >= 5 and len(set(known)) > 1
 
 
 def test_a_damaged_cache_is_made_again_and_nothing_else_is_left(root, tmp_path):

@@ -85,11 +85,11 @@ def test_a_selection_still_reads_its_own_images():
 
 def test_too_few_images_name_the_class_and_the_option():
     images = image_set([5, 3, 5])
-    with pytest.raises(ValueError, match=r"'dog' has 3 images .*dataset.shots=4"):
+    with pytest.raises(ValueError, match=r"dataset.shots=4 needs 4 .*1 of 3 .*: 'dog' \(3\)"):
         few_shot(images, 4, 0)
     with pytest.raises(ValueError, match=r"dataset.shots=0"):
         few_shot(images, 0, 0)
-    with pytest.raises(ValueError, match=r"'dog' has 1 image.*dataset.validation=0.1"):
+    with pytest.raises(ValueError, match=r"dataset.validation=0.1 needs 2 .*'dog' \(1\)"):
         hold_out(image_set([5, 1, 5]), 0.1, 0, option="dataset.validation")
     for share in (0, 1, -0.5, 3, float("nan")):
         with pytest.raises(ValueError, match=f"dataset.test={share} must be"):

@@ -76,7 +76,7 @@ def test_folders_that_hold_too_little(place, tmp_path):
         (tmp_path / "nowhere", "does not exist"),
         (empty, "holds no images"),
         (one, "one class only, 'cats'"),
-        (few, "too few"),
+        (few, "needs 3 images of each class to draw from, but 2 of 2 classes have fewer: 'a' (1)"),
     ):
         outcome = place.run(*OPTIONS, f"dataset.root='{root}'")
         assert outcome.code == 1 and said in outcome.err, outcome.text

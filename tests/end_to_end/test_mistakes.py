@@ -31,7 +31,7 @@ import torch
         # Values are tested one by one with sgid.stages.validation: here, that it is called.
         ("noise_rate=1.5", "noise_rate=1.5: must be above 0, at most 1"),
         ("models.generator.scheduler=Nonsense", "must be a scheduler of diffusers"),
-        ("dataset.shots=1000", "has 500 images to train on, but dataset.shots=1000 asks for 1000"),
+        ("dataset.shots=1000", "dataset.shots=1000 needs 1,000 images of each class"),
         ("models.scorer.weights.path=/nowhere", "models.scorer.weights.path=/nowhere lacks the fo"),
         ("models.scorer.weights.layout=foo", "models.scorer.weights.layout=foo: unknown; one of"),
     ],

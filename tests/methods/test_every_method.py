@@ -1,5 +1,6 @@
 """Every method of the literature, end to end on small real models: whole, repeatable, alone."""
 
+import io
 import json
 import re
 from dataclasses import replace
@@ -9,13 +10,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
+from sgid import open_store
 from sgid.config.compose import compose
 from sgid.data.decode import decode
 from sgid.methods import selection
 from sgid.models.loader import Loaded
 from sgid.reproducibility import fingerprint, versions
+from sgid.review.queue import open_queue
 from sgid.stages.augment import drawn
+from sgid.stages.export import export
 from sgid.stages.preflight import check_models
 from sgid.stages.run import prepare
 from sgid.store.tables import schema
@@ -33,6 +38,9 @@ NAMES = (
     "real_guidance", "disef", "discl", "alia", "diagen", "genie_ada", "gif", "distdiff",
     "feedback_guided", "noise_cutmix", "diff_ii", "dalda", "saspa", "alia_edit",
 )  # fmt: skip
+AS_FOLDERS: dict[str, Any] = {
+    "format": "imagefolder", "originals": False, "size": "generator", "licence": None,
+}  # fmt: skip
 QUICK = {
     "diff_ii": ["aug.diff_ii.prepare.steps=10"],
     "disef": ["aug.disef.select.attempts=2"],
@@ -105,9 +113,27 @@ def test_a_method_end_to_end(name, images, tmp_path, further):
         if accepted.any():
             told = evaluation._dropped()
             assert told["kept"] == accepted.sum() and "selection of" in told["name"]
+            assert len(open_store(store.folder)) == accepted.sum()
         else:
             with pytest.raises(ValueError, match=f"aug={name} accepts none of its"):
                 evaluation.kept()
+        # Nor is what it refused exported, or shown to people.
+        refused = (~accepted).sum()
+        said, to = Console(file=io.StringIO(), width=500), tmp_path / "out"
+        if accepted.any():
+            export(store, run.dataset, to, said, **AS_FOLDERS)
+            told = f"{refused} that the method's own selection refused"
+            assert (told in said.file.getvalue()) == bool(refused)
+            assert len(list(to.rglob("*.png"))) == accepted.sum()
+            queue = open_queue(
+                store.folder, run.dataset, run.models, run.evaluator, artifacts=tmp_path
+            )
+            assert sum(one.images for one in queue.progress().values()) == accepted.sum()
+            groups = [group for pages in queue.pages.values() for page in pages for group in page]
+            assert sum(len(group.rows) for group in groups) == accepted.sum()
+        else:
+            with pytest.raises(ValueError, match=f"none is left; {refused} that the method's own"):
+                export(store, run.dataset, to, said, **AS_FOLDERS)
 
 
 @pytest.mark.parametrize("name", ["gif", "distdiff", "feedback_guided", "noise_cutmix"])

@@ -73,6 +73,14 @@ def test_keys_accept_reject_undo_and_go_on(queue, browser):
         assert chosen(page) == rows[1]
         until(page, lambda: len(read_all(folder)) == 3)
         assert read_reviews(folder) == {name[rows[0]]: "reject"}
+        page.keyboard.press("ArrowLeft")
+        page.keyboard.press("a")
+        page.keyboard.press("u")  # the verdict that stood before
+        until(page, lambda: len(read_all(folder)) == 5)
+        assert read_reviews(folder) == {name[rows[0]]: "reject"}
+        assert chosen(page) == rows[0]
+        assert page.get_attribute(".tile.chosen", "data-verdict") == "reject"
+        page.keyboard.press("ArrowRight")
         page.keyboard.press("ArrowRight")
         page.keyboard.press("ArrowLeft")
         assert chosen(page) == rows[1]

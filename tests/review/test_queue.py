@@ -16,7 +16,7 @@ def badness(queue: Queue, row: int) -> tuple[bool, float]:
 def test_class_by_class_the_worst_first_each_original_once(queue, monkeypatch):
     monkeypatch.setattr(queues, "PAGE", 3)
     seen = []
-    pages = queues._pages(queue.scores, np.repeat(np.arange(24), 2))
+    pages = queues._pages(queue.scores, np.repeat(np.arange(24), 2), np.arange(48))
     assert list(pages) == sorted(set(queue.originals.labels))
     for label, numbered in pages.items():
         groups = [group for page in numbered for group in page]
@@ -81,7 +81,9 @@ def test_a_hundred_thousand_images_stay_quick(queue, tmp_path):
     scores = ClipScores(labels, labels, cosines, cosines, cosines)
     started = time.perf_counter()
     many = object.__new__(Queue)
-    many.scores, many.pages = scores, queues._pages(scores, np.repeat(np.arange(count // 5), 5))
+    sources = np.repeat(np.arange(count // 5), 5)
+    many.scores, many.pages = scores, queues._pages(scores, sources, np.arange(count))
+    many._shown = np.ones(count, bool)
     many.names = [(f"class/{row // 5}.jpg", row % 5) for row in range(count)]
     many._row_of = {name: row for row, name in enumerate(many.names)}
     many._lock, many._verdicts, many.store = queue._lock, Verdicts(tmp_path), queue.store

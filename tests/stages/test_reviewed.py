@@ -41,6 +41,8 @@ def test_rejected_images_are_dropped_counted_and_in_the_fingerprint_by_content(p
     for _ in range(2):  # of neither method, then of one alone
         with pytest.raises(ValueError, match="nobody has reviewed the images of aug="):
             prepared("filter=reviewed")
+        for stage in ("concepts", "augment", "review"):  # which the message names, or come before
+            assert prepared("filter=reviewed", f"stage={stage}").store_evaluations[0].kept().all()
         give(plain, 0, "accept")
     give(plain, 1, "accept", method=1)
     none = prepared("filter=reviewed")

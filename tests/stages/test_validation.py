@@ -86,6 +86,7 @@ def test_a_long_folder_for_temporary_files(monkeypatch):
         ("guidance.quantiles=3", "guidance.quantiles=3: must be two numbers"),
         ("guidance=fixed guidance.scale=31", "guidance.scale=31: must be a number from 0 to 30"),
         ("expansion=0", "expansion=0: must be at least 1"),
+        ("advise.screened=1", "advise.screened=1: must be 0 or at least 2"),
         ("dataset.shots=0", "dataset.shots=0: must be at least 1"),
         ("dataset.max_bad=1", "dataset.max_bad=1.0: must be at least 0, below 1"),
         ("dataset.validation=0", "dataset.validation=0.0: must be above 0, below 1"),

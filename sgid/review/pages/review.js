@@ -19,7 +19,7 @@ function keep(storage, name, value) {
 }
 const store = main ? `sgid-review-${main.dataset.content}` : "";
 let unsaved = main ? kept(localStorage, store) : []; // [{rows, verdict}], the oldest first
-let given = main ? kept(sessionStorage, store) : []; // [rows], the last one to be undone first
+let given = main ? kept(sessionStorage, `${store}-given`) : []; // [{rows, before}], the last is undone first
 
 function show() {
   if (!tiles.length) return; // the page of all classes
@@ -93,30 +93,31 @@ function choose(tile) {
 
 function give(verdict) {
   if (!chosen) return;
-  const row = Number(chosen.dataset.row);
-  given.push([row]);
-  keep(sessionStorage, store, given);
-  decide([row], verdict);
+  remember([Number(chosen.dataset.row)], chosen.dataset.verdict, verdict);
   const at = tiles.indexOf(chosen);
   const open = (tile) => !tile.dataset.verdict;
   const next = tiles.slice(at + 1).find(open) ?? tiles.find(open);
   if (next) choose(next); else by("on").focus();
 }
 
+function remember(rows, before, verdict) {
+  given.push({ rows, before: before || null });
+  keep(sessionStorage, `${store}-given`, given);
+  decide(rows, verdict);
+}
+
 function undo() {
-  const rows = given.pop();
-  if (!rows) return;
-  keep(sessionStorage, store, given);
-  decide(rows, null);
-  choose(tileOf.get(rows[0]));
+  const last = given.pop();
+  if (!last) return;
+  keep(sessionStorage, `${store}-given`, given);
+  decide(last.rows, last.before);
+  choose(tileOf.get(last.rows[0]));
 }
 
 function acceptRest() {
   const rows = tiles.filter((tile) => !tile.dataset.verdict).map((tile) => Number(tile.dataset.row));
   if (!rows.length) return;
-  given.push(rows);
-  keep(sessionStorage, store, given);
-  decide(rows, "accept");
+  remember(rows, null, "accept");
   by("on").focus();
 }
 
