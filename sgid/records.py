@@ -153,8 +153,11 @@ class Use:
         how: `concatenate`, or `replace`: swap an original for a generated image.
         probability: with replace, the chance that an original is swapped.
         whose: with replace, `own`: one of the images generated from it; `any`: one of all.
-        weight: the weight of a generated image's loss; an original's is 1. `equal`: those of all
-            images of the method together weigh as much as those of the originals.
+        weight: the weight of a generated image's loss; an original's is 1. The loss is the mean
+            over the images of a batch of weight times loss, over the mean weight of the whole set:
+            shares hold over the training, whatever a batch happens to hold.
+        together: in the place of `weight`, that of all images of the method together, where that
+            of all originals is 1.
         scored: with replace, whether the chance of an image is in proportion to its score.
         curriculum: the share of the training in which the strength of the images that replace
             falls, from the highest to the lowest of each original; none replace after it. 0: they
@@ -164,7 +167,8 @@ class Use:
     how: str = "concatenate"
     probability: float = 0.5
     whose: str = "own"
-    weight: float | str = 1.0
+    weight: float = 1.0
+    together: float | None = None
     scored: bool = False
     curriculum: float = 0.0
 
@@ -175,9 +179,13 @@ class Use:
             raise ValueError(f"whose={self.whose}: unknown; one of own, any")
         if not 0 <= self.probability <= 1:
             raise ValueError(f"probability={self.probability}: must be within 0 and 1")
-        number = isinstance(self.weight, int | float)
-        if self.weight != "equal" and not (number and float(self.weight) > 0):
-            raise ValueError(f"weight={self.weight}: must be above 0, or equal")
+        for name in ("weight", "together"):
+            if (given := getattr(self, name)) is None:
+                continue
+            if not isinstance(given, int | float) or not given > 0:
+                raise ValueError(f"{name}={given}: must be a number above 0")
+        if self.together is not None and (self.weight != 1 or self.how != "concatenate"):
+            raise ValueError("together: with how=concatenate, and in the place of weight")
         if not 0 <= self.curriculum <= 1:
             raise ValueError(f"curriculum={self.curriculum}: must be within 0 and 1")
         if (self.scored or self.curriculum) and self.how != "replace":
@@ -188,5 +196,7 @@ class Use:
     @property
     def spec(self) -> dict[str, Any]:
         """All of it but what was added later and is off."""
-        off = {"scored": False, "curriculum": 0.0}
-        return {key: value for key, value in asdict(self).items() if off.get(key, ...) != value}
+        off = {"scored": False, "curriculum": 0.0, "together": None}
+        spec = {key: value for key, value in asdict(self).items() if off.get(key, ...) != value}
+        # Before, weights were relative to those of each batch.
+        return spec | ({"over": "set"} if self.weight != 1 else {})

@@ -370,8 +370,21 @@ class StableDiffusionEngine:
     def invert(
         self, images: Sequence[Image], prompts: Sequence[str], *, steps: int
     ) -> torch.Tensor:
-        """The noise (B, C, h, w) that images come from; see `sgid.generation.inversion.invert`."""
-        return invert(self.pipe, self.autoencoder, images, prompts, steps=steps)
+        """The noise (B, C, h, w) that images come from, by the model as it is: without tokens,
+        LoRAs or image prompts of what was drawn before. See `sgid.generation.inversion.invert`.
+        """
+        self._use_image_prompts(False)
+        self.concepts.use((None, ()))
+        pairs = list(zip(images, prompts, strict=True))
+
+        def start(some: Sequence[tuple[Image, str]]) -> Callable[[], torch.Tensor]:
+            pictures, texts = zip(*some, strict=True)
+            made = invert(self.pipe, self.autoencoder, pictures, texts, steps=steps)
+            return lambda: made
+
+        import torch
+
+        return torch.stack([made for _, made in self.batches.child().run(pairs, start)])
 
     def _sides(self, request: Request) -> tuple[int, int]:
         """Height and width of the latents of what is drawn from noise: its edges', or a square."""

@@ -35,7 +35,8 @@ class Probe:
     `weight` (C, D) and `bias` (C,) give logits, and `temperature` what they are divided by. Of each
     class, `prototypes` (C, D) are the mean unit features of its training images, `texts` (C, D) the
     features of its name, and `thresholds` (C,) the mean probability that held-out images of it are
-    given of it. `scale` is CLIP's own factor of cosines.
+    given of it: infinite for a class of one image, which a classifier without it has never seen.
+    `scale` is CLIP's own factor of cosines.
     """
 
     weight: NDArray
@@ -80,10 +81,11 @@ def linear_probe(
     probabilities = softmax(held_out / temperature)
     own = probabilities[np.arange(len(labels)), labels]
     prototypes = np.zeros((classes, features.shape[1]))
-    thresholds = np.ones(classes)
-    for label in np.unique(labels):
+    thresholds = np.full(classes, np.inf)
+    for label, count in zip(*np.unique(labels, return_counts=True), strict=True):
         prototypes[label] = unit(features[labels == label].mean(0))
-        thresholds[label] = own[labels == label].mean()
+        if count > 1:
+            thresholds[label] = own[labels == label].mean()
     Probe(
         weight,
         bias,

@@ -117,6 +117,7 @@ class ReferenceClassifier:
             warmup=backbone.warmup,
             label_smoothing=backbone.label_smoothing,
             batch_transform=None,
+            num_classes=len(self.dataset.class_names),
         )
         state = torch.load(_checkpoint(self.result), map_location="cpu", weights_only=True)
         classifier.load_state_dict(state["state_dict"])

@@ -120,6 +120,7 @@ def prepare(
         label_smoothing=backbone.label_smoothing,
         compile=trainer.compile,
         batch_transform=batch_transform(batch, len(dataset.class_names)),
+        num_classes=len(dataset.class_names),
     )
     train = Mixed(
         dataset.train,

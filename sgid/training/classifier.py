@@ -24,7 +24,8 @@ from sgid.training.backbones import (
 class Classifier(pl.LightningModule):
     """A classifier that trains `network` on uint8 batches (B, 3, H, W) with labels.
 
-    Labels are integers (B,), or shares of the classes (B, C); loss weights (B,) may come third.
+    Labels are integers (B,), or shares of the classes (B, C); loss weights (B,), whose mean over
+    the training is 1, may come third.
 
     Args:
         optimizer: from parameters, or groups of them, to an optimizer.
@@ -34,7 +35,9 @@ class Classifier(pl.LightningModule):
         steps: optimizer steps of the whole training; the learning rate follows a cosine to 0.
         warmup: share of the steps in which the learning rate rises linearly.
         compile: `torch.compile` the network for the training steps; it is scored as it is.
-        batch_transform: mixes a normalised batch and its labels (Mixup, CutMix), or `None`.
+        batch_transform: mixes a normalised batch and its labels (Mixup, CutMix), or `None`. Loss
+            weights are mixed as the labels are.
+        num_classes: C.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class Classifier(pl.LightningModule):
         label_smoothing: float,
         compile: bool = False,
         batch_transform: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]] | None,
+        num_classes: int,
     ) -> None:
         super().__init__()
         if trained not in TRAINED:
@@ -63,6 +67,7 @@ class Classifier(pl.LightningModule):
         self.warmup = warmup
         self.label_smoothing = label_smoothing
         self.batch_transform = batch_transform
+        self.num_classes = num_classes
         mean, std = normalisation(network)
         self.mean: Tensor
         self.std: Tensor
@@ -94,16 +99,22 @@ class Classifier(pl.LightningModule):
         return self.network.forward(self.normalise(images))  # not what may be compiled
 
     def training_step(self, batch: Sequence[Tensor], index: int) -> Tensor:
-        images, labels, *weights = batch
-        pixels = self.normalise(images)
+        images, labels, *rest = batch
+        pixels, weights = self.normalise(images), rest[0] if rest else None
         if self.batch_transform is not None:
+            if weights is not None:
+                shares = labels if labels.ndim == 2 else F.one_hot(labels, self.num_classes)
+                labels = shares * weights[:, None]
             pixels, labels = self.batch_transform(pixels, labels)
+            if weights is not None:
+                weights = labels.sum(1)
+                labels = labels / weights[:, None]
         logits = self.network(pixels)
-        if weights:
+        if weights is not None:
             losses = F.cross_entropy(
                 logits, labels, label_smoothing=self.label_smoothing, reduction="none"
             )
-            loss = (losses * weights[0]).sum() / weights[0].sum()
+            loss = (losses * weights).mean()
         else:
             loss = F.cross_entropy(logits, labels, label_smoothing=self.label_smoothing)
         self.losses.append(loss.detach())  # Lightning's `log` is slow, and batches are of one size

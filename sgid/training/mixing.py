@@ -82,17 +82,31 @@ class Mixed(Dataset):
     def batch(self, positions: Sequence[int]) -> tuple[Tensor, ...]:
         """Images, uint8 (B, 3, H, W), and their labels (B,), or shares of the classes (B, C).
 
-        Where some loss weight is not 1, the weights (B,) come third.
+        Where some loss weight is not 1, the weights (B,) come third; over the set, their mean is 1.
         """
         drawn = [self._drawn(position) for position in positions]
         rest: tuple[Tensor, ...] = (self._labels(drawn),)
         if any(weight != 1 for weight in self.weights):
-            rest += (torch.tensor([self.weights[source] for source, _ in drawn]),)
+            weights = torch.tensor([self.weights[source] for source, _ in drawn])
+            rest += (weights / self._mean_weight(),)
         if isinstance(self.transform, BatchTransform):
             pixels = [self.pictures[source].pixels(index) for source, index in drawn]
             return self.transform.batch(pixels), *rest
         pictures = (self.pictures[source][index] for source, index in drawn)
         return torch.stack([self.transform(picture) for picture in pictures]), *rest
+
+    def _mean_weight(self) -> float:
+        """The expected loss weight of an image of a batch."""
+        total = float(self.originals)
+        for swap in reversed(self.swaps):
+            chance = swap.probability(self.progress)
+            total = chance * swap.use.weight * self.originals + (1 - chance) * total
+        sizes = map(len, self.sources[1:])
+        places = range(self.originals, self.length)  # of what is concatenated
+        for weight, end, size in zip(self.weights[1:], self.ends[1:], sizes, strict=True):
+            if end - 1 in places:
+                total += weight * size
+        return total / self.length
 
     def _labels(self, drawn: Sequence[tuple[int, int]]) -> Tensor:
         labels = torch.tensor([self.sources[source].labels[index] for source, index in drawn])
@@ -130,7 +144,9 @@ class Mixed(Dataset):
 
 
 def _weight(use: Use, images: ImageSet, real: ImageSet) -> float:
-    return len(real) / max(1, len(images)) if use.weight == "equal" else float(use.weight)
+    if use.together is None:
+        return float(use.weight)
+    return use.together * len(real) / max(1, len(images))
 
 
 class _Swap:
@@ -159,11 +175,14 @@ class _Swap:
         self.scores = _numbers(generated, "score", order) if use.scored else None
         self.strengths = _numbers(generated, "strength", order) if use.curriculum else None
 
+    def probability(self, progress: float) -> float:
+        """The chance that an original is swapped, at a share of the training."""
+        over = self.use.curriculum and progress >= self.use.curriculum
+        return 0.0 if over else self.use.probability
+
     def draw(self, original: int, progress: float) -> int | None:
         """The position of an image, or `None` to leave the original."""
-        if self.use.curriculum and progress >= self.use.curriculum:
-            return None
-        if torch.rand(()) >= self.use.probability:
+        if not (chance := self.probability(progress)) or torch.rand(()) >= chance:
             return None
         some = slice(None)
         if self.starts is not None:

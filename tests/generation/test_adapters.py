@@ -80,6 +80,14 @@ def test_requests_without_concepts_are_drawn_as_if_there_had_never_been_any(
     }
 
 
+def test_images_are_inverted_by_the_model_as_it_is(engine, folder, make_engine, fashion):
+    """Whatever was drawn before, in this process, with LoRAs."""
+    given = [fashion[0].image], ["a photo of a bag"]
+    draw(engine, [one for one in mixed(folder) if one.adapters])
+    fresh = make_engine(steps=4).invert(*given, steps=4)
+    assert engine.invert(*given, steps=4).equal(fresh)
+
+
 def test_images_are_what_diffusers_gives_with_its_own_loaders(engine, folder):
     from diffusers import AutoPipelineForImage2Image, AutoPipelineForText2Image
     from diffusers.schedulers.scheduling_dpmsolver_multistep import DPMSolverMultistepScheduler

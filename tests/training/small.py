@@ -41,6 +41,7 @@ def make(fashion, *, seed=1, workers=0, network=None, trained="all", layer_decay
         label_smoothing=0.1,
         **options,
         batch_transform=batch_transform(mix, 10),
+        num_classes=10,
     )
     data = DataModule(
         Mixed(fashion, transform=training_transform(32, [v2.RandAugment()])),

@@ -42,6 +42,7 @@ def classifier(backbone: BackboneConfig, model: torch.nn.Module) -> Classifier:
         warmup=0.0,
         label_smoothing=backbone.label_smoothing,
         batch_transform=None,
+        num_classes=len(CLASSES),
     )
     made.log = lambda *args, **options: None
     return made

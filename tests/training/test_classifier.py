@@ -12,7 +12,7 @@ from sgid.training.classifier import Classifier
 def make(network=None, **options):
     network = network or nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 4))
     settings = {"optimizer": partial(torch.optim.SGD, lr=1.0), "steps": 100, "warmup": 0.1}
-    settings |= {"label_smoothing": 0.0, "batch_transform": None}
+    settings |= {"label_smoothing": 0.0, "batch_transform": None, "num_classes": 4}
     settings |= {"trained": "all", "layer_decay": None}
     return Classifier(network, **settings | options)
 
@@ -121,3 +121,27 @@ def test_the_loss_is_cross_entropy_with_smoothing_and_mixed_labels(monkeypatch):
     torch.testing.assert_close(loss(label_smoothing=0.2), (targets * negative).sum(1).mean())
     mixed = loss(batch_transform=lambda pixels, labels: (pixels, soft))
     torch.testing.assert_close(mixed, (soft * negative).sum(1).mean())
+
+
+@pytest.mark.parametrize("soft", [False, True])
+def test_loss_weights_are_mixed_as_the_images_are(soft, monkeypatch):
+    """Of an image mixed of two, each part keeps the weight of its own image."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, 4))
+    images = torch.randint(0, 256, (6, 3, 8, 8), dtype=torch.uint8)
+    labels = torch.arange(6) % 4
+    shares = torch.softmax(torch.randn(6, 4), 1) if soft else nn.functional.one_hot(labels, 4)
+    weights = torch.tensor([1.8, 0.2, 1.8, 0.2, 0.2, 1.8])
+
+    def mix(pixels, labels):
+        return [one * 0.3 + one.roll(1, 0) * 0.7 for one in (pixels, labels)]
+
+    model = make(network, batch_transform=mix, label_smoothing=0.1)
+    monkeypatch.setattr(model, "log", lambda *args, **kwargs: None)
+    found = model.training_step((images, shares if soft else labels, weights), 0)
+    pixels = model.normalise(images)
+    negative = -network(pixels * 0.3 + pixels.roll(1, 0) * 0.7).log_softmax(1)
+    own = ((shares * 0.9 + 0.1 / 4) * negative).sum(1)
+    other = ((shares.roll(1, 0) * 0.9 + 0.1 / 4) * negative).sum(1)
+    expected = 0.3 * weights * own + 0.7 * weights.roll(1) * other
+    torch.testing.assert_close(found, expected.mean())

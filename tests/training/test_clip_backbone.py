@@ -41,6 +41,7 @@ def test_a_zero_shot_head_is_clips_own_classifier(fashion, reference, prompt):
     classifier = Classifier(
         make(head="zero_shot", prompt=prompt), optimizer=torch.optim.SGD, trained="all",
         layer_decay=None, steps=1, warmup=0, label_smoothing=0, batch_transform=None,
+        num_classes=len(NAMES),
     ).eval()  # fmt: skip
     pixels = torch.stack([PILToTensor()(picture) for picture in pictures])
     with torch.no_grad():

@@ -194,7 +194,9 @@ def test_each_method_has_a_use_of_its_own(real, generated):
     torch.manual_seed(0)
     assert any(torch.equal(data[0][0], pixels(generated, i)) for i in range(REPEATS))
     images, labels, weights = data.batch([0, 6])
-    assert labels.tolist() == [0, 0] and weights.tolist() == [1.0, 0.25]
+    assert labels.tolist() == [0, 0] and (weights[1] / weights[0]).item() == 0.25
+    _, _, all_weights = data.batch(range(20))  # 5 originals, or what replaces them, and 15
+    assert all_weights.mean().item() == pytest.approx(1)
 
 
 def test_label_weights_are_shares_of_the_classes(real, generated):
@@ -210,6 +212,9 @@ def test_label_weights_are_shares_of_the_classes(real, generated):
         ({"whose": "theirs"}, "one of own, any"),
         ({"probability": 1.2}, "within 0 and 1"),
         ({"weight": 0}, "above 0"),
+        ({"together": -1}, "above 0"),
+        ({"together": 1, "weight": 2}, "in the place of weight"),
+        ({"together": 1, "how": "replace"}, "with how=concatenate"),
     ],
 )
 def test_wrong_uses(options, message):
@@ -251,17 +256,36 @@ def test_a_curriculum_goes_from_strong_to_weak_to_real(real):
     assert set(drawn_repeats(mixed, 0.75)) == {-1}
 
 
-def test_all_generated_images_weigh_as_much_as_the_originals(real):
+@pytest.mark.parametrize("together", [1.0, 0.25])
+def test_all_generated_images_weigh_together_as_asked(real, together):
     made = scored(real, 3)
-    mixed = Mixed(real, [made], uses=[Use(weight="equal")], transform=v2.PILToTensor())
+    mixed = Mixed(real, [made], uses=[Use(together=together)], transform=v2.PILToTensor())
     _, _, weights = mixed.batch(range(len(mixed)))
-    assert weights[: len(real)].sum() == pytest.approx(float(weights[len(real) :].sum()))
+    generated = weights[len(real) :].sum() / weights[: len(real)].sum()
+    assert generated.item() == pytest.approx(together) and weights.mean() == pytest.approx(1)
+
+
+def test_shares_of_the_loss_hold_over_the_training_not_in_each_batch(real):
+    """A batch of generated images alone has their small weight, not a whole one."""
+    made = scored(real, 3)
+    mixed = Mixed(real, [made], uses=[Use(together=0.25)], transform=v2.PILToTensor())
+    alone = mixed.batch([7, 8])[2]
+    assert alone.tolist() == pytest.approx([0.25 / 3 * 4 / 1.25] * 2)
+    use = Use("replace", 0.5, weight=3.0, curriculum=0.5)
+    mixed = Mixed(real, [scored(real, 1, strength=[0.5])], uses=[use], transform=v2.PILToTensor())
+    torch.manual_seed(0)
+    batches = [mixed.batch(range(5))[2] for _ in range(400)]
+    assert torch.stack(batches).mean() == pytest.approx(1, abs=0.05)
+    assert {round(w.item(), 2) for batch in batches for w in batch} == {0.5, 1.5}
+    mixed.progress = 0.6  # no more images replace
+    assert mixed.batch(range(5))[2].tolist() == [1.0] * 5
 
 
 @pytest.mark.parametrize(
     "options",
     [
         {"weight": "much"},
+        {"together": "much"},
         {"weight": 0},
         {"scored": True},
         {"how": "replace", "curriculum": 2},
@@ -275,4 +299,5 @@ def test_uses_that_cannot_be(options):
 
 def test_what_a_use_does_not_use_is_in_no_spec():
     assert set(Use().spec) == {"how", "probability", "whose", "weight"}
+    assert Use(weight=0.5).spec["over"] == "set" and Use(together=0.5).spec["together"] == 0.5
     assert Use("replace", curriculum=0.5).spec["curriculum"] == 0.5
