@@ -377,10 +377,10 @@ class StableDiffusionEngine:
         self.concepts.use((None, ()))
         pairs = list(zip(images, prompts, strict=True))
 
-        def start(some: Sequence[tuple[Image, str]]) -> Callable[[], torch.Tensor]:
+        def start(some: Sequence[tuple[Image, str]]) -> Callable[[], Sequence[torch.Tensor]]:
             pictures, texts = zip(*some, strict=True)
             made = invert(self.pipe, self.autoencoder, pictures, texts, steps=steps)
-            return lambda: made
+            return lambda: list(made)
 
         import torch
 

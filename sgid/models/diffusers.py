@@ -137,13 +137,20 @@ def _can_replace(own: Any) -> list[str]:
 
 
 def check_scheduler(
-    folder: Path, *, scheduler: str, steps: int, strengths: Sequence[float]
+    folder: Path,
+    *,
+    scheduler: str,
+    steps: int,
+    strengths: Sequence[float],
+    predicts: Sequence[str] = (),
 ) -> None:
     """Take all steps once on four numbers, with a model that sees noise of 0.
 
+    `predicts` are the methods that look at predicted images.
+
     Raises:
         ValueError: naming the option, if a scheduler cannot take the model's place, or so many
-            steps, or gives what is not finite.
+            steps, or gives what is not finite, or no predicted images where they are needed.
     """
     import diffusers
     import torch
@@ -156,6 +163,11 @@ def check_scheduler(
     if not one.compatibles or "FlowMatch" in type(one).__name__:
         return  # its steps depend on the size of the image, and only its own pipeline knows how
     option = f"models.generator.scheduler={scheduler} ({type(one).__name__})"
+    if predicts and one.init_noise_sigma != 1:
+        raise ValueError(
+            f"aug={', '.join(predicts)} looks at predicted images, which {option} does not give; "
+            "take models.generator.scheduler=DPMSolverMultistepScheduler or DDIMScheduler"
+        )
     longest = one.config.get("num_train_timesteps", steps)
     if steps > longest:
         raise ValueError(f"steps={steps}: {option} has {longest} steps at most")

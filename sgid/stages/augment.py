@@ -298,9 +298,10 @@ class Augmentation:
 
     @property
     def rate(self) -> Rate:
-        """Of a denoising step of one image."""
-        file = self.settings.artifacts / RATES
-        generator = {**self.models.identity("generator"), **self._further_models}
+        """Of a denoising step of one image, all that the method does beside it included."""
+        file, spec = self.settings.artifacts / RATES, self.method.spec
+        more = {part: spec[part] for part in ("select", "on_latents", "changes") if part in spec}
+        generator = {**self.models.identity("generator"), **self._further_models, **more}
         return Rate(file, generator, self.models.device)
 
     @property

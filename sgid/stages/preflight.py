@@ -45,6 +45,7 @@ from sgid.runtime.batching import out_of_memory
 from sgid.runtime.device import pick_device, pick_dtype
 from sgid.runtime.terminal import program
 from sgid.stages.fetch import Need
+from sgid.stages.method_validation import PREDICTED
 from sgid.stages.validation import invalid_options
 from sgid.training.distributed import check_devices
 
@@ -192,9 +193,23 @@ def list_images(config: Config, download: bool = False) -> Splits:
     return _listed(source)
 
 
-def warn(config: Config, console: Console) -> None:
+def warn(config: Config, overrides: Sequence[str], console: Console) -> None:
     """Warn of what can be done, but does not mean what it seems to."""
     models, chosen = config.models, in_slot(config.aug, "offline")
+    typed = {word.lstrip("+").partition("=")[0] for word in overrides}
+    for option, apart, own in (
+        ("noise_rate", "strength", lambda given: given != config.noise_rate),
+        ("mix.how", "use", bool),
+        ("mix.probability", "use", bool),
+    ):
+        # Of what is drawn from noise alone nobody expects a noise rate.
+        drawn = {k: v for k, v in chosen.items() if apart != "strength" or v["from_image"]}
+        others = [name for name, entry in drawn.items() if own(entry.get(apart))]
+        if option in typed and others:
+            console.print(
+                f"[yellow]{option} changes nothing about {', '.join(others)}: "
+                f"aug.{others[0]}.{apart} has a value of its own.[/yellow]"
+            )
     for line in limits(asdict(models), config.dataset.name, generates=bool(chosen)):
         console.print(line, style="yellow", highlight=False, markup=False)
     for name, entry in chosen.items():
@@ -336,7 +351,15 @@ def check_models(config: Config, ready: Prepared) -> None:
         for given in (entry["strength"] for entry in chosen if entry["from_image"]):
             strengths |= set(extremes(given))
         check_scheduler(
-            folder, scheduler=scheduler.scheduler, steps=config.steps, strengths=sorted(strengths)
+            folder,
+            scheduler=scheduler.scheduler,
+            steps=config.steps,
+            strengths=sorted(strengths),
+            predicts=[
+                name
+                for name, entry in in_slot(config.aug, "offline").items()
+                if (entry.get("on_latents") or {}).get("_target_") in PREDICTED
+            ],
         )
 
 

@@ -5,29 +5,20 @@ from __future__ import annotations
 import re
 import tempfile
 from collections.abc import Iterator
-from dataclasses import MISSING, fields
+from dataclasses import fields
 from functools import cache
 from importlib.util import find_spec
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from hydra.errors import InstantiationException
-from hydra.utils import instantiate
-
 from sgid.config.schema import SLOTS, ClusterConfig, Config, GeneratorConfig, Stage, in_slot
 from sgid.data.captions import HOW
 from sgid.generation.diffusers_pipeline import OWN_LOOP, PipelineEngine
 from sgid.generation.memory import MODES
-from sgid.methods import prompts
-from sgid.methods.describe import CAPTIONS
-from sgid.methods.method import SECTIONS, Method, section
-from sgid.methods.strength import extremes
 from sgid.runtime.batching import AUTO
 from sgid.runtime.device import DEVICES, DTYPES
-
-GUIDANCE = 30.0
-"""The largest guidance scale; images are burnt long before it."""
+from sgid.stages.method_validation import ascending, guidance_problems, method_problems
 
 LONGEST_NAME = 200
 """Bytes of a name that files are named for: file systems take 255, with what is added."""
@@ -205,7 +196,7 @@ def _generator(settings: GeneratorConfig) -> Iterator[str]:
         )
     if size != AUTO and not (isinstance(size, int) and size >= 1):
         yield f"models.generator.batch_size={size}: must be {AUTO}, or a number that is at least 1"
-    if not _ascending(settings.guidance_interval):
+    if not ascending(settings.guidance_interval):
         yield (
             f"models.generator.guidance_interval={settings.guidance_interval}: must be two numbers "
             "within 0 and 1, the lower first"
@@ -218,153 +209,18 @@ def _written(value: Any) -> str:
 
 
 def _augmentations(config: Config) -> Iterator[str]:
-    yield from _guidance("guidance", config.guidance)
+    yield from guidance_problems("guidance", config.guidance)
     for name, entry in config.aug.items():
         slot = (entry or {}).get("slot")
         if entry and slot not in SLOTS:
             yield f"aug.{name}.slot={slot}: must be one of {', '.join(SLOTS)}"
         elif slot == "offline":
-            yield from _recipe(f"aug.{name}", entry, config)
+            yield from method_problems(f"aug.{name}", entry, config)
     if not config.aug:
         yield "aug=[]: name one; flip_crop is random flip and crop alone, none is nothing at all"
     if len(bases := list(in_slot(config.aug, "base"))) > 1:
         yield f"aug={','.join(bases)}: each says what images go through first; take one of them"
     yield from _filter(config.filter)
-
-
-def _recipe(option: str, recipe: dict[str, Any], config: Config) -> Iterator[str]:
-    """Problems of a generative method, but for values that it copies from the root config."""
-    needed, optional = _parts()
-    wrong = [f"{key} is missing" for key in sorted(needed - set(recipe))]
-    wrong += [f"{key} is unknown" for key in sorted(set(recipe) - needed - optional)]
-    if wrong:
-        yield (
-            f"{option}: {', '.join(wrong)}; a method has {', '.join(sorted(needed))}, and may have "
-            f"{', '.join(sorted(optional))}"
-        )
-        return
-    if (caption := recipe.get("caption", "best")) not in CAPTIONS:
-        yield f"{option}.caption={caption}: must be one of {', '.join(CAPTIONS)}"
-    given, from_image = recipe["strength"], recipe["from_image"]
-    taken_over = str(given) == str(config.noise_rate)
-    if not isinstance(from_image, bool):
-        yield f"{option}.from_image={from_image}: must be true or false"
-    if isinstance(given, dict) and "_target_" not in given and set(given) != {"min", "max"}:
-        yield f"{option}.strength={given}: a range has min and max, and a rule a _target_"
-        return
-    fewest = recipe.get("fewest", 1)
-    if not isinstance(fewest, int) or fewest < 1:
-        yield f"{option}.fewest={fewest}: must be at least 1"
-    for strength in extremes(given) or [given]:
-        if not isinstance(strength, int | float) or not 0 < strength <= 1:
-            if not taken_over:
-                yield f"{option}.strength={strength}: must be above 0, at most 1, or a list of such"
-        elif config.steps >= 1 and int(config.steps * strength) < 1:
-            what = "noise_rate" if taken_over else f"{option}.strength"
-            yield f"{what}={strength}: with steps={config.steps} no step would be run; raise either"
-    for part in SECTIONS:
-        if (given := recipe.get(part)) is not None:
-            try:
-                section(part, given, instantiate)
-            except (TypeError, ValueError) as error:
-                yield f"{option}.{part}: {error}"
-            except InstantiationException as error:
-                yield f"{option}.{part}: {error.__cause__ or error}"
-    yield from _conditioned(option, recipe, config)
-    if recipe.get("on_latents") and (mode := config.models.generator.memory):
-        yield (
-            f"{option}.on_latents looks into the model while it draws, and "
-            f"models.generator.memory={mode} takes its parts apart; leave the latter out"
-        )
-    if (prepare := recipe.get("prepare")) is not None:
-        try:
-            instantiate(prepare)
-        except InstantiationException as error:
-            yield f"{option}.prepare: {error.__cause__ or error}"
-    if recipe["guidance"] != config.guidance:
-        yield from _guidance(f"{option}.guidance", recipe["guidance"])
-    learned = bool(recipe.get("adapters"))
-    for key in ("prompt", "negative_prompt"):
-        try:
-            used = prompts.fields(_pool(recipe.get(key)))
-        except (ValueError, TypeError, FileNotFoundError) as error:
-            yield f"{option}.{key}: {error}"
-            continue
-        learned |= prompts.TOKEN in used
-        if prompts.TOKEN in used and not recipe.get("prepare"):
-            yield (
-                f"{option}.{key} has {{token}}, and nothing learns tokens; give {option}.prepare, "
-                "such as that of aug=da_fusion, or take {label}"
-            )
-    if learned and config.models.generator._target_.endswith(f".{PipelineEngine.__name__}"):
-        yield (
-            f"{option} draws with what it has learned, which models={config.models.name} cannot; "
-            "take one of models=sd15, sd21, sdxl, ..."
-        )
-
-
-def _conditioned(option: str, recipe: dict[str, Any], config: Config) -> Iterator[str]:
-    """Problems of conditions beside the text."""
-    generator = config.models.generator
-    if (scale := recipe.get("image_guidance")) is not None:
-        if not isinstance(scale, int | float) or not 0 <= scale <= GUIDANCE:
-            yield f"{option}.image_guidance={scale}: must be a number from 0 to {GUIDANCE:g}"
-        if recipe["from_image"] is not True or recipe["strength"] != 1:
-            yield (
-                f"{option}.image_guidance: an image is edited from noise alone; take from_image: "
-                "true and strength: 1"
-            )
-    further = {"image_prompt": "with image prompts", "edges": "along edges",
-               "image_guidance": "edits"}  # fmt: skip
-    for part, what in further.items():
-        if recipe.get(part) and generator._target_.endswith(f".{PipelineEngine.__name__}"):
-            yield (
-                f"{option} draws {what}, which models={config.models.name} cannot; take one of "
-                "models=sd15, sd21, sdxl, ..."
-            )
-    if recipe.get("edges") and generator.deep_cache > 1:
-        yield (
-            f"{option} draws along edges, which change at every step what "
-            f"models.generator.deep_cache={generator.deep_cache} keeps; take 1"
-        )
-
-
-def _pool(given: Any) -> prompts.Pool:
-    """The templates that an entry of `conf/aug/` names."""
-    from hydra.errors import InstantiationException
-    from hydra.utils import instantiate
-
-    if isinstance(given, dict) and "_target_" in given:
-        try:
-            given = instantiate(given)
-        except InstantiationException as error:
-            raise ValueError(error.__cause__ or error) from error
-    texts = [] if isinstance(given, str) or not given else prompts.templates(given)
-    if wrong := [text for text in texts if not isinstance(text, str)]:
-        raise ValueError(f"{wrong[0]!r} is no text")
-    return given or ""
-
-
-def _parts() -> tuple[set[str], set[str]]:
-    """The keys that an entry of a method in `conf/aug/` must have, and those that it may have."""
-    parts = [one for one in fields(Method) if one.name not in ("name", "spec")]
-    needed = {one.name for one in parts if one.default is MISSING}
-    return needed | {"slot"}, {one.name for one in parts} - needed
-
-
-def _guidance(option: str, settings: dict[str, Any]) -> Iterator[str]:
-    scales = {key: settings[key] for key in ("scale", "min", "max") if key in settings}
-    wrong = [
-        f"{option}.{key}={value}: must be a number from 0 to {GUIDANCE:g}"
-        for key, value in scales.items()
-        if not isinstance(value, int | float) or not 0 <= value <= GUIDANCE
-    ]
-    yield from wrong
-    if not wrong and "min" in scales and "max" in scales and scales["min"] > scales["max"]:
-        yield f"{option}.min={scales['min']}: must not be above {option}.max={scales['max']}"
-    quantiles = settings.get("quantiles", [0, 1])
-    if not _ascending(quantiles):
-        yield f"{option}.quantiles={quantiles}: must be two numbers within 0 and 1, the lower first"
 
 
 def _filter(settings: dict[str, Any]) -> Iterator[str]:
@@ -377,14 +233,6 @@ def _numbers_within(*values: Any) -> bool:
     """Whether these are numbers in ascending order."""
     numbers = all(isinstance(value, int | float) for value in values)
     return numbers and list(values) == sorted(values)
-
-
-def _ascending(quantiles: Any) -> bool:
-    """Whether these are two numbers with 0 <= first < second <= 1."""
-    match quantiles:
-        case [int() | float() as low, int() | float() as high]:
-            return 0 <= low < high <= 1
-    return False
 
 
 @cache

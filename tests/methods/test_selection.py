@@ -134,6 +134,16 @@ def test_rules_against_probabilities_by_hand(judged):
     assert accepted.tolist() == [False, False, True, True]  # closest to the first text
 
 
+def test_a_class_of_one_image_filters_nothing(fashion, make_scorer, tmp_path):
+    """No classifier that was trained without it has seen such a class."""
+    models: Any = SimpleNamespace(scorer=make_scorer())
+    single = fashion.labels[0]
+    others = [i for i, label in enumerate(fashion.labels) if label != single]
+    linear_probe(fashion.select([0, *others]), fashion.class_names, models, tmp_path, seed=0)
+    thresholds = load_probe(tmp_path).thresholds
+    assert np.isinf(thresholds[single]) and np.isfinite(thresholds[fashion.labels[others[0]]])
+
+
 def test_the_linear_probe_knows_its_training_images(fashion, make_scorer, tmp_path):
     models: Any = SimpleNamespace(scorer=make_scorer())
     linear_probe(fashion, fashion.class_names, models, tmp_path, seed=0)

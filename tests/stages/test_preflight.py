@@ -87,7 +87,7 @@ def test_settings_that_another_scheduler_lacks(tmp_path):
 
 def warnings(*options: str) -> str:
     stream = StringIO()
-    warn(compose(options), Console(file=stream, soft_wrap=True))
+    warn(compose(options), options, Console(file=stream, soft_wrap=True))
     return stream.getvalue()
 
 
@@ -118,3 +118,37 @@ def test_gradients_in_float16(aug):
 
 def test_what_means_what_it_says():
     assert warnings("dataset=fashion", "steps=20", "noise_rate=0.35", "trainer.device=cpu") == ""
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (
+            ("aug=real_mix", "noise_rate=0.9"),
+            "noise_rate changes nothing about real_mix: aug.re",
+        ),
+        (
+            ("aug=[sgid,real_mix]", "noise_rate=0.5"),
+            "nothing about real_mix: aug.real_mix.str",
+        ),
+        (
+            ("aug=real_mix", "mix.how=concatenate"),
+            "mix.how changes nothing about real_mix: aug.",
+        ),
+        (("aug=sgid", "noise_rate=0.5", "mix.how=replace"), None),
+        (("aug=text2img_label", "noise_rate=0.25"), None),
+        (("aug=real_mix",), None),
+    ],
+)
+def test_options_that_a_method_has_its_own_value_of(options, said):
+    told = warnings(*options, "dataset=fashion", "steps=20", "trainer.device=cpu")
+    assert (said in told) if said else ("changes nothing" not in told)
+
+
+def test_schedulers_that_predict_no_images_are_named_with_the_method():
+    folder = MODELS / "sd"
+    given = {"steps": 4, "strengths": [1.0]}
+    check_scheduler(folder, scheduler="EulerDiscreteScheduler", **given)
+    check_scheduler(folder, scheduler="DDIMScheduler", predicts=["distdiff"], **given)
+    with pytest.raises(ValueError, match=r"aug=distdiff looks at predicted images, which models"):
+        check_scheduler(folder, scheduler="EulerDiscreteScheduler", predicts=["distdiff"], **given)

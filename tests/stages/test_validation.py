@@ -64,6 +64,51 @@ def test_a_long_folder_for_temporary_files(monkeypatch):
         ("aug=dalda aug.dalda.image_prompt.scale=9", "aug.dalda.image_prompt: scale=9: must be"),
         ("aug=alia_edit aug.alia_edit.image_guidance=99", "aug.alia_edit.image_guidance=99: must"),
         ("aug=alia_edit aug.alia_edit.strength=0.5", "aug.alia_edit.image_guidance: an image is"),
+        # Parts of methods that do not go together, or would do nothing.
+        ("+aug.disef.select.atempts=3 aug=disef", "aug.disef.select: sgid.methods.selection.redr"),
+        (
+            "+aug.gif.on_latents.bond=3 aug=gif",
+            "aug.gif.on_latents: sgid.methods.gif.informative got an u",
+        ),
+        ("aug=alia aug.alia.prepare=null", "aug.alia.select.accept.1: sgid.methods.selection.nei"),
+        ("aug=datadream aug.datadream.prepare=null", "aug.datadream.adapters: sgid.methods.concep"),
+        (
+            "aug=gif aug.gif.prepare._target_=sgid.methods.distdiff.prototypes",
+            "aug.gif.on_latents: sgid.methods.gif.informative needs aug.gif.prepare._target_=sgid.",
+        ),
+        ("aug=disef aug.disef.select.attempts=0", "aug.disef.select.attempts=0: must be at least"),
+        ("aug=feedback_guided steps=5", "aug.feedback_guided.on_latents: of steps=5 5 run, and it"),
+        (
+            "aug=feedback_guided steps=2 aug.feedback_guided.on_latents.every=0",
+            "aug.feedback_guided.on_latents: of",
+        ),
+        ("aug=distdiff steps=3", "aug.distdiff.on_latents: of steps=3 1 run"),
+        (
+            "aug=feedback_guided aug.feedback_guided.on_latents.criterion=x",
+            "aug.feedback_guided.on_latents.cri",
+        ),
+        (
+            "aug=real_mix aug.real_mix.strength={min:0.3,max:0.9}",
+            "aug.real_mix.strength: a label that is shared by the strength needs a number",
+        ),
+        (
+            "aug=diff_ii aug.diff_ii.changes.later='{caption}'",
+            "aug.diff_ii.changes.later has {caption}; of it only {label}, {superclass}",
+        ),
+        ("aug=diff_ii aug.diff_ii.prepare.prompt='{token}'", "aug.diff_ii.prepare.prompt has {to"),
+        ("aug=sgid +aug.sgid.use={how:replace,scored:true}", "aug.sgid.use.scored: nothing scores"),
+        ("aug=diff_mix aug.diff_mix.prepare.rank=0", "aug.diff_mix.adapters are LoRAs that aug.di"),
+        (
+            "aug=datadream aug.datadream.prompt='{token}'",
+            "aug.datadream.prompt has {token}, and nothing learns tokens",
+        ),
+        ("aug.sgid.prompt=[]", "aug.sgid.prompt is an empty list"),
+        (
+            "aug=text2img_label aug.text2img_label.strength=0.4",
+            "aug.text2img_label.strength=0.4: of",
+        ),
+        ("aug=gif models=any", "aug.gif draws with changes to latents, which models=any cannot"),
+        ("aug=noise_cutmix models=any", "aug.noise_cutmix draws from latents, or by prompts, of"),
         (
             "models=any models.generator.controlnet=x",
             "models.generator.controlnet=x: models=any calls the model's own pipeline",
