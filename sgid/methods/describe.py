@@ -23,7 +23,7 @@ PLACES = 4
 
 CAPTIONS = ("best", "random", "same_class", "other_class")
 """Captions that a method takes: the most similar of an image's candidates, any of them, or the best
-one of another image, of the class that is drawn or of another class.
+one of the images of the class that is drawn, in turn, or of an image of another class.
 """
 
 
