@@ -67,7 +67,7 @@ def run(this: Run, console: Console) -> Path | None:
         check_models(this.config, this.ready)
         _review(this, console)
         return None
-    warn(this.config, this.overrides, console)
+    warn(this.config, console, overrides=this.overrides)
     _say_what(this, console)
     if this.stage is Stage.screen:
         from sgid.stages.screen import screen

@@ -193,8 +193,11 @@ def list_images(config: Config, download: bool = False) -> Splits:
     return _listed(source)
 
 
-def warn(config: Config, overrides: Sequence[str], console: Console) -> None:
-    """Warn of what can be done, but does not mean what it seems to."""
+def warn(config: Config, console: Console, *, overrides: Sequence[str] = ()) -> None:
+    """Warn of what can be done, but does not mean what it seems to.
+
+    `overrides` are the options that were typed.
+    """
     models, chosen = config.models, in_slot(config.aug, "offline")
     typed = {word.lstrip("+").partition("=")[0] for word in overrides}
     for option, apart, own in (

@@ -87,7 +87,7 @@ def test_settings_that_another_scheduler_lacks(tmp_path):
 
 def warnings(*options: str) -> str:
     stream = StringIO()
-    warn(compose(options), options, Console(file=stream, soft_wrap=True))
+    warn(compose(options), Console(file=stream, soft_wrap=True), overrides=options)
     return stream.getvalue()
 
 

@@ -63,7 +63,11 @@ def train(made: Classifier, *, size: int, steps: int) -> list[float]:
 
 
 @pytest.mark.parametrize(
-    ("name", "parameters"), [("resnet50", 23.5), ("vit", 85.8), ("clip_vit", 85.8)]
+    ("name", "parameters"),
+    [
+        ("resnet50", 23.5),
+        *(pytest.param(name, 85.8, marks=pytest.mark.slow) for name in ("vit", "clip_vit")),
+    ],
 )
 def test_full_size_backbones_are_trained(name, parameters):
     backbone = recipe(name, "backbone.weights=null")
