@@ -298,7 +298,7 @@ def at_random(
         if trials.spent + trials.cost(own) > limit:
             break
         trials.run(own, float("inf"))
-        means[one] = float(np.mean([trials.outcomes[trial].top1 for trial in own]))
+        means[one] = float(np.mean([trials.outcomes[trial].top1 or 0.0 for trial in own]))
     return max(means, key=lambda one: means[one]) if means else None
 
 
@@ -387,7 +387,7 @@ def save(output: Path, table: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("what", choices=["grid", "replay"])
     parser.add_argument("--output", type=Path, default=Path("results/advise_regret"))
     parser.add_argument("options", nargs="*", help="of the grid's runs: dataset=folder ...")
