@@ -171,7 +171,8 @@ def open_store(
     if which != "originals":
         images = stored_images(store, names)
         left = np.ones(len(images), bool) if (passed := accepted(store)) is None else passed
-        left = left & ~rejected_rows(store, rejected(read_reviews(store.folder)))
+        if lost := rejected(read_reviews(store.folder)):
+            left = left & ~rejected_rows(store, lost)
         images = images if left.all() else images.select(np.flatnonzero(left).tolist())
         parts = {"generated": images, **parts}
     if which == "generated":

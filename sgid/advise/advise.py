@@ -278,9 +278,9 @@ def _search(
 
 def _enough(candidates: Sequence[Candidate], trials: JobTrials, asked: Any, limit: float) -> None:
     """Raise a `ValueError` if there is no time for the shortest search, and none has begun."""
-    needed = least(candidates, trials, asked.first_steps)
     if trials.begun(limit):
         return
+    needed = least(candidates, trials, asked.first_steps)
     if needed and (short := trials.spent + needed - limit) > 0:
         figure = math.ceil(100 * (asked.hours + short / 3600 / (1 - RESERVE))) / 100
         raise ValueError(

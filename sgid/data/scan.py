@@ -19,7 +19,7 @@ from sgid.runtime.files import atomic_path
 from sgid.runtime.terminal import progress
 from sgid.runtime.threads import parallel_map
 
-SAVED_EVERY = 30.0
+SAVED_EVERY = 60.0
 """Seconds after which what was found is written, for a process that may be killed."""
 
 
@@ -44,7 +44,7 @@ def scan(listing: Listing, *, max_bad: float, cache: Path) -> tuple[ImageSet, di
 
     Every image is read, and decoded in full unless that was checked before, once: what was found is
     kept in a file under `cache` and holds until an image's stamp changes. A scan that is broken off
-    goes on where it was, and one that is killed where it was at most half a minute before.
+    goes on where it was, and one that is killed where it was a minute before at most.
 
     Raises:
         ValueError: if more than the share `max_bad` of the images cannot be decoded.

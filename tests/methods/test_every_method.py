@@ -284,3 +284,11 @@ def generator_alone(run: Any) -> dict[str, Any]:
     remembered.parent.mkdir(parents=True, exist_ok=True)
     remembered.write_text(json.dumps([sound]))
     return {name: weights}
+
+
+def test_what_does_more_than_denoise_has_a_rate_of_its_own(images, tmp_path):
+    """Else hours of one method would be estimated by another's."""
+    names = ("sgid", "img2img_label", "genie_ada", "gif", "disef")
+    rates = {name: run_of(name, images, tmp_path).augmentations[0].rate.name for name in names}
+    assert rates["sgid"] == rates["img2img_label"]
+    assert len(set(rates.values())) == len(names) - 1

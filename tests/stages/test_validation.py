@@ -2,10 +2,12 @@
 
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra.utils import get_object
 from omegaconf import OmegaConf
 
 from sgid.config.compose import CONF
 from sgid.config.schema import Config, register
+from sgid.stages.method_validation import LATENTS, PREDICTED, PREPARED
 from sgid.stages.validation import invalid_options
 
 
@@ -212,3 +214,9 @@ def test_all_are_named_at_once():
 )
 def test_the_ends_of_the_ranges_are_within(overrides):
     assert lines(*overrides.split()) == []
+
+
+@pytest.mark.parametrize("name", sorted({*PREPARED, *PREPARED.values(), *PREDICTED, *LATENTS}))
+def test_parts_that_are_looked_for_by_name_are_there(name):
+    """One that is moved or renamed would be checked no more."""
+    assert callable(get_object(name))
